@@ -1,0 +1,1 @@
+"""Frozen values, the status table and the error tree; imports nothing of the rest of the package."""

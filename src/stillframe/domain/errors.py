@@ -1,0 +1,129 @@
+"""The one error tree; foreign errors are translated into it at the border they cross.
+
+::
+
+    StillframeError            internal-error      something of ours is wrong
+    ├── InvalidInput           invalid-input       the request is malformed; `path` names the offending key
+    ├── Refused                refused             well-formed, but the present state forbids it
+    │   └── NotSupported       not-supported       this back end or volume cannot do it
+    ├── Unauthorized           unauthorized        no or bad credentials
+    ├── Forbidden              forbidden           role or policy
+    ├── NotFound               not-found           not there, or not in the caller's project
+    ├── Conflict               conflict            another operation runs, or a status changed underneath
+    ├── TooLarge               too-large           body or quota over its limit
+    ├── Unavailable            unavailable         the platform behind is down; worth trying again
+    ├── BackendError           backend-error       the platform behind refused or broke; trying again is no use
+    │   ├── OutOfSpace         out-of-space        no room for the copies
+    │   └── Damaged            damaged             data are not what they were recorded to be
+    └── Interrupted            interrupted         the operation may not go on
+        ├── DeadlineExceeded   deadline-exceeded   it ran past its deadline
+        └── Superseded         superseded          it has been settled already, by its deadline or another worker
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StillframeError(Exception):
+    """Root of the tree; `code` is stable and meant for programs, the message for people."""
+
+    code: ClassVar[str] = "internal-error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidInput(StillframeError):
+    """The request is malformed; `path` is the offending key, dotted from the body's root."""
+
+    code = "invalid-input"
+
+    def __init__(self, message: str, path: str | None = None) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+class Refused(StillframeError):
+    """The request is well-formed but the present state forbids it; nothing has been changed."""
+
+    code = "refused"
+
+
+class NotSupported(Refused):
+    """This back end or volume has no such capability."""
+
+    code = "not-supported"
+
+
+class Unauthorized(StillframeError):
+    """No or bad credentials."""
+
+    code = "unauthorized"
+
+
+class Forbidden(StillframeError):
+    """The caller's roles do not allow it."""
+
+    code = "forbidden"
+
+
+class NotFound(StillframeError):
+    """Not there, or not in the caller's project."""
+
+    code = "not-found"
+
+
+class Conflict(StillframeError):
+    """Another operation runs on the instance, or a status changed between check and write."""
+
+    code = "conflict"
+
+
+class TooLarge(StillframeError):
+    """The body or a quota is over its limit."""
+
+    code = "too-large"
+
+
+class Unavailable(StillframeError):
+    """The platform behind does not answer at present; the same call may succeed later."""
+
+    code = "unavailable"
+
+
+class BackendError(StillframeError):
+    """The platform behind refused or broke; the same call would fail again."""
+
+    code = "backend-error"
+
+
+class OutOfSpace(BackendError):
+    """There is no room for the copies."""
+
+    code = "out-of-space"
+
+
+class Damaged(BackendError):
+    """Data are not what they were recorded to be."""
+
+    code = "damaged"
+
+
+class Interrupted(StillframeError):
+    """The operation may not go on."""
+
+    code = "interrupted"
+
+
+class DeadlineExceeded(Interrupted):
+    """The operation ran past its deadline."""
+
+    code = "deadline-exceeded"
+
+
+class Superseded(Interrupted):
+    """The operation has been settled already; whoever still works on it must change nothing."""
+
+    code = "superseded"

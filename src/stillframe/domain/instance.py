@@ -1,0 +1,58 @@
+"""Instances and the volumes attached to them, as the drivers see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class PowerState(StrEnum):
+    """Whether the guest may be writing to its volumes."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    SHUTOFF = "shutoff"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One volume as it is attached to one instance; `device` is what the guest sees, such as `/dev/vda`."""
+
+    volume_id: str
+    device: str
+    bootable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A virtual machine; `attachments` are in boot order."""
+
+    id: str
+    project_id: str
+    name: str
+    power_state: PowerState
+    attachments: tuple[Attachment, ...]
+    created_at: datetime | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def volume_ids(self) -> tuple[str, ...]:
+        return tuple(attachment.volume_id for attachment in self.attachments)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A block device of an instance; `size` is its virtual size in bytes."""
+
+    id: str
+    project_id: str
+    name: str
+    size: int
+    status: str
+    bootable: bool = False
+    instance_id: str | None = None
+    device: str | None = None
+    created_at: datetime | None = None
+    metadata: dict[str, str] = field(default_factory=dict)

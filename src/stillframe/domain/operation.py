@@ -1,0 +1,57 @@
+"""Operations: one accepted request that changes an instance or its snapshots, from acceptance to its final record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Action(StrEnum):
+    """What an operation does, in the words of `get_progress`."""
+
+    SNAPSHOT = "snapshot"
+    DELETE = "delete"
+    RESTORE = "restore"
+    RETRY = "restore-retry"
+    ROLLBACK = "restore-rollback"
+
+
+class OperationState(StrEnum):
+    """`pending` and `running` have a worker that owns them or will; the other two are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+    @property
+    def final(self) -> bool:
+        return self in (OperationState.SUCCEEDED, OperationState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation; its id is the `task_id` of its URI.
+
+    `committed` is the point of no return: from there on a failure is settled by retry or rollback, never by undoing.
+    `progress` is 0..100 and never falls; `record` is the final progress document, kept when the flow's details are gone.
+    """
+
+    id: str
+    action: Action
+    snapshot_id: str
+    project_id: str
+    instance_id: str
+    request_id: str
+    state: OperationState
+    created_at: datetime
+    deadline: datetime
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    attempts: int = 0
+    progress: int = 0
+    committed: bool = False
+    finished_at: datetime | None = None
+    record: Mapping[str, Any] | None = None

@@ -1,0 +1,100 @@
+"""Instance snapshots, the volume snapshots they consist of, and what their cut achieved."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from stillframe.domain.status import Status
+
+_NAMESPACE: Final = uuid.UUID("6f0f3ad1-2d5b-5c53-9a54-0b9b3c1f7a10")
+
+
+class ConsistencyLevel(StrEnum):
+    """What a cut really achieved, best first."""
+
+    APPLICATION = "application"
+    FILESYSTEM = "filesystem"
+    CRASH = "crash"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """What was achieved; `cut_window_ms` runs from the first to the last volume's cut."""
+
+    level: ConsistencyLevel
+    cut_window_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The last failure of an instance snapshot, as the user sees it."""
+
+    code: str
+    message: str
+    created_at: datetime
+
+
+class CopyKind(StrEnum):
+    """Why a volume snapshot exists: it is the instance snapshot itself, or a safety copy before a restore."""
+
+    SNAPSHOT = "snapshot"
+    SAFETY = "safety"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyName:
+    """The key of one volume snapshot in the back end, made only of ids known before the call.
+
+    `operation_id` is the operation that makes the copy: two restores of one instance snapshot never share a safety copy.
+    """
+
+    kind: CopyKind
+    snapshot_id: str
+    volume_id: str
+    operation_id: str
+
+    @property
+    def uuid(self) -> str:
+        """A deterministic id for back ends that let the caller choose it (name-based, RFC 9562 version 5)."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.kind}/{self.snapshot_id}/{self.volume_id}/{self.operation_id}"))
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSnapshot:
+    """A volume snapshot or safety copy that exists in the back end; `ready` means that it can be restored from."""
+
+    id: str
+    name: CopyName
+    size: int
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSnapshot:
+    """One row of the product: a named set of volume snapshots of one instance.
+
+    The three maps go from volume id to volume snapshot id. `task_id` and `action` name its latest operation.
+    """
+
+    id: str
+    project_id: str
+    user_id: str
+    instance_id: str
+    name: str
+    description: str
+    status: Status
+    created_at: datetime
+    updated_at: datetime | None = None
+    task_id: str | None = None
+    action: str | None = None
+    snapshots: Mapping[str, str] | None = None
+    temp_snapshots: Mapping[str, str] | None = None
+    failed_snapshots: Mapping[str, str] | None = None
+    fault: Fault | None = None
+    consistency: Consistency | None = None

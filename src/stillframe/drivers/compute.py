@@ -1,0 +1,81 @@
+"""The port to whatever runs instances.
+
+Every method may be repeated after a crash or a lost reply with the same outcome. Besides the errors named, every method
+may raise `Unavailable` (worth trying again) and `BackendError` (not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from stillframe.domain.instance import Instance
+from stillframe.domain.snapshot import ConsistencyLevel
+from stillframe.drivers.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeCapabilities:
+    """What a compute driver can do; tests and flows ask this, never the driver's name.
+
+    `power_control`: instances can be started and stopped through it. `quiesce`: the best level that `quiesced` can reach.
+    """
+
+    power_control: bool
+    quiesce: ConsistencyLevel
+
+
+class ComputeDriver(Protocol):
+    """Instances: looking at them, holding them still for a cut, and keeping them off during a restore."""
+
+    @property
+    def capabilities(self) -> ComputeCapabilities: ...
+
+    def list_instances(self, project_id: str | None) -> Sequence[Instance]:
+        """The instances of a project (None: of all), by name and id."""
+        ...
+
+    def get_instance(self, instance_id: str) -> Instance:
+        """One instance with its present power state and attachments; raises `NotFound`."""
+        ...
+
+    def quiesced(self, call: Call, instance_id: str) -> AbstractContextManager[ConsistencyLevel]:
+        """Hold the instance still while the context is open, and yield the level achieved.
+
+        An instance that is off is still already, and nothing is known of how it went off: it yields `CRASH`. A running
+        one is frozen by its guest agent where there is one, then paused where that is possible; without either it
+        yields `NONE`. Leaving the context always lets it run
+        again, whatever happened inside; it raises `BackendError` if the guest did not stay still until then, for the
+        cut made inside is then worth nothing. If the process dies, something that does not depend on it lets the guest
+        run again within 2 seconds.
+        """
+        ...
+
+    def release(self, instance_id: str) -> None:
+        """Let the guest run again if a quiesce was left behind; does nothing otherwise."""
+        ...
+
+    def start(self, call: Call, instance_id: str) -> None:
+        """Start the instance and return when it is active; nothing happens if it is. Raises `Refused` while fenced."""
+        ...
+
+    def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:
+        """Shut the instance down and return when it is off: gracefully, then hard after `graceful_seconds`."""
+        ...
+
+    def fence(self, instance_id: str, owner: str) -> None:
+        """Let nobody start the instance until `unfence`; `owner` is an instance snapshot's id.
+
+        Raises `Conflict` if another owner holds the fence. It survives a restart of everything.
+        """
+        ...
+
+    def unfence(self, instance_id: str, owner: str) -> None:
+        """Take the owner's fence away; nothing happens if it holds none or the instance is gone."""
+        ...
+
+    def fenced_by(self, instance_id: str) -> str | None:
+        """The owner of the fence, or None."""
+        ...

@@ -1,0 +1,113 @@
+"""The port to whatever holds volumes.
+
+Every method may be repeated after a crash or a lost reply with the same outcome. Besides the errors named, every method
+may raise `Unavailable` (worth trying again) and `BackendError` (not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from stillframe.domain.instance import Instance, Volume
+from stillframe.domain.snapshot import CopyName, VolumeSnapshot
+from stillframe.drivers.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class StorageCapabilities:
+    """What a storage driver can do; tests and flows ask this, never the driver's name.
+
+    `atomic_restore`: a restore killed half way leaves the volume either as it was or restored, never in between.
+    `copy_progress`: `complete` and `restore` report bytes while they copy.
+    """
+
+    atomic_restore: bool
+    copy_progress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The outcome of `StorageDriver.cut`.
+
+    `simultaneous`: all volumes were cut at one instant by the back end itself, so that not even a running guest could
+    write between them. `window_ms` runs from the first to the last volume's cut.
+    """
+
+    snapshots: tuple[VolumeSnapshot, ...]
+    simultaneous: bool
+    window_ms: float
+
+
+class StorageDriver(Protocol):
+    """Volumes: cutting them at one instant, restoring them in place, and keeping the books of the copies."""
+
+    @property
+    def capabilities(self) -> StorageCapabilities: ...
+
+    def list_volumes(self, project_id: str | None) -> Sequence[Volume]:
+        """The volumes of a project (None: of all), by name and id."""
+        ...
+
+    def get_volume(self, volume_id: str) -> Volume:
+        """One volume; raises `NotFound`."""
+        ...
+
+    def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
+        """Say before anything is touched whether a cut of these volumes can be made.
+
+        Raises `Refused` (missing or changed disk, not possible while running, ...), `NotSupported`, `OutOfSpace`.
+        """
+        ...
+
+    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
+        """Fix the present content of one volume a name. Called once for all volumes, with the guest held still.
+
+        Does only what must happen at the instant; slow work belongs into `complete`. On an error it may leave copies
+        behind, which `find` lists and `delete` removes; it never completes copies that an earlier call left. Raises
+        `OutOfSpace`.
+        """
+        ...
+
+    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+        """Wait until a cut copy is durable and can be restored from, and check it; reports bytes copied.
+
+        Raises `Damaged` if the copy cannot become ready, `NotFound`.
+        """
+        ...
+
+    def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
+        """Every copy of ours that belongs to an instance snapshot (None: all of ours), the half-made ones too."""
+        ...
+
+    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
+        """Say before anything is touched whether the volume can be put back to the copy.
+
+        Raises `NotFound` (volume or copy), `Refused` (changed size, backing chain, missing disk), `OutOfSpace`,
+        `Damaged`.
+        """
+        ...
+
+    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+        """Put the volume's content back to the copy's, durably; the copy itself and all other copies stay as they are.
+
+        The instance is off and fenced. The volume keeps its id and attachment. Reports bytes copied. Raises as
+        `check_restore`.
+        """
+        ...
+
+    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+        """Remove one copy and everything that was made for it; one that is gone already is fine."""
+        ...
+
+
+class FlashCopy(Protocol):
+    """The FlashCopy mappings of volumes on IBM Storage Virtualize; drivers of other back ends do not offer it."""
+
+    def mappings(self, volume_id: str, *, details: bool) -> Sequence[Mapping[str, str | None]]:
+        """One entry per mapping the volume takes part in, by numeric mapping id.
+
+        Raises `NotSupported` for a volume that is not on such an array, `NotFound`.
+        """
+        ...
