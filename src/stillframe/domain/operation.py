@@ -55,3 +55,13 @@ class Operation:
     committed: bool = False
     finished_at: datetime | None = None
     record: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an operation is: 0..100, its flow's name and state, and the states of its tasks by name."""
+
+    percent: int
+    flow_details: Mapping[str, str]
+    completed_tasks: Mapping[str, str]
+    pending_tasks: Mapping[str, str]

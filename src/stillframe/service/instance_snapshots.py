@@ -1,0 +1,235 @@
+"""The use cases of instance snapshots: every check comes first, then one transaction, then the work is handed on."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from stillframe.domain.errors import InvalidInput, NotFound, Refused
+from stillframe.domain.instance import Instance, PowerState
+from stillframe.domain.operation import Action, Operation, OperationState, Progress
+from stillframe.domain.snapshot import InstanceSnapshot
+from stillframe.domain.status import Event, Status, advance
+from stillframe.drivers.storage import StorageDriver
+from stillframe.service.caller import Caller
+from stillframe.service.instances import InstanceService
+from stillframe.service.policy import Policy
+from stillframe.store.operations import OperationStore
+from stillframe.store.snapshots import ListQuery, SnapshotStore
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What an accepted request is answered with: the snapshot and the operation (`task_id`) that works on it."""
+
+    snapshot_id: str
+    action: Action
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotService:
+    """The operations of the API, for a caller.
+
+    `submit` hands an operation's id to the engine after its transaction; should that be lost, the engine finds the
+    operation in the store. `measure` says how far an operation is. `now` is UTC without zone. `deadlines` are per action.
+    """
+
+    snapshots: SnapshotStore
+    operations: OperationStore
+    storage: StorageDriver
+    instances: InstanceService
+    policy: Policy
+    submit: Callable[[str], None]
+    measure: Callable[[Operation], Progress]
+    now: Callable[[], datetime]
+    deadlines: Mapping[Action, timedelta]
+
+    def create(
+        self, caller: Caller, instance_id: str, name: str, description: str, volumes: Sequence[str]
+    ) -> Accepted:
+        """Accept a new snapshot of all volumes of an instance, or of those named.
+
+        Raises `InvalidInput` for a volume that is not attached, `Refused` where the driver cannot cut it, `Conflict`.
+        """
+        instance = self.instances.get_instance(caller, instance_id, "snapshot:create")
+        chosen = _choose_volumes(instance, volumes)
+        self.storage.check_cut(instance, chosen)
+        snapshot_id = str(uuid.uuid4())
+        operation = self._operation(
+            caller, Action.SNAPSHOT, snapshot_id, instance.project_id, instance_id, {"volumes": list(chosen)}
+        )
+        snapshot = InstanceSnapshot(
+            id=snapshot_id,
+            project_id=instance.project_id,
+            user_id=caller.user_id,
+            instance_id=instance_id,
+            name=name,
+            description=description,
+            status=Status.CREATING,
+            created_at=operation.created_at,
+            task_id=operation.id,
+            action=operation.action.value,
+        )
+        self.operations.begin_create(snapshot, operation)
+        return self._hand_on(operation)
+
+    def list(self, caller: Caller, query: ListQuery, *, all_projects: bool = False) -> Sequence[InstanceSnapshot]:
+        """One page; `query.project_id` is set here, from what the caller may see."""
+        self.policy.require(caller, "snapshot:list", caller.project_id)
+        if all_projects:
+            self.policy.require(caller, "snapshot:list_all_projects", caller.project_id)
+        return self.snapshots.list(replace(query, project_id=None if all_projects else caller.project_id))
+
+    def show(self, caller: Caller, snapshot_id: str) -> InstanceSnapshot:
+        return self._visible(caller, snapshot_id, "snapshot:show")
+
+    def update(self, caller: Caller, snapshot_id: str, changes: Mapping[str, str]) -> None:
+        """Change `name` and/or `description`."""
+        self._visible(caller, snapshot_id, "snapshot:update")
+        self.snapshots.rename(snapshot_id, changes, self.now())
+
+    def delete(self, caller: Caller, snapshot_id: str) -> Accepted:
+        """Accept the deletion of a snapshot with everything that belongs to it."""
+        snapshot = self._visible(caller, snapshot_id, "snapshot:delete")
+        advance(snapshot.status, Event.DELETE)
+        operation = self._operation(
+            caller, Action.DELETE, snapshot_id, snapshot.project_id, snapshot.instance_id, {}
+        )
+        self.operations.begin(operation, Event.DELETE, snapshot.status, fence=False)
+        return self._hand_on(operation)
+
+    def restore(self, caller: Caller, instance_id: str, snapshot_id: str, *, force: bool) -> Accepted:
+        """Accept a restore of all volumes of a snapshot; raises `Refused` where it cannot be done."""
+        instance, snapshot = self._restorable(caller, instance_id, snapshot_id, "snapshot:restore")
+        advance(snapshot.status, Event.RESTORE)
+        return self._begin_restore(
+            caller, instance, snapshot, Action.RESTORE, Event.RESTORE, snapshot.snapshots, force=force
+        )
+
+    def retry(self, caller: Caller, instance_id: str, snapshot_id: str, *, force: bool) -> Accepted:
+        """Accept another restore of the volumes whose restore failed."""
+        instance, snapshot = self._restorable(caller, instance_id, snapshot_id, "snapshot:retry")
+        advance(snapshot.status, Event.RETRY)
+        return self._begin_restore(
+            caller, instance, snapshot, Action.RETRY, Event.RETRY, snapshot.failed_snapshots, force=force
+        )
+
+    def rollback(self, caller: Caller, instance_id: str, snapshot_id: str, *, force: bool) -> Accepted:
+        """Accept that every volume goes back to its safety copy."""
+        instance, snapshot = self._restorable(caller, instance_id, snapshot_id, "snapshot:rollback")
+        advance(snapshot.status, Event.ROLLBACK)
+        return self._begin_restore(
+            caller, instance, snapshot, Action.ROLLBACK, Event.ROLLBACK, snapshot.temp_snapshots, force=force
+        )
+
+    def progress(self, caller: Caller, action: str, task_id: str, snapshot_id: str) -> Progress:
+        """How far a task is; raises `NotFound` unless all three fit together and the caller may see it."""
+        operation = self.operations.get(task_id)
+        fits = operation.action.value == action and operation.snapshot_id == snapshot_id
+        if not fits or not self._sees(caller, operation.project_id):
+            raise NotFound(f"Task {task_id} could not be found.")
+        self.policy.require(caller, "snapshot:progress", operation.project_id)
+        return self.measure(operation)
+
+    def _begin_restore(
+        self,
+        caller: Caller,
+        instance: Instance,
+        snapshot: InstanceSnapshot,
+        action: Action,
+        event: Event,
+        copies: Mapping[str, str] | None,
+        *,
+        force: bool,
+    ) -> Accepted:
+        _require_off_or_force(instance, force=force)
+        detached = [volume for volume in copies or {} if volume not in instance.volume_ids]
+        if detached:
+            raise Refused(
+                f"These volumes of the instance snapshot are no longer attached to instance {instance.id}: "
+                f"{', '.join(detached)}. Attach them again first."
+            )
+        for volume_id, copy_id in (copies or {}).items():
+            self.storage.check_restore(volume_id, copy_id)
+        arguments = {"force": force, "copies": dict(copies or {})}
+        operation = self._operation(caller, action, snapshot.id, snapshot.project_id, instance.id, arguments)
+        self.operations.begin(operation, event, snapshot.status, fence=True)
+        return self._hand_on(operation)
+
+    def _restorable(
+        self, caller: Caller, instance_id: str, snapshot_id: str, rule: str
+    ) -> tuple[Instance, InstanceSnapshot]:
+        instance = self.instances.get_instance(caller, instance_id, rule)
+        snapshot = self._visible(caller, snapshot_id, rule)
+        if snapshot.instance_id != instance_id:
+            raise InvalidInput(
+                f"instance snapshot {snapshot_id} is not one of instance {instance_id}",
+                "vm-restore.instance_snapshot_id",
+            )
+        return instance, snapshot
+
+    def _visible(self, caller: Caller, snapshot_id: str, rule: str) -> InstanceSnapshot:
+        snapshot = self.snapshots.get(snapshot_id)
+        if not self._sees(caller, snapshot.project_id):
+            raise NotFound(f"Instance snapshot {snapshot_id} could not be found.")
+        self.policy.require(caller, rule, snapshot.project_id)
+        return snapshot
+
+    def _sees(self, caller: Caller, project_id: str) -> bool:
+        return project_id == caller.project_id or self.policy.allows(caller, "admin", project_id)
+
+    def _operation(
+        self,
+        caller: Caller,
+        action: Action,
+        snapshot_id: str,
+        project_id: str,
+        instance_id: str,
+        arguments: Mapping[str, Any],
+    ) -> Operation:
+        now = self.now()
+        return Operation(
+            id=str(uuid.uuid4()),
+            action=action,
+            snapshot_id=snapshot_id,
+            project_id=project_id,
+            instance_id=instance_id,
+            request_id=caller.request_id,
+            state=OperationState.PENDING,
+            created_at=now,
+            deadline=now + self.deadlines[action],
+            arguments=arguments,
+        )
+
+    def _hand_on(self, operation: Operation) -> Accepted:
+        LOG.info("accepted %s of instance snapshot %s as task %s", operation.action, operation.snapshot_id, operation.id)
+        self.submit(operation.id)
+        return Accepted(operation.snapshot_id, operation.action, operation.id)
+
+
+def _choose_volumes(instance: Instance, wanted: Sequence[str]) -> tuple[str, ...]:
+    attached = instance.volume_ids
+    for position, volume_id in enumerate(wanted):
+        if volume_id not in attached:
+            raise InvalidInput(
+                f"volume {volume_id} is not attached to instance {instance.id}", f"vm-snapshot.volumes.{position}"
+            )
+    chosen = tuple(volume_id for volume_id in attached if volume_id in wanted) if wanted else attached
+    if not chosen:
+        raise Refused(f"Instance {instance.id} has no volumes attached that a snapshot could be taken of.")
+    return chosen
+
+
+def _require_off_or_force(instance: Instance, *, force: bool) -> None:
+    if instance.power_state is not PowerState.SHUTOFF and not force:
+        raise Refused(
+            f"Instance {instance.id} is {instance.power_state.value}: shut it off first, or set 'force' to have it shut "
+            "down for the restore and started again after it."
+        )

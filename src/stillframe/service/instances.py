@@ -1,0 +1,95 @@
+"""Use cases around instances and their volumes: looking at them, and starting and stopping where no Nova does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stillframe.domain.errors import Conflict, NotFound, NotSupported
+from stillframe.domain.instance import Instance, Volume
+from stillframe.drivers.call import Call
+from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.storage import FlashCopy, StorageDriver
+from stillframe.service.caller import Caller
+from stillframe.service.policy import Policy
+from stillframe.store.operations import OperationStore
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceService:
+    """Instances and volumes as the caller may see them; what another project owns is not there."""
+
+    compute: ComputeDriver
+    storage: StorageDriver
+    operations: OperationStore
+    policy: Policy
+    graceful_stop_seconds: float
+    flashcopy: FlashCopy | None = None
+
+    def list_instances(self, caller: Caller, *, all_projects: bool = False) -> Sequence[Instance]:
+        return self.compute.list_instances(self._sight(caller, "instance:show", all_projects=all_projects))
+
+    def get_instance(self, caller: Caller, instance_id: str, rule: str = "instance:show") -> Instance:
+        """One instance in the caller's sight; raises `NotFound`, or `Forbidden` by `rule`."""
+        instance = self.compute.get_instance(instance_id)
+        if not self.policy.allows(caller, "admin", instance.project_id) and instance.project_id != caller.project_id:
+            raise NotFound(f"Instance {instance_id} could not be found.")
+        self.policy.require(caller, rule, instance.project_id)
+        return instance
+
+    def list_volumes(self, caller: Caller, *, all_projects: bool = False) -> Sequence[Volume]:
+        return self.storage.list_volumes(self._sight(caller, "volume:show", all_projects=all_projects))
+
+    def get_volume(self, caller: Caller, volume_id: str, rule: str = "volume:show") -> Volume:
+        """One volume in the caller's sight; raises `NotFound`, or `Forbidden` by `rule`."""
+        volume = self.storage.get_volume(volume_id)
+        if not self.policy.allows(caller, "admin", volume.project_id) and volume.project_id != caller.project_id:
+            raise NotFound(f"Volume {volume_id} could not be found.")
+        self.policy.require(caller, rule, volume.project_id)
+        return volume
+
+    def start(self, caller: Caller, instance_id: str) -> None:
+        """Start an instance; raises `Conflict` while a restore fences it."""
+        self.get_instance(caller, instance_id, "instance:power")
+        fence = self.operations.fence(instance_id)
+        if fence is not None:
+            raise Conflict(
+                f"Instance {instance_id} is fenced until the restore to instance snapshot {fence.snapshot_id} has made "
+                "its volumes whole: wait for its end, or retry it, roll it back, or delete that instance snapshot."
+            )
+        self._require_power_control()
+        self.compute.start(_unbound(caller), instance_id)
+
+    def stop(self, caller: Caller, instance_id: str) -> None:
+        """Shut an instance down, gracefully, then hard."""
+        self.get_instance(caller, instance_id, "instance:power")
+        self._require_power_control()
+        self.compute.stop(_unbound(caller), instance_id, self.graceful_stop_seconds)
+
+    def flashcopy_mappings(
+        self, caller: Caller, volume_id: str, *, details: bool
+    ) -> Sequence[Mapping[str, str | None]]:
+        """The FlashCopy mappings of a volume; raises `NotSupported` for volumes of other back ends."""
+        self.get_volume(caller, volume_id, "volume:flashcopy")
+        if self.flashcopy is None:
+            raise NotSupported(
+                f"Volume {volume_id} is not on IBM Storage Virtualize (Storwize, SVC, FlashSystem); "
+                "only such volumes have FlashCopy mappings."
+            )
+        return self.flashcopy.mappings(volume_id, details=details)
+
+    def _sight(self, caller: Caller, rule: str, *, all_projects: bool) -> str | None:
+        self.policy.require(caller, rule, caller.project_id)
+        if all_projects:
+            self.policy.require(caller, "admin", caller.project_id)
+            return None
+        return caller.project_id
+
+    def _require_power_control(self) -> None:
+        if not self.compute.capabilities.power_control:
+            raise NotSupported("Instances of this platform are not started and stopped through this service.")
+
+
+def _unbound(caller: Caller) -> Call:
+    """A call on behalf of a request that is no recorded operation: nothing interrupts it but its own end."""
+    return Call(operation_id=caller.request_id, request_id=caller.request_id, check=lambda: None, report=lambda _d, _t: None)

@@ -1,0 +1,77 @@
+"""The policy table: who may do what, by OpenStack's personas reader, member and admin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from oslo_config import cfg
+from oslo_policy import policy
+
+from stillframe.domain.errors import Forbidden
+from stillframe.service.caller import Caller
+
+_READER: Final = "rule:admin or (role:reader and rule:owner)"
+_MEMBER: Final = "rule:admin or (role:member and rule:owner)"
+
+_SNAPSHOTS: Final = "/volume/v3/{project_id}/instance-snapshots"
+_ACTION: Final = {"method": "POST", "path": "/compute/v2.1/{project_id}/servers/{server_id}/action"}
+
+
+def _rule(name: str, check: str, description: str, *operations: tuple[str, str]) -> policy.DocumentedRuleDefault:
+    paths = [{"method": method, "path": path} for method, path in operations] or [_ACTION]
+    return policy.DocumentedRuleDefault(name, check, description, paths)
+
+
+RULES: Final = (
+    policy.RuleDefault("admin", "role:admin", "May do everything in all projects."),
+    policy.RuleDefault("owner", "project_id:%(project_id)s", "Acts in the project that owns the thing."),
+    _rule("snapshot:list", _READER, "List instance snapshots.", ("GET", _SNAPSHOTS)),
+    _rule("snapshot:list_all_projects", "rule:admin", "List those of all projects.", ("GET", _SNAPSHOTS)),
+    _rule("snapshot:show", _READER, "Show an instance snapshot.", ("GET", _SNAPSHOTS + "/{id}")),
+    _rule("snapshot:progress", _READER, "Watch an operation.", ("GET", _SNAPSHOTS + "/get_progress")),
+    _rule("snapshot:create", _MEMBER, "Take an instance snapshot."),
+    _rule("snapshot:update", _MEMBER, "Rename an instance snapshot.", ("PUT", _SNAPSHOTS + "/{id}")),
+    _rule("snapshot:delete", _MEMBER, "Delete an instance snapshot.", ("DELETE", _SNAPSHOTS + "/{id}")),
+    _rule("snapshot:restore", _MEMBER, "Restore an instance to a snapshot."),
+    _rule("snapshot:retry", _MEMBER, "Retry the volumes whose restore failed."),
+    _rule("snapshot:rollback", _MEMBER, "Put all volumes back to their safety copies."),
+    _rule("instance:show", _READER, "List and show instances.", ("GET", "/compute/v2.1/{project_id}/servers")),
+    _rule("instance:power", _MEMBER, "Start and stop an instance."),
+    _rule("volume:show", _READER, "List and show volumes.", ("GET", "/volume/v3/{project_id}/volumes")),
+    _rule(
+        "volume:flashcopy",
+        _MEMBER,
+        "Check a volume's FlashCopy mappings.",
+        ("POST", "/volume/v3/{project_id}/volumes/{volume_id}/action"),
+    ),
+)
+
+
+class Policy:
+    """The rules above, as overridden by the operator's policy file."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._enforcer = policy.Enforcer(conf)
+        self._enforcer.suppress_default_change_warnings = True
+        self._enforcer.register_defaults(RULES)
+
+    def load(self) -> None:
+        """Read the policy file now; raises what oslo.policy raises for a broken one."""
+        self._enforcer.load_rules(force_reload=True)
+        self._enforcer.check_rules(raise_on_violation=True)
+
+    def allows(self, caller: Caller, rule: str, project_id: str) -> bool:
+        """Whether the caller may act by `rule` on something that `project_id` owns."""
+        credentials: Mapping[str, Any] = {
+            "user_id": caller.user_id,
+            "project_id": caller.project_id,
+            "roles": sorted(caller.roles),
+            "system_scope": caller.system_scope,
+        }
+        return bool(self._enforcer.enforce(rule, {"project_id": project_id}, credentials))
+
+    def require(self, caller: Caller, rule: str, project_id: str) -> None:
+        """Raises `Forbidden` unless the rule allows it."""
+        if not self.allows(caller, rule, project_id):
+            raise Forbidden(f"Policy does not allow '{rule}' to be performed with the roles of this user.")

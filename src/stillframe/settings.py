@@ -1,0 +1,228 @@
+"""The settings: oslo.config options, read once into frozen values that are passed as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from oslo_config import cfg
+from oslo_log import log
+
+from stillframe.domain.errors import InvalidInput
+from stillframe.domain.operation import Action
+
+_DEFAULT: Final = [
+    cfg.StrOpt("state_dir", default="/var/lib/stillframe", help="Folder for everything the service keeps."),
+    cfg.HostAddressOpt("bind_host", default="127.0.0.1", help="Address to listen on."),
+    cfg.PortOpt("bind_port", default=8790, help="Port to listen on."),
+    cfg.StrOpt(
+        "auth_strategy",
+        default="noauth",
+        choices=[
+            ("keystone", "tokens, checked by keystonemiddleware"),
+            ("http_basic", "users of an htpasswd file, see [http_basic]"),
+            ("noauth", "everybody is who they say; only on a loopback address"),
+        ],
+        help="How callers prove who they are.",
+    ),
+    cfg.URIOpt(
+        "public_endpoint",
+        schemes=["http", "https"],
+        help="What task URIs start with; without it they are built from the request.",
+    ),
+    cfg.IntOpt("max_body_size", default=65536, min=1024, help="Longest accepted request body, in bytes."),
+    cfg.IntOpt("max_limit", default=1000, min=1, help="Most items on one page of a list."),
+    cfg.IntOpt("api_threads", default=16, min=1, help="Requests handled at a time."),
+]
+_DATABASE: Final = [
+    cfg.StrOpt(
+        "connection",
+        secret=True,
+        help="SQLAlchemy URL; without it an SQLite file in state_dir. PostgreSQL: postgresql+psycopg://..., "
+        "MariaDB: mariadb+pymysql://...",
+    ),
+    cfg.StrOpt(
+        "sqlite_synchronous",
+        default="FULL",
+        choices=["NORMAL", "FULL"],
+        help="NORMAL survives a killed process, FULL a power loss too.",
+    ),
+    cfg.IntOpt("pool_size", default=20, min=2, help="Connections kept open for reading."),
+]
+_ENGINE: Final = [
+    cfg.IntOpt("workers", default=8, min=1, help="Operations worked on at a time."),
+    cfg.IntOpt("volume_workers", default=16, min=1, help="Volumes restored at a time, over all operations."),
+    cfg.IntOpt("max_attempts", default=10, min=1, help="Times an operation is taken up again before it is given up."),
+    cfg.IntOpt("snapshot_deadline", default=3600, min=1, help="Seconds until a snapshot fails."),
+    cfg.IntOpt("delete_deadline", default=3600, min=1, help="Seconds until a deletion fails."),
+    cfg.IntOpt("restore_deadline", default=86400, min=1, help="Seconds until a restore, retry or rollback fails."),
+    cfg.IntOpt("keep_records", default=604800, min=0, help="Seconds that the record of a finished operation is kept."),
+]
+_DRIVERS: Final = [
+    cfg.StrOpt("compute", default="local", help="What runs the instances: local, memory."),
+    cfg.StrOpt("storage", default="local", help="What holds the volumes: local, memory."),
+    cfg.FloatOpt("graceful_stop_seconds", default=60, min=0, help="How long a guest may take to shut down by itself."),
+    cfg.IntOpt("attempts", default=5, min=1, help="Tries of a call while the platform behind is unavailable."),
+    cfg.FloatOpt("first_wait", default=0.5, min=0, help="Seconds before the second try; it doubles from there."),
+    cfg.FloatOpt("longest_wait", default=30, min=0, help="Most seconds between two tries."),
+    cfg.IntOpt("concurrent_calls", default=32, min=1, help="Calls that work on volumes at a time."),
+]
+_LOCAL: Final = [
+    cfg.StrOpt("instances_dir", help="Folder of the instance declarations; without it `instances` in state_dir."),
+]
+_HTTP_BASIC: Final = [
+    cfg.StrOpt("user_file", default="/etc/stillframe/htpasswd", help="htpasswd file with bcrypt hashes."),
+    cfg.ListOpt(
+        "grants",
+        default=[],
+        help="What its users may do, each USER:PROJECT:ROLE with a role of reader, member, admin. "
+        "A user's project is that of its first grant unless the request's path names another of its projects.",
+    ),
+]
+
+GROUPS: Final = (
+    (None, _DEFAULT),
+    ("database", _DATABASE),
+    ("engine", _ENGINE),
+    ("drivers", _DRIVERS),
+    ("local", _LOCAL),
+    ("http_basic", _HTTP_BASIC),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """How the API is served; `max_body_size` in bytes."""
+
+    bind_host: str
+    bind_port: int
+    auth_strategy: str
+    public_endpoint: str | None
+    max_body_size: int
+    max_limit: int
+    threads: int
+    basic_user_file: str
+    basic_grants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """Where the store is."""
+
+    url: str
+    sqlite_synchronous: str
+    pool_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How operations are worked on."""
+
+    workers: int
+    volume_workers: int
+    max_attempts: int
+    deadlines: dict[Action, timedelta]
+    keep_records: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class DriverSettings:
+    """Which drivers, and the policy around them; times in seconds."""
+
+    compute: str
+    storage: str
+    graceful_stop_seconds: float
+    attempts: int
+    first_wait: float
+    longest_wait: float
+    concurrent_calls: int
+    instances_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything, and `conf` for the libraries that read their own options from it (policy, logging, keystone)."""
+
+    state_dir: Path
+    api: ApiSettings
+    database: DatabaseSettings
+    engine: EngineSettings
+    drivers: DriverSettings
+    conf: cfg.ConfigOpts
+
+
+def new_conf() -> cfg.ConfigOpts:
+    """An empty configuration that knows every option of ours and of the logging."""
+    conf = cfg.ConfigOpts()
+    for group, options in GROUPS:
+        conf.register_opts(options, group=group)
+    log.register_options(conf)
+    return conf
+
+
+def load(config_files: Sequence[str] = (), overrides: Sequence[tuple[str | None, str, object]] = ()) -> Settings:
+    """Read the settings from files and overrides (group, option, value); raises `InvalidInput` naming what is wrong."""
+    conf = new_conf()
+    try:
+        arguments = [f"--config-file={path}" for path in config_files]
+        conf(arguments, project="stillframe", default_config_files=None if config_files else _found_files())
+        for group, option, value in overrides:
+            conf.set_override(option, value, group=group)
+        return _freeze(conf)
+    except (cfg.Error, ValueError) as error:
+        raise InvalidInput(f"the settings cannot be used: {error}") from error
+
+
+def _found_files() -> list[str]:
+    return [path for path in ("/etc/stillframe/stillframe.conf",) if Path(path).is_file()]
+
+
+def _freeze(conf: cfg.ConfigOpts) -> Settings:
+    state_dir = Path(conf.state_dir).absolute()
+    restore = timedelta(seconds=conf.engine.restore_deadline)
+    return Settings(
+        state_dir=state_dir,
+        api=ApiSettings(
+            bind_host=conf.bind_host,
+            bind_port=conf.bind_port,
+            auth_strategy=conf.auth_strategy,
+            public_endpoint=conf.public_endpoint.rstrip("/") if conf.public_endpoint else None,
+            max_body_size=conf.max_body_size,
+            max_limit=conf.max_limit,
+            threads=conf.api_threads,
+            basic_user_file=conf.http_basic.user_file,
+            basic_grants=tuple(conf.http_basic.grants),
+        ),
+        database=DatabaseSettings(
+            url=conf.database.connection or f"sqlite:///{state_dir / 'stillframe.sqlite'}",
+            sqlite_synchronous=conf.database.sqlite_synchronous,
+            pool_size=conf.database.pool_size,
+        ),
+        engine=EngineSettings(
+            workers=conf.engine.workers,
+            volume_workers=conf.engine.volume_workers,
+            max_attempts=conf.engine.max_attempts,
+            deadlines={
+                Action.SNAPSHOT: timedelta(seconds=conf.engine.snapshot_deadline),
+                Action.DELETE: timedelta(seconds=conf.engine.delete_deadline),
+                Action.RESTORE: restore,
+                Action.RETRY: restore,
+                Action.ROLLBACK: restore,
+            },
+            keep_records=timedelta(seconds=conf.engine.keep_records),
+        ),
+        drivers=DriverSettings(
+            compute=conf.drivers.compute,
+            storage=conf.drivers.storage,
+            graceful_stop_seconds=conf.drivers.graceful_stop_seconds,
+            attempts=conf.drivers.attempts,
+            first_wait=conf.drivers.first_wait,
+            longest_wait=conf.drivers.longest_wait,
+            concurrent_calls=conf.drivers.concurrent_calls,
+            instances_dir=Path(conf.local.instances_dir or state_dir / "instances").absolute(),
+        ),
+        conf=conf,
+    )

@@ -1,0 +1,19 @@
+"""Alembic's entry point: it runs on the connection that `stillframe.store.schema` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from stillframe.store.tables import METADATA
+
+VERSION_TABLE = "stillframe_version"  # the flow engine's tables keep Alembic's default name for theirs
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=METADATA,
+    version_table=VERSION_TABLE,
+    include_name=lambda name, kind, _parents: kind != "table" or name in METADATA.tables,
+    transaction_per_migration=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

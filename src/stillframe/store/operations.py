@@ -1,0 +1,282 @@
+"""Operations and the statuses they move: every change of a status goes through here, by compare-and-set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from stillframe.domain.errors import Conflict, NotFound, Superseded
+from stillframe.domain.operation import Operation, OperationState
+from stillframe.domain.snapshot import Consistency, Fault, InstanceSnapshot
+from stillframe.domain.status import Event, Status, advance
+from stillframe.store.database import Database
+from stillframe.store.rows import (
+    consistency_to_json,
+    fault_to_json,
+    operation_from_row,
+    operation_to_row,
+    snapshot_to_row,
+)
+from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS
+
+_OPEN: Final = (OperationState.PENDING.value, OperationState.RUNNING.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """An instance that must not run, for the sake of which snapshot, and whether it ran before (None: not yet known)."""
+
+    instance_id: str
+    snapshot_id: str
+    was_active: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an operation ended: the event for the status table, and what the row shows from then on.
+
+    A map that is left out stays as it is. `unfence` takes the instance's fence away. `free` gives the instance back to
+    other operations; it is False while a call that hangs may still change something.
+    """
+
+    event: Event
+    succeeded: bool
+    fault: Fault | None = None
+    maps: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
+    consistency: Consistency | None = None
+    record: Mapping[str, Any] | None = None
+    unfence: bool = False
+    free: bool = True
+
+
+class OperationStore:
+    """The rows of operations, instance locks and fences, and the statuses that change with them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin_create(self, snapshot: InstanceSnapshot, operation: Operation) -> None:
+        """Accept a new instance snapshot and its operation; raises `Conflict` if the instance is busy or fenced."""
+        with self._database.writer.begin() as connection:
+            fence = self._fence(connection, operation.instance_id)
+            if fence is not None:
+                raise Conflict(_fenced_message(fence))
+            self._lock(connection, operation)
+            connection.execute(sa.insert(SNAPSHOTS).values(**snapshot_to_row(snapshot)))
+            connection.execute(sa.insert(OPERATIONS).values(**operation_to_row(operation)))
+
+    def begin(self, operation: Operation, event: Event, seen: Status, *, fence: bool) -> None:
+        """Accept an operation on an instance snapshot whose status was `seen`.
+
+        `fence` reserves the instance for this snapshot's restore. Raises `Conflict` if the instance is busy or fenced
+        for another snapshot, or the status changed since it was seen; `Refused` if the status forbids the event.
+        """
+        following = advance(seen, event)
+        with self._database.writer.begin() as connection:
+            self._lock(connection, operation)
+            if fence:
+                self._take_fence(connection, operation)
+            changed = connection.execute(
+                sa.update(SNAPSHOTS)
+                .where(SNAPSHOTS.c.id == operation.snapshot_id, SNAPSHOTS.c.status == seen.value)
+                .values(
+                    status=following.value,
+                    task_id=operation.id,
+                    action=operation.action.value,
+                    updated_at=operation.created_at,
+                )
+            )
+            if changed.rowcount == 0:
+                raise Conflict("The instance snapshot changed while the request was handled; look at it and try again.")
+            connection.execute(sa.insert(OPERATIONS).values(**operation_to_row(operation)))
+
+    def get(self, operation_id: str) -> Operation:
+        """One operation; raises `NotFound`."""
+        with self._database.reader.connect() as connection:
+            row = connection.execute(sa.select(OPERATIONS).where(OPERATIONS.c.id == operation_id)).mappings().first()
+        if row is None:
+            raise NotFound(f"Task {operation_id} could not be found.")
+        return operation_from_row(row)
+
+    def unfinished(self) -> list[Operation]:
+        """Everything that has a worker or must get one, the oldest first."""
+        statement = sa.select(OPERATIONS).where(OPERATIONS.c.state.in_(_OPEN)).order_by(OPERATIONS.c.created_at)
+        with self._database.reader.connect() as connection:
+            return [operation_from_row(row) for row in connection.execute(statement).mappings()]
+
+    def is_open(self, operation_id: str) -> bool:
+        statement = sa.select(OPERATIONS.c.state).where(OPERATIONS.c.id == operation_id)
+        with self._database.reader.connect() as connection:
+            return connection.execute(statement).scalar() in _OPEN
+
+    def start_attempt(self, operation_id: str) -> int:
+        """Count an attempt and return its number, from 1; raises `Superseded` if the operation is final."""
+        with self._database.writer.begin() as connection:
+            changed = connection.execute(
+                sa.update(OPERATIONS)
+                .where(OPERATIONS.c.id == operation_id, OPERATIONS.c.state.in_(_OPEN))
+                .values(state=OperationState.RUNNING.value, attempts=OPERATIONS.c.attempts + 1)
+            )
+            if changed.rowcount == 0:
+                raise Superseded(f"Task {operation_id} has been settled already.")
+            attempts = connection.execute(sa.select(OPERATIONS.c.attempts).where(OPERATIONS.c.id == operation_id))
+            return int(attempts.scalar_one())
+
+    def raise_progress(self, operation_id: str, percent: int) -> None:
+        """Move the progress of an open operation up to `percent`, never down."""
+        with self._database.writer.begin() as connection:
+            connection.execute(
+                sa.update(OPERATIONS)
+                .where(
+                    OPERATIONS.c.id == operation_id,
+                    OPERATIONS.c.progress < percent,
+                    OPERATIONS.c.state.in_(_OPEN),
+                )
+                .values(progress=percent)
+            )
+
+    def show_maps(
+        self, operation_id: str, maps: Mapping[str, Mapping[str, str] | None], *, commit: bool = False
+    ) -> None:
+        """Write maps into the operation's snapshot row; `commit` marks the point of no return with them.
+
+        Raises `Superseded` if the operation is final.
+        """
+        with self._database.writer.begin() as connection:
+            changes: dict[str, Any] = {"committed": True} if commit else {"state": OperationState.RUNNING.value}
+            self._change_open(connection, operation_id, changes)
+            snapshot_id = sa.select(OPERATIONS.c.snapshot_id).where(OPERATIONS.c.id == operation_id).scalar_subquery()
+            connection.execute(sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(**maps))
+
+    def finish(self, operation_id: str, settlement: Settlement, now: datetime) -> Status:
+        """Settle an operation: its record, the status, the maps, the lock and the fence, in one transaction.
+
+        Returns the new status. Raises `Superseded` if it has been settled already.
+        """
+        state = OperationState.SUCCEEDED if settlement.succeeded else OperationState.FAILED
+        with self._database.writer.begin() as connection:
+            final: dict[str, Any] = {"state": state.value, "finished_at": now, "record": settlement.record}
+            if settlement.succeeded:
+                final["progress"] = 100
+            self._change_open(connection, operation_id, final)
+            row = connection.execute(sa.select(OPERATIONS).where(OPERATIONS.c.id == operation_id)).mappings().one()
+            following = self._move(connection, operation_from_row(row), settlement, now)
+            if settlement.free:
+                connection.execute(sa.delete(INSTANCE_LOCKS).where(INSTANCE_LOCKS.c.operation_id == operation_id))
+            if settlement.unfence:
+                connection.execute(
+                    sa.delete(FENCES).where(
+                        FENCES.c.instance_id == row["instance_id"], FENCES.c.snapshot_id == row["snapshot_id"]
+                    )
+                )
+        return following
+
+    def free_settled(self, operation_id: str | None = None) -> None:
+        """Give back the instances that settled operations still hold (None: all of them)."""
+        settled = sa.select(OPERATIONS.c.id).where(OPERATIONS.c.state.not_in(_OPEN))
+        if operation_id is not None:
+            settled = settled.where(OPERATIONS.c.id == operation_id)
+        with self._database.writer.begin() as connection:
+            connection.execute(sa.delete(INSTANCE_LOCKS).where(INSTANCE_LOCKS.c.operation_id.in_(settled)))
+
+    def forget_finished(self, before: datetime) -> Sequence[str]:
+        """Drop the records of operations that were settled before a time, except each snapshot's latest; their ids."""
+        latest = sa.select(SNAPSHOTS.c.task_id).where(SNAPSHOTS.c.task_id.is_not(None))
+        old = sa.select(OPERATIONS.c.id).where(OPERATIONS.c.finished_at < before, OPERATIONS.c.id.not_in(latest))
+        with self._database.writer.begin() as connection:
+            ids = list(connection.execute(old).scalars())
+            for start in range(0, len(ids), 500):
+                connection.execute(sa.delete(OPERATIONS).where(OPERATIONS.c.id.in_(ids[start : start + 500])))
+        return ids
+
+    def fence(self, instance_id: str) -> Fence | None:
+        with self._database.reader.connect() as connection:
+            return self._fence(connection, instance_id)
+
+    def note_power(self, instance_id: str, *, was_active: bool) -> bool:
+        """Remember whether a fenced instance ran before; the first answer stays, and is returned."""
+        with self._database.writer.begin() as connection:
+            connection.execute(
+                sa.update(FENCES)
+                .where(FENCES.c.instance_id == instance_id, FENCES.c.was_active.is_(None))
+                .values(was_active=was_active)
+            )
+            fence = self._fence(connection, instance_id)
+        return bool(fence and fence.was_active)
+
+    def open_by_action(self) -> list[tuple[str, datetime]]:
+        """Action and time of acceptance of every open operation, for the metrics."""
+        statement = sa.select(OPERATIONS.c.action, OPERATIONS.c.created_at).where(OPERATIONS.c.state.in_(_OPEN))
+        with self._database.reader.connect() as connection:
+            return [(action, created_at) for action, created_at in connection.execute(statement)]
+
+    def _change_open(self, connection: sa.Connection, operation_id: str, values: Mapping[str, Any]) -> None:
+        changed = connection.execute(
+            sa.update(OPERATIONS).where(OPERATIONS.c.id == operation_id, OPERATIONS.c.state.in_(_OPEN)).values(**values)
+        )
+        if changed.rowcount == 0:
+            raise Superseded(f"Task {operation_id} has been settled already.")
+
+    def _move(self, connection: sa.Connection, operation: Operation, settlement: Settlement, now: datetime) -> Status:
+        here = SNAPSHOTS.c.id == operation.snapshot_id
+        seen = Status(connection.execute(sa.select(SNAPSHOTS.c.status).where(here)).scalar_one())
+        following = advance(seen, settlement.event)
+        if following is Status.GONE:
+            connection.execute(sa.delete(SNAPSHOTS).where(here))
+            return following
+        values: dict[str, Any] = {
+            "status": following.value,
+            "fault": fault_to_json(settlement.fault),
+            "updated_at": now,
+            **settlement.maps,
+        }
+        if settlement.event is Event.CREATED:
+            values["updated_at"] = None
+        if settlement.consistency is not None:
+            values["consistency"] = consistency_to_json(settlement.consistency)
+        changed = connection.execute(
+            sa.update(SNAPSHOTS).where(here, SNAPSHOTS.c.status == seen.value).values(**values)
+        )
+        if changed.rowcount == 0:
+            raise Superseded(f"Instance snapshot {operation.snapshot_id} left its status while it was settled.")
+        return following
+
+    def _lock(self, connection: sa.Connection, operation: Operation) -> None:
+        try:
+            connection.execute(
+                sa.insert(INSTANCE_LOCKS).values(instance_id=operation.instance_id, operation_id=operation.id)
+            )
+        except IntegrityError as error:
+            raise Conflict(
+                f"Another operation is changing instance {operation.instance_id} or one of its snapshots; "
+                "wait for its end and try again."
+            ) from error
+
+    def _take_fence(self, connection: sa.Connection, operation: Operation) -> None:
+        fence = self._fence(connection, operation.instance_id)
+        if fence is None:
+            connection.execute(
+                sa.insert(FENCES).values(
+                    instance_id=operation.instance_id, snapshot_id=operation.snapshot_id, was_active=None
+                )
+            )
+        elif fence.snapshot_id != operation.snapshot_id:
+            raise Conflict(_fenced_message(fence))
+
+    def _fence(self, connection: sa.Connection, instance_id: str) -> Fence | None:
+        row = connection.execute(sa.select(FENCES).where(FENCES.c.instance_id == instance_id)).mappings().first()
+        if row is None:
+            return None
+        return Fence(row["instance_id"], row["snapshot_id"], row["was_active"])
+
+
+def _fenced_message(fence: Fence) -> str:
+    return (
+        f"Instance {fence.instance_id} is fenced: the restore to instance snapshot {fence.snapshot_id} did not make "
+        "all of its volumes whole. Retry that restore, roll it back, or delete that instance snapshot first."
+    )

@@ -1,0 +1,122 @@
+"""Rows to domain values and back, written out by hand so that neither side dictates the other's shape."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from stillframe.domain.operation import Action, Operation, OperationState
+from stillframe.domain.snapshot import Consistency, ConsistencyLevel, Fault, InstanceSnapshot
+from stillframe.domain.status import Status
+
+
+def snapshot_from_row(row: sa.RowMapping) -> InstanceSnapshot:
+    return InstanceSnapshot(
+        id=row["id"],
+        project_id=row["project_id"],
+        user_id=row["user_id"],
+        instance_id=row["instance_id"],
+        name=row["name"],
+        description=row["description"],
+        status=Status(row["status"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        task_id=row["task_id"],
+        action=row["action"],
+        snapshots=row["snapshots"],
+        temp_snapshots=row["temp_snapshots"],
+        failed_snapshots=row["failed_snapshots"],
+        fault=_fault_from_json(row["fault"]),
+        consistency=_consistency_from_json(row["consistency"]),
+    )
+
+
+def snapshot_to_row(snapshot: InstanceSnapshot) -> dict[str, Any]:
+    return {
+        "id": snapshot.id,
+        "project_id": snapshot.project_id,
+        "user_id": snapshot.user_id,
+        "instance_id": snapshot.instance_id,
+        "name": snapshot.name,
+        "description": snapshot.description,
+        "status": snapshot.status.value,
+        "created_at": snapshot.created_at,
+        "updated_at": snapshot.updated_at,
+        "task_id": snapshot.task_id,
+        "action": snapshot.action,
+        "snapshots": _map_to_json(snapshot.snapshots),
+        "temp_snapshots": _map_to_json(snapshot.temp_snapshots),
+        "failed_snapshots": _map_to_json(snapshot.failed_snapshots),
+        "fault": fault_to_json(snapshot.fault),
+        "consistency": consistency_to_json(snapshot.consistency),
+    }
+
+
+def operation_from_row(row: sa.RowMapping) -> Operation:
+    return Operation(
+        id=row["id"],
+        action=Action(row["action"]),
+        snapshot_id=row["snapshot_id"],
+        project_id=row["project_id"],
+        instance_id=row["instance_id"],
+        request_id=row["request_id"],
+        state=OperationState(row["state"]),
+        created_at=row["created_at"],
+        deadline=row["deadline"],
+        arguments=row["arguments"],
+        attempts=row["attempts"],
+        progress=row["progress"],
+        committed=bool(row["committed"]),
+        finished_at=row["finished_at"],
+        record=row["record"],
+    )
+
+
+def operation_to_row(operation: Operation) -> dict[str, Any]:
+    return {
+        "id": operation.id,
+        "action": operation.action.value,
+        "snapshot_id": operation.snapshot_id,
+        "project_id": operation.project_id,
+        "instance_id": operation.instance_id,
+        "request_id": operation.request_id,
+        "state": operation.state.value,
+        "created_at": operation.created_at,
+        "deadline": operation.deadline,
+        "finished_at": operation.finished_at,
+        "arguments": dict(operation.arguments),
+        "attempts": operation.attempts,
+        "progress": operation.progress,
+        "committed": operation.committed,
+        "record": None if operation.record is None else dict(operation.record),
+    }
+
+
+def fault_to_json(fault: Fault | None) -> dict[str, Any] | None:
+    if fault is None:
+        return None
+    return {"code": fault.code, "message": fault.message, "created_at": fault.created_at.isoformat()}
+
+
+def consistency_to_json(consistency: Consistency | None) -> dict[str, Any] | None:
+    if consistency is None:
+        return None
+    return {"level": consistency.level.value, "cut_window_ms": consistency.cut_window_ms}
+
+
+def _fault_from_json(value: Any) -> Fault | None:
+    if value is None:
+        return None
+    return Fault(value["code"], value["message"], datetime.fromisoformat(value["created_at"]))
+
+
+def _consistency_from_json(value: Any) -> Consistency | None:
+    if value is None:
+        return None
+    return Consistency(ConsistencyLevel(value["level"]), value["cut_window_ms"])
+
+
+def _map_to_json(value: Any) -> dict[str, str] | None:
+    return None if value is None else dict(value)

@@ -1,0 +1,123 @@
+"""Looking at instance snapshots, and renaming them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from stillframe.domain.errors import InvalidInput, NotFound
+from stillframe.domain.snapshot import InstanceSnapshot
+from stillframe.store.database import Database
+from stillframe.store.rows import snapshot_from_row
+from stillframe.store.tables import SNAPSHOTS
+
+SORT_KEYS: Final[Mapping[str, sa.ColumnElement[Any]]] = {
+    "id": SNAPSHOTS.c.id,
+    "name": SNAPSHOTS.c.name,
+    "status": SNAPSHOTS.c.status,
+    "instance_id": SNAPSHOTS.c.instance_id,
+    "created_at": SNAPSHOTS.c.created_at,
+    # What never changed sorts by its creation, so that the order has no holes.
+    "updated_at": sa.func.coalesce(SNAPSHOTS.c.updated_at, SNAPSHOTS.c.created_at),
+}
+
+FILTERS: Final = ("status", "instance_id", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """One key of an order."""
+
+    key: str
+    descending: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """Which instance snapshots to list, in which order, and from where on.
+
+    `project_id` None means all projects. `marker` is the id of the last item of the page before.
+    """
+
+    project_id: str | None
+    limit: int
+    marker: str | None = None
+    filters: Mapping[str, str] = field(default_factory=dict)
+    sort: Sequence[Sort] = (Sort("created_at"),)
+
+
+class SnapshotStore:
+    """The rows of instance snapshots, for everything but the changes of their status."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, snapshot_id: str) -> InstanceSnapshot:
+        """One instance snapshot; raises `NotFound`."""
+        with self._database.reader.connect() as connection:
+            row = connection.execute(sa.select(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id)).mappings().first()
+        if row is None:
+            raise NotFound(f"Instance snapshot {snapshot_id} could not be found.")
+        return snapshot_from_row(row)
+
+    def ids(self) -> frozenset[str]:
+        """The ids of all instance snapshots, to tell leftovers from copies that belong to somebody."""
+        with self._database.reader.connect() as connection:
+            return frozenset(connection.execute(sa.select(SNAPSHOTS.c.id)).scalars())
+
+    def list(self, query: ListQuery) -> list[InstanceSnapshot]:
+        """One page; raises `InvalidInput` for a marker that is not in the caller's sight."""
+        sort = [*query.sort]
+        if all(item.key != "id" for item in sort):
+            # The id makes the order total: without it, pages would lose or repeat rows with equal keys.
+            sort.append(Sort("id", sort[-1].descending if sort else True))
+        statement = sa.select(SNAPSHOTS)
+        if query.project_id is not None:
+            statement = statement.where(SNAPSHOTS.c.project_id == query.project_id)
+        for name, value in query.filters.items():
+            statement = statement.where(SNAPSHOTS.c[name] == value)
+        columns = [SORT_KEYS[item.key] for item in sort]
+        with self._database.reader.connect() as connection:
+            if query.marker is not None:
+                statement = statement.where(_after(sort, self._marker_values(connection, query, columns)))
+            ordered = [c.desc() if item.descending else c.asc() for c, item in zip(columns, sort, strict=True)]
+            rows = connection.execute(statement.order_by(*ordered).limit(query.limit)).mappings().all()
+        return [snapshot_from_row(row) for row in rows]
+
+    def rename(self, snapshot_id: str, changes: Mapping[str, str], now: datetime) -> None:
+        """Change `name` and/or `description`; raises `NotFound`."""
+        with self._database.writer.begin() as connection:
+            changed = connection.execute(
+                sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(**changes, updated_at=now)
+            )
+            if changed.rowcount == 0:
+                raise NotFound(f"Instance snapshot {snapshot_id} could not be found.")
+
+    def _marker_values(
+        self, connection: sa.Connection, query: ListQuery, columns: Sequence[sa.ColumnElement[Any]]
+    ) -> Sequence[Any]:
+        statement = sa.select(*columns).where(SNAPSHOTS.c.id == query.marker)
+        if query.project_id is not None:
+            statement = statement.where(SNAPSHOTS.c.project_id == query.project_id)
+        values = connection.execute(statement).first()
+        if values is None:
+            raise InvalidInput(f"there is no instance snapshot '{query.marker}' to go on from", "marker")
+        return tuple(values)
+
+
+def _after(sort: Sequence[Sort], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """The rows behind the marker: equal in the first keys and beyond it in the next one."""
+    alternatives = []
+    for position, item in enumerate(sort):
+        column, value = SORT_KEYS[item.key], values[position]
+        equal = [SORT_KEYS[before.key] == values[i] for i, before in enumerate(sort[:position])]
+        beyond = column < value if item.descending else column > value
+        alternatives.append(sa.and_(*equal, beyond))
+    first, start = SORT_KEYS[sort[0].key], values[0]
+    # The first key's bound follows from the rest; said outright, it lets the database use its index.
+    bound = first <= start if sort[0].descending else first >= start
+    return sa.and_(bound, sa.or_(*alternatives))
