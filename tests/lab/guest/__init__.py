@@ -1,0 +1,1 @@
+"""A small real guest whose writes can be judged from outside."""
