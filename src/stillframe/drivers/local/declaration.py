@@ -1,0 +1,183 @@
+"""Instance files: one TOML file says what a local instance consists of."""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import tomli_w
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stillframe.domain.errors import Conflict, InvalidInput, NotFound
+from stillframe.drivers.local.border import border
+from stillframe.drivers.local.files import Files
+from stillframe.drivers.local.images import Format, Images, same_file
+
+LOG = logging.getLogger(__name__)
+
+_NAMESPACE: Final = uuid.UUID("7a2c6c1e-0f0e-5a7e-8f53-6d0c64d7b1f2")
+_SUFFIX: Final = ".toml"
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
+
+
+def _plain_name(name: str) -> str:
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise ValueError("must be usable as a file name: no '/', no leading '.'")
+    return name
+
+
+def _identity(value: str) -> str:
+    return str(uuid.UUID(value))
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+PlainName = Annotated[str, AfterValidator(_plain_name), Field(max_length=200)]
+
+
+class Disk(BaseModel):
+    """One disk of an instance; its format is said, never guessed, for a raw disk's guest could forge a header."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: PlainName
+    path: AbsolutePath
+    format: Format
+    bootable: bool = False
+
+    @property
+    def file(self) -> Path:
+        """The file itself, behind any symbolic links."""
+        return Path(self.path).resolve()
+
+
+class Declaration(BaseModel):
+    """A local instance as its file declares it; the first disk is the one it boots from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, AfterValidator(_identity)]
+    name: PlainName
+    project_id: Annotated[str, Field(min_length=1)]
+    disks: Annotated[tuple[Disk, ...], Field(min_length=1)]
+    qmp_socket: AbsolutePath | None = None
+    guest_agent_socket: AbsolutePath | None = None
+    start_command: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Declaration:
+        if len({disk.name for disk in self.disks}) < len(self.disks):
+            raise ValueError("two disks have the same name")
+        if len({disk.file for disk in self.disks}) < len(self.disks):
+            raise ValueError("two disks are the same file")
+        return self
+
+    def volume_id(self, disk: Disk) -> str:
+        """The id of a disk's volume: it depends on the instance's id and the disk's name, not on its path."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.id}/{disk.name}"))
+
+    def disk(self, volume_id: str) -> Disk | None:
+        """The disk behind a volume id, or None."""
+        return next((disk for disk in self.disks if self.volume_id(disk) == volume_id), None)
+
+
+class Declarations:
+    """The folder of instance files; read anew at every call, so that an edited file counts at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def all(self) -> list[Declaration]:
+        """Every readable declaration by name; one broken file must not hide the others and is logged."""
+        found: dict[str, Declaration] = {}
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+            try:
+                declaration = load(path)
+            except InvalidInput as problem:
+                LOG.error("instance file left out: %s", problem)  # noqa: TRY400 -- the message says it all
+                continue
+            if declaration.id in found:
+                LOG.error("instance file left out: %s has the id of '%s'", path, found[declaration.id].name)
+                continue
+            found[declaration.id] = declaration
+        return sorted(found.values(), key=lambda one: (one.name, one.id))
+
+    def instance(self, instance_id: str) -> Declaration:
+        """The declaration of one instance; raises `NotFound`."""
+        for declaration in self.all():
+            if declaration.id == instance_id:
+                return declaration
+        raise NotFound(f"no instance {instance_id} is declared in {self.folder}")
+
+    def volume(self, volume_id: str) -> tuple[Declaration, Disk]:
+        """The instance and disk behind a volume id; raises `NotFound`."""
+        for declaration in self.all():
+            disk = declaration.disk(volume_id)
+            if disk is not None:
+                return declaration, disk
+        raise NotFound(f"no disk with the volume id {volume_id} is declared in {self.folder}")
+
+    def disks(self) -> Iterator[tuple[Declaration, Disk]]:
+        """Every declared disk with its instance."""
+        for declaration in self.all():
+            for disk in declaration.disks:
+                yield declaration, disk
+
+    def add(self, files: Files, images: Images, declaration: Declaration) -> Path:
+        """Declare an instance and return its file; raises `InvalidInput` or `Conflict` before anything is written."""
+        path = self.folder / f"{declaration.name}{_SUFFIX}"
+        if any(one.id == declaration.id for one in self.all()):
+            raise Conflict(f"an instance with the id {declaration.id} is declared already")
+        for number, disk in enumerate(declaration.disks):
+            self._check(images, disk, f"disks.{number}.path")
+        content = tomli_w.dumps(declaration.model_dump(mode="json", exclude_none=True))
+        with border("declaring the instance"):
+            files.make_folder(self.folder)
+            try:
+                files.write_new(path, content.encode())
+            except FileExistsError:
+                raise Conflict(f"{path} exists already; remove it or choose another name") from None
+        return path
+
+    def remove(self, files: Files, name: str) -> None:
+        """Forget an instance; its disks and copies stay as they are. Raises `NotFound`."""
+        path = self.folder / f"{_plain_name(name)}{_SUFFIX}"
+        if not path.is_file():
+            raise NotFound(f"{path} does not exist")
+        with border("removing the declaration"):
+            files.remove(path)
+            files.sync(self.folder)
+
+    def _check(self, images: Images, disk: Disk, key: str) -> None:
+        if not disk.path.exists():
+            raise InvalidInput(f"{disk.path} does not exist", key)
+        if not disk.file.is_file():
+            raise InvalidInput(f"{disk.path} is not a regular file", key)
+        for other, taken in self.disks():
+            if same_file(taken.path, disk.path):
+                raise Conflict(f"{key}: {disk.path} is disk '{taken.name}' of instance '{other.name}' already")
+        images.confirm(disk.file, disk.format)
+
+
+def load(path: Path) -> Declaration:
+    """One instance file; raises `InvalidInput` that names the file and the key."""
+    try:
+        with path.open("rb") as file:
+            content: dict[str, Any] = tomllib.load(file)
+        return Declaration.model_validate(content)
+    except OSError as problem:
+        raise InvalidInput(f"{path}: cannot be read: {problem.strerror}") from problem
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise InvalidInput(f"{path}: is not TOML: {problem}") from problem
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(f"{path}: {first['msg']}", key or None) from problem

@@ -1,0 +1,176 @@
+"""The storage driver for image files on this machine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from stillframe.domain.errors import Damaged, NotFound, Refused
+from stillframe.domain.instance import Instance, Volume
+from stillframe.domain.snapshot import CopyName, VolumeSnapshot
+from stillframe.drivers.call import Call
+from stillframe.drivers.local import copies
+from stillframe.drivers.local.border import border
+from stillframe.drivers.local.checks import Checks
+from stillframe.drivers.local.copies import Copies, Method, Place
+from stillframe.drivers.local.cutting import Cutter
+from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
+from stillframe.drivers.local.files import Files
+from stillframe.drivers.local.images import Images, same_file
+from stillframe.drivers.local.power import power_state
+from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.storage import Cut, StorageCapabilities
+
+LOG = logging.getLogger(__name__)
+
+_CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=True)
+
+
+class LocalStorage:
+    """Volumes are the disks of declared instances; copies lie beside them and share their blocks where possible."""
+
+    def __init__(self, instances: Path, state: Path, files: Files, images: Images, qemu: Qemu) -> None:
+        self._declarations = Declarations(instances)
+        self._books = Copies(files, self._declarations, state)
+        self._files = files
+        self._images = images
+        self._qemu = qemu
+        self._checks = Checks(files, images, qemu)
+        self._cutter = Cutter(files, images, qemu, self._books)
+
+    @property
+    def capabilities(self) -> StorageCapabilities:
+        return _CAPABILITIES
+
+    def list_volumes(self, project_id: str | None) -> Sequence[Volume]:
+        """See `StorageDriver`."""
+        found = [
+            self._volume(declaration, disk)
+            for declaration, disk in self._declarations.disks()
+            if project_id in (None, declaration.project_id)
+        ]
+        return sorted(found, key=lambda volume: (volume.name, volume.id))
+
+    def get_volume(self, volume_id: str) -> Volume:
+        """See `StorageDriver`."""
+        return self._volume(*self._declarations.volume(volume_id))
+
+    def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
+        """See `StorageDriver`."""
+        declaration = self._declarations.instance(instance.id)
+        disks = [self._disk(declaration, volume_id) for volume_id in volume_ids]
+        self._checks.cut(declaration, disks, power_state(declaration, self._images, self._qemu))
+
+    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
+        """See `StorageDriver`."""
+        declaration = self._declarations.instance(instance.id)
+        # Asked again: a hard link to the disk of an instance that runs after all would follow every write.
+        state = power_state(declaration, self._images, self._qemu)
+        return self._cutter.cut(call, declaration, state, names)
+
+    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+        """See `StorageDriver`."""
+        return self._cutter.complete(call, volume_snapshot_id)
+
+    def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
+        """See `StorageDriver`."""
+        with border("looking for copies"):
+            found = [
+                copies.snapshot(copy, ready=ready)
+                for copy, ready in self._books.all()
+                if snapshot_id in (None, copy.name.snapshot_id)
+            ]
+        return sorted(found, key=lambda one: one.id)
+
+    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
+        """See `StorageDriver`."""
+        declaration, disk = self._declarations.volume(volume_id)
+        self._checks.restore(disk, declaration, volume_id, self._folder(volume_snapshot_id))
+
+    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+        """See `StorageDriver`: the copy's content becomes a new file that takes the disk's place at one instant."""
+        declaration, disk = self._declarations.volume(volume_id)
+        folder = self._folder(volume_snapshot_id)
+        draft = _restoring(folder.parent, volume_id)
+        with border("removing what an earlier restore left"):
+            self._files.remove(draft)
+        copy = self._checks.restore(disk, declaration, volume_id, folder)
+        live, data = disk.file, folder / copies.DATA
+        with border(f"restoring {disk.path}"):
+            if self._images.written_by_someone(live):
+                raise Refused(f"{disk.path} is open for writing in a QEMU process; shut the instance down first")
+            if not same_file(data, live):
+                if copy.method is Method.LINK:
+                    self._files.link(data, draft)
+                else:
+                    self._build(call, data, draft, live)
+                self._files.rename(draft, live)
+            self._files.sync(live.parent)
+        call.report(copy.size, copy.size)
+
+    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+        """See `StorageDriver`."""
+        with border(f"deleting the copy {volume_snapshot_id}"):
+            for place in self._books.places(volume_snapshot_id):
+                self._remove(call, place)
+
+    def _remove(self, call: Call, place: Place) -> None:
+        folder = place.present
+        if folder is not None:
+            try:
+                self._files.remove(_restoring(place.root, copies.read(folder).name.volume_id))
+            except Damaged:
+                LOG.warning("removing a copy whose record cannot be read: %s", folder)
+            self._cutter.put_aside(call, place)
+            self._files.sync(place.root)
+        for left in (place.deleting, place.draft):
+            if left.exists():
+                self._files.remove_tree(left)
+
+    def _build(self, call: Call, data: Path, draft: Path, live: Path) -> None:
+        def tick(done: int, total: int) -> None:
+            call.check()
+            call.report(done, total)
+
+        if self._files.can_clone(live.parent):
+            self._files.clone(data, draft)
+        else:
+            self._files.copy(data, draft, tick)
+        self._files.take_after(live, draft)
+        self._files.sync(draft)
+        call.check()
+
+    def _folder(self, copy_id: str) -> Path:
+        folder = self._books.locate(copy_id)
+        if folder is None:
+            raise NotFound(f"there is no copy {copy_id}")
+        return folder
+
+    def _disk(self, declaration: Declaration, volume_id: str) -> Disk:
+        disk = declaration.disk(volume_id)
+        if disk is None:
+            raise Refused(f"instance '{declaration.name}' has no volume {volume_id}")
+        return disk
+
+    def _volume(self, declaration: Declaration, disk: Disk) -> Volume:
+        try:
+            size, status = self._images.shape(disk.file, disk.format).size, "in-use"
+        except (OSError, Refused):
+            # It is still declared, and the checks say what is wrong with it.
+            size, status = 0, "error"
+        return Volume(
+            id=declaration.volume_id(disk),
+            project_id=declaration.project_id,
+            name=f"{declaration.name}-{disk.name}",
+            size=size,
+            status=status,
+            bootable=disk.bootable or disk is declaration.disks[0],
+            instance_id=declaration.id,
+            device=disk.name,
+        )
+
+
+def _restoring(root: Path, volume_id: str) -> Path:
+    return root / f"{volume_id}.restoring"

@@ -1,0 +1,249 @@
+"""The reference driver: instances, volumes and copies in dictionaries; what it does is what the ports mean."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from stillframe.domain.errors import BackendError, Conflict, NotFound, OutOfSpace, Refused
+from stillframe.domain.instance import Attachment, Instance, PowerState, Volume
+from stillframe.domain.snapshot import ConsistencyLevel, CopyName, VolumeSnapshot
+from stillframe.drivers.call import Call
+from stillframe.drivers.compute import ComputeCapabilities
+from stillframe.drivers.storage import Cut, StorageCapabilities
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    name: CopyName
+    content: bytes
+    ready: bool = False
+
+    def described(self) -> VolumeSnapshot:
+        return VolumeSnapshot(id=self.name.uuid, name=self.name, size=len(self.content), ready=self.ready)
+
+
+class MemoryDriver:
+    """One small world with a driver for each port, `compute` and `storage`; safe to use from threads.
+
+    `room` bounds the bytes of all copies (None: endless).
+    """
+
+    def __init__(self, room: int | None = None) -> None:
+        self.lock = threading.RLock()
+        self.room = room
+        self.instances: dict[str, Instance] = {}
+        self.volumes: dict[str, Volume] = {}
+        self.contents: dict[str, bytearray] = {}
+        self.copies: dict[str, _Copy] = {}
+        self.fences: dict[str, str] = {}
+        self.held: set[str] = set()
+        self.compute = MemoryCompute(self)
+        self.storage = MemoryStorage(self)
+
+    def add_instance(
+        self, project_id: str, name: str, sizes: Sequence[int], power_state: PowerState = PowerState.SHUTOFF
+    ) -> Instance:
+        """A new instance with one zeroed volume for each size in bytes."""
+        instance_id = str(uuid.uuid4())
+        attachments = []
+        with self.lock:
+            for number, size in enumerate(sizes):
+                volume_id, device = str(uuid.uuid4()), f"/dev/vd{chr(ord('a') + number)}"
+                boot = number == 0
+                attachments.append(Attachment(volume_id, device, bootable=boot))
+                self.contents[volume_id] = bytearray(size)
+                self.volumes[volume_id] = Volume(
+                    volume_id, project_id, f"{name}-{number}", size, "in-use", boot, instance_id, device
+                )
+            self.instances[instance_id] = Instance(instance_id, project_id, name, power_state, tuple(attachments))
+            return self.instances[instance_id]
+
+    def remove_instance(self, instance_id: str) -> None:
+        """The instance and its volumes vanish, as if somebody had deleted them; copies stay."""
+        with self.lock:
+            for volume_id in self.instances.pop(instance_id).volume_ids:
+                self.remove_volume(volume_id)
+
+    def remove_volume(self, volume_id: str) -> None:
+        """The volume vanishes, even if it is attached."""
+        with self.lock:
+            self.volumes.pop(volume_id, None)
+            self.contents.pop(volume_id, None)
+
+    def read(self, volume_id: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of a volume, to its end without a length."""
+        with self.lock:
+            content = self.contents[volume_id]
+            return bytes(content[offset : len(content) if length is None else offset + length])
+
+    def write(self, volume_id: str, offset: int, data: bytes) -> None:
+        """Put bytes into a volume, as its guest would."""
+        with self.lock:
+            self.contents[volume_id][offset : offset + len(data)] = data
+
+    def resize(self, volume_id: str, size: int) -> None:
+        """Cut a volume off, or lengthen it with zeroes."""
+        with self.lock:
+            self.contents[volume_id] = bytearray(bytes(self.contents[volume_id])[:size].ljust(size, b"\0"))
+            self.volumes[volume_id] = replace(self.volumes[volume_id], size=size)
+
+    def set_power_state(self, instance_id: str, power_state: PowerState) -> None:
+        """Switch an instance, as its user would."""
+        with self.lock:
+            self.instances[instance_id] = replace(self.instances[instance_id], power_state=power_state)
+
+
+class MemoryCompute:
+    """The compute port of a `MemoryDriver`; a guest that is held still is `held` in its world."""
+
+    def __init__(self, world: MemoryDriver) -> None:
+        self._world = world
+
+    @property
+    def capabilities(self) -> ComputeCapabilities:
+        return ComputeCapabilities(power_control=True, quiesce=ConsistencyLevel.APPLICATION)
+
+    def list_instances(self, project_id: str | None) -> Sequence[Instance]:
+        with self._world.lock:
+            found = [one for one in self._world.instances.values() if project_id in (None, one.project_id)]
+        return sorted(found, key=lambda one: (one.name, one.id))
+
+    def get_instance(self, instance_id: str) -> Instance:
+        with self._world.lock:
+            if instance_id not in self._world.instances:
+                raise NotFound(f"no instance {instance_id}")
+            return self._world.instances[instance_id]
+
+    @contextmanager
+    def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:
+        call.check()
+        before = self.get_instance(instance_id).power_state
+        if before is PowerState.ACTIVE:
+            self._world.held.add(instance_id)
+        try:
+            yield ConsistencyLevel.APPLICATION if before is PowerState.ACTIVE else ConsistencyLevel.CRASH
+            still = before is not PowerState.ACTIVE or instance_id in self._world.held
+        finally:
+            self._world.held.discard(instance_id)
+        if not still or self.get_instance(instance_id).power_state is not before:
+            raise BackendError(f"instance {instance_id} did not stay still")
+
+    def release(self, instance_id: str) -> None:
+        self._world.held.discard(instance_id)
+
+    def start(self, call: Call, instance_id: str) -> None:
+        call.check()
+        with self._world.lock:
+            self.get_instance(instance_id)
+            owner = self._world.fences.get(instance_id)
+            if owner is not None:
+                raise Refused(f"instance {instance_id} is fenced by {owner}")
+            self._world.set_power_state(instance_id, PowerState.ACTIVE)
+
+    def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:  # noqa: ARG002 -- it is off at once
+        call.check()
+        with self._world.lock:
+            self.get_instance(instance_id)
+            self._world.set_power_state(instance_id, PowerState.SHUTOFF)
+
+    def fence(self, instance_id: str, owner: str) -> None:
+        with self._world.lock:
+            self.get_instance(instance_id)
+            holder = self._world.fences.setdefault(instance_id, owner)
+        if holder != owner:
+            raise Conflict(f"instance {instance_id} is fenced by {holder}")
+
+    def unfence(self, instance_id: str, owner: str) -> None:
+        with self._world.lock:
+            if self._world.fences.get(instance_id) == owner:
+                del self._world.fences[instance_id]
+
+    def fenced_by(self, instance_id: str) -> str | None:
+        return self._world.fences.get(instance_id)
+
+
+class MemoryStorage:
+    """The storage port of a `MemoryDriver`."""
+
+    def __init__(self, world: MemoryDriver) -> None:
+        self._world = world
+
+    @property
+    def capabilities(self) -> StorageCapabilities:
+        return StorageCapabilities(atomic_restore=True, copy_progress=True)
+
+    def list_volumes(self, project_id: str | None) -> Sequence[Volume]:
+        with self._world.lock:
+            found = [one for one in self._world.volumes.values() if project_id in (None, one.project_id)]
+        return sorted(found, key=lambda one: (one.name, one.id))
+
+    def get_volume(self, volume_id: str) -> Volume:
+        with self._world.lock:
+            if volume_id not in self._world.volumes:
+                raise NotFound(f"no volume {volume_id}")
+            return self._world.volumes[volume_id]
+
+    def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
+        with self._world.lock:
+            for volume_id in volume_ids:
+                if volume_id not in instance.volume_ids or volume_id not in self._world.contents:
+                    raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
+            self._make_room(volume_ids)
+
+    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
+        call.check()
+        with self._world.lock:
+            for name in names:
+                self._world.copies.pop(name.uuid, None)
+            self.check_cut(instance, [name.volume_id for name in names])
+            made = [_Copy(name, bytes(self._world.contents[name.volume_id])) for name in names]
+            self._world.copies.update({copy.name.uuid: copy for copy in made})
+        return Cut(tuple(copy.described() for copy in made), simultaneous=True, window_ms=0.0)
+
+    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+        call.check()
+        with self._world.lock:
+            copy = self._world.copies[volume_snapshot_id] = replace(self._copy(volume_snapshot_id), ready=True)
+        call.report(len(copy.content), len(copy.content))
+        return copy.described()
+
+    def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
+        with self._world.lock:
+            found = [one.described() for one in self._world.copies.values()]
+        return [one for one in found if snapshot_id in (None, one.name.snapshot_id)]
+
+    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
+        with self._world.lock:
+            copy, size = self._copy(volume_snapshot_id), self.get_volume(volume_id).size
+        if copy.name.volume_id != volume_id or not copy.ready:
+            raise Refused(f"{volume_snapshot_id} is not a complete copy of volume {volume_id}")
+        if size != len(copy.content):
+            raise Refused(f"volume {volume_id} has {size} bytes and had {len(copy.content)}; resize it back")
+
+    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+        call.check()
+        with self._world.lock:
+            self.check_restore(volume_id, volume_snapshot_id)
+            content = self._copy(volume_snapshot_id).content
+            self._world.contents[volume_id] = bytearray(content)
+        call.report(len(content), len(content))
+
+    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+        call.check()
+        with self._world.lock:
+            self._world.copies.pop(volume_snapshot_id, None)
+
+    def _copy(self, volume_snapshot_id: str) -> _Copy:
+        if volume_snapshot_id not in self._world.copies:
+            raise NotFound(f"no copy {volume_snapshot_id}")
+        return self._world.copies[volume_snapshot_id]
+
+    def _make_room(self, volume_ids: Sequence[str]) -> None:
+        taken = sum(len(copy.content) for copy in self._world.copies.values())
+        need = taken + sum(len(self._world.contents[volume_id]) for volume_id in volume_ids)
+        if self._world.room is not None and need > self._world.room:
+            raise OutOfSpace(f"all copies would have {need} bytes, and there is room for {self._world.room}")
