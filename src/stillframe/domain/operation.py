@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from stillframe.domain.snapshot import Consistency, Fault
+from stillframe.domain.status import Event
 
 
 class Action(StrEnum):
@@ -65,3 +68,24 @@ class Progress:
     flow_details: Mapping[str, str]
     completed_tasks: Mapping[str, str]
     pending_tasks: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an operation ended: the event for the status table, and what the row shows from then on.
+
+    A map that is left out stays as it is. `unfence` takes the instance's fence away. `free` gives the instance back to
+    other operations; it is False while a call that hangs may still change something.
+    """
+
+    event: Event
+    succeeded: bool
+    fault: Fault | None = None
+    maps: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
+    consistency: Consistency | None = None
+    unfence: bool = False
+    free: bool = True
+
+    def keeping_lock(self) -> Settlement:
+        """The same, with the instance not given back yet."""
+        return replace(self, free=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 import tenacity
@@ -19,6 +20,9 @@ Around = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], An
 
 # Attributes that say something about the driver and reach no back end.
 _DECLARATIONS: Final = frozenset({"capabilities"})
+
+# Whatever is slow about these, a guest feels.
+_UNDER_QUIESCE: Final = frozenset({"cut"})
 
 
 class _Surrounded:
@@ -42,29 +46,39 @@ def surround(driver: Driver, around: Around) -> Driver:
     return cast("Driver", _Surrounded(driver, around))
 
 
-def with_retries(driver: Driver, *, attempts: int, first_wait: float, longest_wait: float) -> Driver:
-    """Try calls again that raise `Unavailable`, with exponential back-off in seconds and within the call's deadline.
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how patiently something is tried again that was `Unavailable`; waits in seconds, with jitter."""
 
-    A context manager's body is never repeated: only the call that makes it is.
-    """
+    attempts: int
+    first_wait: float
+    longest_wait: float
 
-    def around(name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = next((argument for argument in args if isinstance(argument, Call)), None)
+    def retrying(self, what: str, call: Call | None) -> tenacity.Retrying:
+        """A tenacity object that tries again by this policy, as long as the call may go on."""
 
         def before_sleep(state: tenacity.RetryCallState) -> None:
             if call is not None:
                 call.check()
             problem = state.outcome.exception() if state.outcome else None
-            LOG.warning("%s is unavailable, attempt %d of %d: %s", name, state.attempt_number, attempts, problem)
+            LOG.warning("%s is unavailable, attempt %d of %d: %s", what, state.attempt_number, self.attempts, problem)
 
-        retrying = tenacity.Retrying(
+        return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Unavailable),
-            stop=tenacity.stop_after_attempt(attempts),
-            wait=tenacity.wait_exponential_jitter(initial=first_wait, max=longest_wait),
+            stop=tenacity.stop_after_attempt(self.attempts),
+            wait=tenacity.wait_exponential_jitter(initial=self.first_wait, max=self.longest_wait),
             before_sleep=before_sleep,
             reraise=True,
         )
-        return retrying(method, *args, **kwargs)
+
+
+def with_retries(driver: Driver, policy: RetryPolicy) -> Driver:
+    """Try calls again that raise `Unavailable`; but never a cut by itself, for a guest is held still around it."""
+
+    def around(name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name in _UNDER_QUIESCE:
+            return method(*args, **kwargs)
+        return policy.retrying(name, _call_in(args))(method, *args, **kwargs)
 
     return surround(driver, around)
 
@@ -73,22 +87,29 @@ def with_checks(driver: Driver) -> Driver:
     """Let no call begin for an operation that may not go on."""
 
     def around(_name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for argument in args:
-            if isinstance(argument, Call):
-                argument.check()
+        call = _call_in(args)
+        if call is not None:
+            call.check()
         return method(*args, **kwargs)
 
     return surround(driver, around)
 
 
 def with_limit(driver: Driver, *, concurrent: int) -> Driver:
-    """Let at most `concurrent` calls that work for an operation run at a time; plain look-ups are not held up."""
+    """Let at most `concurrent` calls that work for an operation run at a time.
+
+    Plain look-ups are not held up, nor is a cut: a guest would be held still while it waits for its place.
+    """
     places = threading.BoundedSemaphore(concurrent)
 
-    def around(_name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not any(isinstance(argument, Call) for argument in args):
+    def around(name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name in _UNDER_QUIESCE or _call_in(args) is None:
             return method(*args, **kwargs)
         with places:
             return method(*args, **kwargs)
 
     return surround(driver, around)
+
+
+def _call_in(args: tuple[Any, ...]) -> Call | None:
+    return next((argument for argument in args if isinstance(argument, Call)), None)

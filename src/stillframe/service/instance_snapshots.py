@@ -125,6 +125,11 @@ class SnapshotService:
         """Accept that every volume goes back to its safety copy."""
         instance, snapshot = self._restorable(caller, instance_id, snapshot_id, "snapshot:rollback")
         advance(snapshot.status, Event.ROLLBACK)
+        if snapshot.temp_snapshots is None:
+            raise Refused(
+                "There are no safety copies to roll back to: the restore failed before it had taken them and before it "
+                "touched a volume. Retry the restore, or delete the instance snapshot."
+            )
         return self._begin_restore(
             caller, instance, snapshot, Action.ROLLBACK, Event.ROLLBACK, snapshot.temp_snapshots, force=force
         )
@@ -158,7 +163,12 @@ class SnapshotService:
             )
         for volume_id, copy_id in (copies or {}).items():
             self.storage.check_restore(volume_id, copy_id)
-        arguments = {"force": force, "copies": dict(copies or {})}
+        arguments = {
+            "force": force,
+            "copies": dict(copies or {}),
+            # A restore that came to no safety copies is retried with taking them.
+            "safety_copies": action is Action.RESTORE or snapshot.temp_snapshots is None,
+        }
         operation = self._operation(caller, action, snapshot.id, snapshot.project_id, instance.id, arguments)
         self.operations.begin(operation, event, snapshot.status, fence=True)
         return self._hand_on(operation)

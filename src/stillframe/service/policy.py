@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from oslo_config import cfg
@@ -15,11 +14,11 @@ _READER: Final = "rule:admin or (role:reader and rule:owner)"
 _MEMBER: Final = "rule:admin or (role:member and rule:owner)"
 
 _SNAPSHOTS: Final = "/volume/v3/{project_id}/instance-snapshots"
-_ACTION: Final = {"method": "POST", "path": "/compute/v2.1/{project_id}/servers/{server_id}/action"}
+_ACTION: Final[dict[str, Any]] = {"method": "POST", "path": "/compute/v2.1/{project_id}/servers/{server_id}/action"}
 
 
 def _rule(name: str, check: str, description: str, *operations: tuple[str, str]) -> policy.DocumentedRuleDefault:
-    paths = [{"method": method, "path": path} for method, path in operations] or [_ACTION]
+    paths: Any = [{"method": method, "path": path} for method, path in operations] or [_ACTION]
     return policy.DocumentedRuleDefault(name, check, description, paths)
 
 
@@ -63,7 +62,7 @@ class Policy:
 
     def allows(self, caller: Caller, rule: str, project_id: str) -> bool:
         """Whether the caller may act by `rule` on something that `project_id` owns."""
-        credentials: Mapping[str, Any] = {
+        credentials: dict[str, Any] = {
             "user_id": caller.user_id,
             "project_id": caller.project_id,
             "roles": sorted(caller.roles),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from stillframe.domain.errors import Conflict, NotFound, Superseded
-from stillframe.domain.operation import Operation, OperationState
-from stillframe.domain.snapshot import Consistency, Fault, InstanceSnapshot
+from stillframe.domain.operation import Operation, OperationState, Settlement
+from stillframe.domain.snapshot import InstanceSnapshot
 from stillframe.domain.status import Event, Status, advance
 from stillframe.store.database import Database
 from stillframe.store.rows import (
@@ -34,24 +34,6 @@ class Fence:
     instance_id: str
     snapshot_id: str
     was_active: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How an operation ended: the event for the status table, and what the row shows from then on.
-
-    A map that is left out stays as it is. `unfence` takes the instance's fence away. `free` gives the instance back to
-    other operations; it is False while a call that hangs may still change something.
-    """
-
-    event: Event
-    succeeded: bool
-    fault: Fault | None = None
-    maps: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
-    consistency: Consistency | None = None
-    record: Mapping[str, Any] | None = None
-    unfence: bool = False
-    free: bool = True
 
 
 class OperationStore:
@@ -160,7 +142,7 @@ class OperationStore:
         """
         state = OperationState.SUCCEEDED if settlement.succeeded else OperationState.FAILED
         with self._database.writer.begin() as connection:
-            final: dict[str, Any] = {"state": state.value, "finished_at": now, "record": settlement.record}
+            final: dict[str, Any] = {"state": state.value, "finished_at": now}
             if settlement.succeeded:
                 final["progress"] = 100
             self._change_open(connection, operation_id, final)
@@ -175,6 +157,11 @@ class OperationStore:
                     )
                 )
         return following
+
+    def keep_record(self, operation_id: str, record: Mapping[str, Any]) -> None:
+        """Keep the final progress document of an operation."""
+        with self._database.writer.begin() as connection:
+            connection.execute(sa.update(OPERATIONS).where(OPERATIONS.c.id == operation_id).values(record=dict(record)))
 
     def free_settled(self, operation_id: str | None = None) -> None:
         """Give back the instances that settled operations still hold (None: all of them)."""

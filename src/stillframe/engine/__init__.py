@@ -1,0 +1,1 @@
+"""TaskFlow set up: persistence, workers, deadlines and progress; knows no storage."""

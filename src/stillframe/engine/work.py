@@ -1,0 +1,84 @@
+"""What the engine and its users tell each other: attempts at operations, the work they consist of, and their books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from taskflow.patterns.linear_flow import Flow
+
+from stillframe.domain.operation import Operation, Settlement
+from stillframe.domain.snapshot import Fault
+from stillframe.domain.status import Status
+
+
+class Attempt(Protocol):
+    """One attempt at an operation, as its tasks see it."""
+
+    @property
+    def operation(self) -> Operation: ...
+
+    def check(self) -> None:
+        """Raises `DeadlineExceeded` or `Superseded` where the operation may not go on; cheap enough for inner loops."""
+        ...
+
+    def check_undo(self) -> None:
+        """As `check`, while a task is reverted: a deadline that has passed does not stop the cleaning up."""
+        ...
+
+    def report(self, task_name: str, done: int, total: int) -> None:
+        """Say how far a running task is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an operation did not come to its own end.
+
+    `undone`: its tasks have been reverted, as far as they could. `results` are the results of the tasks that have one.
+    """
+
+    fault: Fault
+    undone: bool
+    results: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The flow of one operation, and how to settle it when the flow itself could not.
+
+    `weights` says how much of the whole each task is, by task name; tasks that are not named weigh 1. `parallel` lets
+    tasks that do not depend on each other run at a time.
+    """
+
+    flow: Flow
+    settle_failure: Callable[[Failure], Settlement]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    parallel: bool = False
+
+
+Planner = Callable[[Attempt], Work]
+
+
+class Ledger(Protocol):
+    """The records of operations that the engine needs; the store's operations fulfil it."""
+
+    def get(self, operation_id: str) -> Operation: ...
+
+    def unfinished(self) -> Sequence[Operation]: ...
+
+    def is_open(self, operation_id: str) -> bool: ...
+
+    def start_attempt(self, operation_id: str) -> int: ...
+
+    def raise_progress(self, operation_id: str, percent: int) -> None: ...
+
+    def finish(self, operation_id: str, settlement: Settlement, now: datetime) -> Status: ...
+
+    def keep_record(self, operation_id: str, record: Mapping[str, Any]) -> None: ...
+
+    def free_settled(self, operation_id: str | None = None) -> None: ...
+
+    def forget_finished(self, before: datetime) -> Sequence[str]: ...

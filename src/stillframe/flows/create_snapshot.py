@@ -1,0 +1,95 @@
+"""Taking an instance snapshot: cut all volumes at one instant, wait until the copies can be relied on, say so."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from taskflow.patterns import linear_flow
+
+from stillframe.domain.errors import Refused, StillframeError
+from stillframe.domain.operation import Settlement
+from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind
+from stillframe.domain.status import Event
+from stillframe.drivers.call import Call
+from stillframe.engine.work import Attempt, Failure, Work
+from stillframe.flows.step import Ports, Step
+
+LOG = logging.getLogger(__name__)
+
+
+def plan(ports: Ports, attempt: Attempt) -> Work:
+    """The work of `Action.SNAPSHOT`; its arguments: `volumes`, the ids of the volumes to snapshot."""
+    flow = linear_flow.Flow("InstSnapshotFlow").add(
+        CreatingSnapshot(ports, attempt, "creating_snapshot", provides="cut"),
+        UpdatingSnapshots(ports, attempt, "updating_snapshots", provides="completed"),
+        SnapshotDone(ports, attempt, "SnapshotDone"),
+    )
+    return Work(flow, _settle_failure, weights={"creating_snapshot": 3, "updating_snapshots": 6})
+
+
+class CreatingSnapshot(Step):
+    """Freeze, cut and thaw in one step: recorded apart, a crash after the freeze would resume into an unfrozen cut."""
+
+    def execute(self) -> dict[str, Any]:
+        call = self.call()
+        return self.ports.retries.retrying("the cut", call)(self._cut, call)  # type: ignore[no-any-return]
+
+    def _cut(self, call: Call) -> dict[str, Any]:
+        ports = self.ports
+        volume_ids: list[str] = list(self.operation.arguments["volumes"])
+        self._drop(call)
+        instance = ports.compute.get_instance(self.instance_id)
+        detached = [volume_id for volume_id in volume_ids if volume_id not in instance.volume_ids]
+        if detached:
+            raise Refused(f"These volumes were detached before they could be cut: {', '.join(detached)}.")
+        ports.storage.check_cut(instance, volume_ids)
+        names = [self.copy_name(CopyKind.SNAPSHOT, volume_id) for volume_id in volume_ids]
+        with ports.compute.quiesced(call, self.instance_id) as level:
+            cut = ports.storage.cut(call, instance, names)
+        if level is ConsistencyLevel.NONE and (cut.simultaneous or len(volume_ids) == 1):
+            level = ConsistencyLevel.CRASH
+        return {
+            "copies": {copy.name.volume_id: copy.id for copy in cut.snapshots},
+            "level": level.value,
+            "window_ms": round(cut.window_ms, 3),
+        }
+
+    def revert(self, **_kwargs: Any) -> None:
+        try:
+            self._drop(self.undo_call())
+        except StillframeError:
+            # What is left carries the snapshot's id and goes with its deletion.
+            LOG.exception("task %s: the half-made copies could not all be removed", self.operation.id)
+
+    def _drop(self, call: Call) -> None:
+        """Undo what an earlier attempt left: its copies are of another instant, and its guest may be still."""
+        self.ports.compute.release(self.instance_id)
+        self.delete_copies(call, CopyKind.SNAPSHOT, self.operation.id)
+
+
+class UpdatingSnapshots(Step):
+    """Wait until every copy is durable and can be restored from."""
+
+    def execute(self, cut: dict[str, Any]) -> None:
+        call, copies = self.call(), list(cut["copies"].values())
+        for position, copy_id in enumerate(copies):
+            self.ports.storage.complete(self.call_for_part(position, len(copies)), copy_id)
+            call.report(position + 1, len(copies))
+
+
+class SnapshotDone(Step):
+    """Show the snapshot as available."""
+
+    def execute(self, cut: dict[str, Any], completed: None) -> None:  # noqa: ARG002  # orders the tasks
+        settlement = Settlement(
+            Event.CREATED,
+            succeeded=True,
+            maps={"snapshots": cut["copies"]},
+            consistency=Consistency(ConsistencyLevel(cut["level"]), cut["window_ms"]),
+        )
+        self.ports.operations.finish(self.operation.id, settlement, self.ports.now())
+
+
+def _settle_failure(failure: Failure) -> Settlement:
+    return Settlement(Event.CREATE_FAILED, succeeded=False, fault=failure.fault, maps={"snapshots": None})

@@ -1,0 +1,81 @@
+"""Deleting an instance snapshot with everything that carries its id in the back end."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from taskflow.patterns import linear_flow
+
+from stillframe.domain.errors import StillframeError
+from stillframe.domain.operation import Settlement
+from stillframe.domain.snapshot import Fault
+from stillframe.domain.status import Event
+from stillframe.engine.work import Attempt, Failure, Work
+from stillframe.flows.step import Ports, Step
+
+LOG = logging.getLogger(__name__)
+
+
+def plan(ports: Ports, attempt: Attempt) -> Work:
+    """The work of `Action.DELETE`; it has no arguments."""
+    flow = linear_flow.Flow("InstSnapshotDeleteFlow").add(
+        DeletingSnapshots(ports, attempt, "deleting_snapshots", provides="failed"),
+        UpdatingSnapshots(ports, attempt, "updating_snapshots", provides="unfenced"),
+        SnapshotDone(ports, attempt, "SnapshotDone"),
+    )
+    return Work(flow, _settle_failure, weights={"deleting_snapshots": 8})
+
+
+class DeletingSnapshots(Step):
+    """Delete every copy that the row names or the back end knows; what fails is data, and the rest goes on."""
+
+    def execute(self) -> dict[str, Any]:
+        snapshot, call = self.snapshot(), self.call()
+        named = {*(snapshot.snapshots or {}).values(), *(snapshot.temp_snapshots or {}).values()}
+        found = {copy.id for copy in self.ports.storage.find(snapshot.id)}
+        failures: dict[str, Any] = {}
+        copy_ids = sorted(named | found)
+        for position, copy_id in enumerate(copy_ids):
+            try:
+                self.ports.storage.delete(call, copy_id)
+            except StillframeError as error:
+                LOG.warning("task %s: volume snapshot %s was not deleted: %s", self.operation.id, copy_id, error)
+                failures[copy_id] = {"code": error.code, "message": error.message}
+            call.report(position + 1, len(copy_ids))
+        return failures
+
+
+class UpdatingSnapshots(Step):
+    """Take the fence away that a failed restore left: its owner goes. The instance stays off."""
+
+    def execute(self, failed: dict[str, Any]) -> None:
+        if not failed:
+            self.ports.compute.unfence(self.instance_id, self.operation.snapshot_id)
+
+
+class SnapshotDone(Step):
+    """Settle: gone, or error-deleting with the maps cut down to what is still there."""
+
+    def execute(self, failed: dict[str, Any], unfenced: None) -> None:  # noqa: ARG002  # orders the tasks
+        if not failed:
+            settlement = Settlement(Event.DELETED, succeeded=True, unfence=True)
+        else:
+            snapshot = self.snapshot()
+            reasons = "; ".join(f"{copy_id}: {what['message']}" for copy_id, what in sorted(failed.items()))
+            code = next(iter(failed.values()))["code"]
+            fault = Fault(code, f"Volume snapshots that were not deleted: {reasons}", self.ports.now())
+            maps = {
+                "snapshots": _left(snapshot.snapshots, failed),
+                "temp_snapshots": _left(snapshot.temp_snapshots, failed),
+            }
+            settlement = Settlement(Event.DELETE_FAILED, succeeded=False, fault=fault, maps=maps)
+        self.ports.operations.finish(self.operation.id, settlement, self.ports.now())
+
+
+def _left(copies: Any, failed: dict[str, Any]) -> dict[str, str] | None:
+    return {volume: copy_id for volume, copy_id in (copies or {}).items() if copy_id in failed} or None
+
+
+def _settle_failure(failure: Failure) -> Settlement:
+    return Settlement(Event.DELETE_FAILED, succeeded=False, fault=failure.fault)

@@ -1,0 +1,172 @@
+"""The tasks that restore, retry and rollback have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import Any
+
+from stillframe.domain.errors import Refused, StillframeError
+from stillframe.domain.instance import PowerState
+from stillframe.domain.operation import Action, Settlement
+from stillframe.domain.snapshot import CopyKind, Fault
+from stillframe.domain.status import Event
+from stillframe.drivers.call import Call
+from stillframe.flows.step import Step
+
+LOG = logging.getLogger(__name__)
+
+
+class CheckingVolumes(Step):
+    """See once more, before anything is touched, that every volume is there and can be put back."""
+
+    def execute(self, copies: dict[str, str]) -> None:
+        instance = self.ports.compute.get_instance(self.instance_id)
+        for volume_id, copy_id in copies.items():
+            if volume_id not in instance.volume_ids:
+                raise Refused(f"Volume {volume_id} is no longer attached to instance {instance.id}.")
+            self.ports.storage.check_restore(volume_id, copy_id)
+
+
+class FencingInstance(Step):
+    """Let nobody start the instance, and shut it down where the caller allowed it."""
+
+    def execute(self) -> None:
+        ports, call = self.ports, self.call()
+        ports.compute.release(self.instance_id)
+        instance = ports.compute.get_instance(self.instance_id)
+        runs = instance.power_state is not PowerState.SHUTOFF
+        if runs and not self.operation.arguments["force"]:
+            raise Refused(f"Instance {instance.id} was started before the restore began; shut it off or set 'force'.")
+        # Before it is shut down: afterwards nobody could tell any more.
+        ports.operations.note_power(self.instance_id, was_active=runs)
+        ports.compute.fence(self.instance_id, self.operation.snapshot_id)
+        ports.compute.stop(call, self.instance_id, ports.graceful_stop_seconds)
+
+    def revert(self, **_kwargs: Any) -> None:
+        """Give the instance back as it was, unless an earlier restore has left its volumes in pieces."""
+        if self.operation.action is not Action.RESTORE or not _undoable(self):
+            return
+        try:
+            release_instance(self, self.undo_call())
+        except StillframeError:
+            LOG.exception("task %s: the instance could not be given back as it was", self.operation.id)
+
+
+class CreatingSafetyCopies(Step):
+    """Copy every volume as it is now, so that the present can be rolled back to."""
+
+    def execute(self, copies: dict[str, str]) -> dict[str, str]:
+        ports, call = self.ports, self.call()
+        # Leftovers of earlier restores, and of an earlier attempt at this one: none of them is the present.
+        self.delete_copies(call, CopyKind.SAFETY)
+        instance = ports.compute.get_instance(self.instance_id)
+        cut = ports.storage.cut(call, instance, [self.copy_name(CopyKind.SAFETY, volume) for volume in copies])
+        for position, copy in enumerate(cut.snapshots):
+            ports.storage.complete(self.call_for_part(position, len(cut.snapshots)), copy.id)
+        return {copy.name.volume_id: copy.id for copy in cut.snapshots}
+
+    def revert(self, **_kwargs: Any) -> None:
+        if not _undoable(self):
+            return
+        try:
+            self.delete_copies(self.undo_call(), CopyKind.SAFETY, self.operation.id)
+        except StillframeError:
+            # What is left carries the snapshot's id and goes with its next restore or its deletion.
+            LOG.exception("task %s: the safety copies could not all be removed", self.operation.id)
+
+
+class RecordingIntent(Step):
+    """The point of no return: from here on the volumes may differ, and nothing is undone by itself any more."""
+
+    def execute(self, safety_copies: dict[str, str] | None) -> None:
+        maps = {} if safety_copies is None else {"temp_snapshots": safety_copies}
+        self.ports.operations.show_maps(self.operation.id, maps, commit=True)
+
+
+class RestoringVolume(Step):
+    """Put one volume back; how that went is data, so that it says nothing about the other volumes."""
+
+    def __init__(self, *args: Any, volume_id: str, copy_id: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.volume_id = volume_id
+        self.copy_id = copy_id
+
+    def execute(self) -> dict[str, Any]:
+        try:
+            self.ports.storage.restore(self.call(), self.volume_id, self.copy_id)
+        except StillframeError as error:
+            LOG.warning("task %s: volume %s was not restored: %s", self.operation.id, self.volume_id, error)
+            return {"ok": False, "volume_id": self.volume_id, "code": error.code, "message": error.message}
+        except Exception as error:
+            LOG.exception("task %s: volume %s was not restored", self.operation.id, self.volume_id)
+            message = f"An unexpected error, {type(error).__name__}; the service's log has its details."
+            return {"ok": False, "volume_id": self.volume_id, "code": "internal-error", "message": message}
+        return {"ok": True, "volume_id": self.volume_id}
+
+
+class ReleasingInstance(Step):
+    """Take the fence away once all volumes are whole, and start the instance again if it ran before."""
+
+    def execute(self, **outcomes: dict[str, Any]) -> dict[str, str] | None:
+        if not all(outcome["ok"] for outcome in outcomes.values()):
+            return None
+        try:
+            release_instance(self, self.call())
+        except StillframeError as error:
+            # The volumes are whole; an instance that does not start is told, and takes nothing back.
+            LOG.exception("task %s: the instance was not started again", self.operation.id)
+            return {"code": error.code, "message": f"The volumes are whole, but the instance is not up: {error.message}"}
+        return None
+
+
+class UpdatingSnapshots(Step):
+    """Delete the safety copies once nobody needs them any more."""
+
+    def execute(self, released: dict[str, str] | None, **outcomes: dict[str, Any]) -> dict[str, str] | None:  # noqa: ARG002
+        if not all(outcome["ok"] for outcome in outcomes.values()):
+            return None
+        try:
+            self.delete_copies(self.call(), CopyKind.SAFETY)
+        except StillframeError as error:
+            LOG.exception("task %s: safety copies are left over", self.operation.id)
+            return {
+                "code": error.code,
+                "message": "The volumes are whole, but safety copies are left over; the next restore to this instance "
+                f"snapshot or its deletion removes them: {error.message}",
+            }
+        return None
+
+
+def release_instance(step: Step, call: Call) -> None:
+    """Take the snapshot's fence away, and start the instance if it ran before the first restore of the row."""
+    ports, snapshot_id = step.ports, step.operation.snapshot_id
+    ports.compute.unfence(step.instance_id, snapshot_id)
+    fence = ports.operations.fence(step.instance_id)
+    if fence is not None and fence.snapshot_id == snapshot_id and fence.was_active:
+        ports.compute.start(call, step.instance_id)
+
+
+def settle_whole(
+    step: Step, event: Event, released: dict[str, str] | None, updated: dict[str, str] | None
+) -> Settlement:
+    """All volumes are whole; what went wrong after that is told, and safety copies that are left over stay shown."""
+    trouble = released or updated
+    fault = None if trouble is None else Fault(trouble["code"], trouble["message"], step.ports.now())
+    maps: dict[str, dict[str, str] | None] = {"failed_snapshots": None}
+    if updated is None:
+        maps["temp_snapshots"] = None
+    return Settlement(event, succeeded=True, fault=fault, maps=maps, unfence=True)
+
+
+def describe_outcomes(failed: Collection[dict[str, Any]], verb: str) -> tuple[str, str]:
+    """Code and message for volumes that failed, each with its reason."""
+    ordered = sorted(failed, key=lambda outcome: str(outcome["volume_id"]))
+    reasons = "; ".join(f"volume {outcome['volume_id']}: {outcome['message']}" for outcome in ordered)
+    return ordered[0]["code"], f"{len(ordered)} volume(s) were not {verb}: {reasons}"
+
+
+def _undoable(step: Step) -> bool:
+    """Whether the operation is still open and has not passed its point of no return."""
+    operation = step.ports.operations.get(step.operation.id)
+    return not operation.state.final and not operation.committed

@@ -1,0 +1,67 @@
+"""Rolling back a restore that failed: every volume goes back to its safety copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskflow.patterns import linear_flow, unordered_flow
+
+from stillframe.domain.operation import Settlement
+from stillframe.domain.snapshot import Fault
+from stillframe.domain.status import Event
+from stillframe.engine.work import Attempt, Failure, Work
+from stillframe.flows.restore_steps import (
+    CheckingVolumes,
+    FencingInstance,
+    RecordingIntent,
+    ReleasingInstance,
+    RestoringVolume,
+    UpdatingSnapshots,
+    describe_outcomes,
+    settle_whole,
+)
+from stillframe.flows.step import Ports, Step
+
+
+def plan(ports: Ports, attempt: Attempt) -> Work:
+    """The work of `Action.ROLLBACK`; its arguments: `copies`, volume id to safety copy id, and `force`."""
+    copies: dict[str, str] = dict(attempt.operation.arguments["copies"])
+    names = {volume_id: f"rolling_back_volume_{volume_id}" for volume_id in copies}
+    args = (ports, attempt)
+    rolling_back = unordered_flow.Flow("rolling_back_volumes").add(
+        *(
+            RestoringVolume(*args, names[volume_id], volume_id=volume_id, copy_id=copy_id, provides=names[volume_id])
+            for volume_id, copy_id in copies.items()
+        )
+    )
+    outcomes = list(names.values())
+    flow = linear_flow.Flow("InstRollbackFlow").add(
+        CheckingVolumes(*args, "checking_volumes", inject={"copies": copies}),
+        FencingInstance(*args, "fencing_instance"),
+        RecordingIntent(*args, "recording_intent", inject={"safety_copies": None}),
+        rolling_back,
+        ReleasingInstance(*args, "releasing_instance", requires=outcomes, provides="released"),
+        UpdatingSnapshots(*args, "updating_snapshots", requires=outcomes, provides="updated"),
+        RollbackDone(*args, "SnapshotDone", requires=outcomes),
+    )
+    weights = dict.fromkeys(outcomes, 80 / max(1, len(outcomes)))
+    return Work(flow, _settle_failure, weights, parallel=len(copies) > 1)
+
+
+class RollbackDone(Step):
+    """Settle by the outcomes: available, or rollback-error with both maps as they were."""
+
+    def execute(
+        self, released: dict[str, str] | None, updated: dict[str, str] | None, **outcomes: dict[str, Any]
+    ) -> None:
+        failed = [outcome for outcome in outcomes.values() if not outcome["ok"]]
+        if failed:
+            fault = Fault(*describe_outcomes(failed, "rolled back"), self.ports.now())
+            settlement = Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=fault)
+        else:
+            settlement = settle_whole(self, Event.ROLLED_BACK, released, updated)
+        self.ports.operations.finish(self.operation.id, settlement, self.ports.now())
+
+
+def _settle_failure(failure: Failure) -> Settlement:
+    return Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=failure.fault)

@@ -1,0 +1,87 @@
+"""What every task of a flow has at hand: the ports, the operation, and the call it makes drivers on behalf of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from taskflow import task
+
+from stillframe.domain.errors import StillframeError
+from stillframe.domain.operation import Operation
+from stillframe.domain.snapshot import CopyKind, CopyName, Fault, InstanceSnapshot
+from stillframe.drivers.call import Call
+from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.storage import StorageDriver
+from stillframe.drivers.wrappers import RetryPolicy
+from stillframe.engine.work import Attempt
+from stillframe.store.operations import OperationStore
+from stillframe.store.snapshots import SnapshotStore
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything outside a flow that its tasks may touch."""
+
+    snapshots: SnapshotStore
+    operations: OperationStore
+    compute: ComputeDriver
+    storage: StorageDriver
+    retries: RetryPolicy
+    now: Callable[[], datetime]
+    graceful_stop_seconds: float
+
+
+class Step(task.Task):  # type: ignore[misc]  # untyped library
+    """A task of ours. Each may be executed again after a crash, and each `revert` after a crash of its own."""
+
+    def __init__(self, ports: Ports, attempt: Attempt, name: str, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.ports = ports
+        self.attempt = attempt
+
+    @property
+    def operation(self) -> Operation:
+        return self.attempt.operation
+
+    @property
+    def instance_id(self) -> str:
+        return self.operation.instance_id
+
+    def call(self) -> Call:
+        """What drivers are told while this task is executed."""
+        operation, attempt = self.operation, self.attempt
+        return Call(operation.id, operation.request_id, attempt.check, lambda d, t: attempt.report(self.name, d, t))
+
+    def call_for_part(self, part: int, parts: int) -> Call:
+        """What a driver is told that does one of several equal parts of this task."""
+        operation, attempt = self.operation, self.attempt
+
+        def report(done: int, total: int) -> None:
+            attempt.report(self.name, part * total + done, parts * total)
+
+        return Call(operation.id, operation.request_id, attempt.check, report)
+
+    def undo_call(self) -> Call:
+        """What drivers are told while this task is reverted."""
+        return Call(
+            self.operation.id, self.operation.request_id, self.attempt.check_undo, lambda _done, _total: None
+        )
+
+    def snapshot(self) -> InstanceSnapshot:
+        """The row that the operation works on, as it is now."""
+        return self.ports.snapshots.get(self.operation.snapshot_id)
+
+    def fault(self, error: StillframeError) -> Fault:
+        return Fault(error.code, error.message, self.ports.now())
+
+    def copy_name(self, kind: CopyKind, volume_id: str) -> CopyName:
+        return CopyName(kind, self.operation.snapshot_id, volume_id, self.operation.id)
+
+    def delete_copies(self, call: Call, kind: CopyKind, operation_id: str | None = None) -> None:
+        """Delete the snapshot's copies of a kind, whole or half-made (None: whichever operation made them)."""
+        for copy in self.ports.storage.find(self.operation.snapshot_id):
+            if copy.name.kind is kind and operation_id in (None, copy.name.operation_id):
+                self.ports.storage.delete(call, copy.id)

@@ -1,0 +1,185 @@
+"""The composition root: settings in, a service out. Nothing else in the package puts its parts together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+
+from stillframe.api.app import build_wsgi
+from stillframe.domain.errors import InvalidInput
+from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.storage import FlashCopy, StorageDriver
+from stillframe.drivers.wrappers import RetryPolicy, with_checks, with_limit, with_retries
+from stillframe.engine.engine import Engine, Limits
+from stillframe.engine.persistence import FlowBooks
+from stillframe.flows.plans import planner
+from stillframe.flows.step import Ports
+from stillframe.service.instance_snapshots import SnapshotService
+from stillframe.service.instances import InstanceService
+from stillframe.service.metrics import Metrics
+from stillframe.service.policy import Policy
+from stillframe.settings import Settings
+from stillframe.store import schema
+from stillframe.store.database import Database, connect
+from stillframe.store.operations import OperationStore
+from stillframe.store.snapshots import SnapshotStore
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """The platforms behind the service."""
+
+    compute: ComputeDriver
+    storage: StorageDriver
+    flashcopy: FlashCopy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service put together: `wsgi` answers once `engine` has been started."""
+
+    settings: Settings
+    database: Database
+    drivers: Drivers
+    engine: Engine
+    snapshots: SnapshotService
+    instances: InstanceService
+    policy: Policy
+    wsgi: Any
+
+    def start(self) -> None:
+        """Take up what an earlier process left unfinished, and work from then on."""
+        self.engine.start()
+
+    def stop(self, seconds: float = 10.0) -> bool:
+        """Stop working; False if something still ran after `seconds`, which the next start resumes."""
+        ended = self.engine.stop(seconds)
+        self.database.close()
+        return ended
+
+
+def utcnow() -> datetime:
+    """The present in UTC, without a zone, as the store keeps it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def open_database(settings: Settings) -> Database:
+    """Connect to the database of the settings."""
+    return connect(
+        settings.database.url,
+        sqlite_synchronous=settings.database.sqlite_synchronous,
+        pool_size=settings.database.pool_size,
+    )
+
+
+def upgrade_database(database: Database) -> None:
+    """Bring our tables and TaskFlow's to this release; repeating it does nothing."""
+    schema.upgrade(database)
+    FlowBooks(database.writer).upgrade()
+
+
+def build(
+    settings: Settings,
+    *,
+    drivers: Drivers | None = None,
+    database: Database | None = None,
+    now: Callable[[], datetime] = utcnow,
+) -> Service:
+    """Put the embedded service together: API, engine and store in one process.
+
+    An SQLite database is brought to this release by itself; a server's is left to `stillframe db upgrade`. Raises
+    `InvalidInput` for settings that cannot be used.
+    """
+    database = database or open_database(settings)
+    if database.writer.dialect.name == "sqlite":
+        upgrade_database(database)
+    elif schema.current(database) != schema.head():
+        raise InvalidInput("the database is not at this release's schema; run 'stillframe db upgrade' first")
+    drivers = _with_policy(drivers or build_drivers(settings), settings)
+    policy = Policy(settings.conf)
+    policy.load()
+    operations, snapshots = OperationStore(database), SnapshotStore(database)
+    graceful = settings.drivers.graceful_stop_seconds
+    ports = Ports(snapshots, operations, drivers.compute, drivers.storage, _retries(settings), now, graceful)
+    engine = Engine(operations, FlowBooks(database.writer), planner(ports), _limits(settings), now)
+    metrics = Metrics(CollectorRegistry(), operations, engine.queued, now)
+    engine.on_finished = metrics.operation_finished
+    instances = InstanceService(drivers.compute, drivers.storage, operations, policy, graceful, drivers.flashcopy)
+    service = SnapshotService(
+        snapshots=snapshots,
+        operations=operations,
+        storage=drivers.storage,
+        instances=instances,
+        policy=policy,
+        submit=engine.submit,
+        measure=engine.progress,
+        now=now,
+        deadlines=settings.engine.deadlines,
+    )
+    wsgi = build_wsgi(settings, service, instances, metrics)
+    return Service(settings, database, drivers, engine, service, instances, policy, wsgi)
+
+
+def build_drivers(settings: Settings) -> Drivers:
+    """The drivers that the settings name; raises `InvalidInput` for one that does not exist."""
+    compute, storage = settings.drivers.compute, settings.drivers.storage
+    for option, name in (("compute", compute), ("storage", storage)):
+        if name not in _DRIVERS:
+            raise InvalidInput(f"there is no driver '{name}'; there are: {', '.join(sorted(_DRIVERS))}", option)
+    if compute == storage:
+        return _DRIVERS[compute](settings)
+    return Drivers(_DRIVERS[compute](settings).compute, _DRIVERS[storage](settings).storage)
+
+
+def _local(settings: Settings) -> Drivers:
+    from stillframe.drivers.local.compute import LocalCompute
+    from stillframe.drivers.local.files import Files
+    from stillframe.drivers.local.guard import Guard
+    from stillframe.drivers.local.images import Images
+    from stillframe.drivers.local.qemu import Qemu
+    from stillframe.drivers.local.storage import LocalStorage
+
+    instances, state = settings.drivers.instances_dir, settings.state_dir / "local"
+    files, images, qemu = Files(), Images(), Qemu()
+    return Drivers(
+        LocalCompute(instances, state, files, images, qemu, guard=Guard()),
+        LocalStorage(instances, state, files, images, qemu),
+    )
+
+
+def _memory(_settings: Settings) -> Drivers:
+    from stillframe.drivers.memory import MemoryDriver
+
+    driver = MemoryDriver()
+    return Drivers(driver.compute, driver)
+
+
+_DRIVERS: Final[Mapping[str, Callable[[Settings], Drivers]]] = {"local": _local, "memory": _memory}
+
+
+def _with_policy(drivers: Drivers, settings: Settings) -> Drivers:
+    """Retries outside, so that each try is checked; the limit inside, so that a waiting try holds no place."""
+    retries = _retries(settings)
+    limited = with_limit(drivers.storage, concurrent=settings.drivers.concurrent_calls)
+    return Drivers(
+        compute=with_retries(with_checks(drivers.compute), retries),
+        storage=with_retries(with_checks(limited), retries),
+        flashcopy=drivers.flashcopy,
+    )
+
+
+def _retries(settings: Settings) -> RetryPolicy:
+    drivers = settings.drivers
+    return RetryPolicy(drivers.attempts, drivers.first_wait, drivers.longest_wait)
+
+
+def _limits(settings: Settings) -> Limits:
+    engine = settings.engine
+    return Limits(engine.workers, engine.volume_workers, engine.max_attempts, engine.keep_records)
