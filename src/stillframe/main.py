@@ -158,7 +158,7 @@ def _memory(_settings: Settings) -> Drivers:
     from stillframe.drivers.memory import MemoryDriver
 
     driver = MemoryDriver()
-    return Drivers(driver.compute, driver)
+    return Drivers(driver.compute, driver.storage)
 
 
 _DRIVERS: Final[Mapping[str, Callable[[Settings], Drivers]]] = {"local": _local, "memory": _memory}

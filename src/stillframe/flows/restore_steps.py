@@ -80,8 +80,7 @@ class RecordingIntent(Step):
     """The point of no return: from here on the volumes may differ, and nothing is undone by itself any more."""
 
     def execute(self, safety_copies: dict[str, str] | None) -> None:
-        maps = {} if safety_copies is None else {"temp_snapshots": safety_copies}
-        self.ports.operations.show_maps(self.operation.id, maps, commit=True)
+        self.ports.operations.commit(self.operation.id, safety_copies)
 
 
 class RestoringVolume(Step):

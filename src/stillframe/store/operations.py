@@ -122,18 +122,18 @@ class OperationStore:
                 .values(progress=percent)
             )
 
-    def show_maps(
-        self, operation_id: str, maps: Mapping[str, Mapping[str, str] | None], *, commit: bool = False
-    ) -> None:
-        """Write maps into the operation's snapshot row; `commit` marks the point of no return with them.
+    def commit(self, operation_id: str, safety_copies: Mapping[str, str] | None) -> None:
+        """Mark the point of no return, and show the safety copies with it (None: those of before still hold).
 
         Raises `Superseded` if the operation is final.
         """
         with self._database.writer.begin() as connection:
-            changes: dict[str, Any] = {"committed": True} if commit else {"state": OperationState.RUNNING.value}
-            self._change_open(connection, operation_id, changes)
-            snapshot_id = sa.select(OPERATIONS.c.snapshot_id).where(OPERATIONS.c.id == operation_id).scalar_subquery()
-            connection.execute(sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(**maps))
+            self._change_open(connection, operation_id, {"committed": True})
+            if safety_copies is not None:
+                here = sa.select(OPERATIONS.c.snapshot_id).where(OPERATIONS.c.id == operation_id).scalar_subquery()
+                connection.execute(
+                    sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == here).values(temp_snapshots=dict(safety_copies))
+                )
 
     def finish(self, operation_id: str, settlement: Settlement, now: datetime) -> Status:
         """Settle an operation: its record, the status, the maps, the lock and the fence, in one transaction.
