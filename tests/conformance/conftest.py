@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from worlds import MIB, LocalWorld, MemoryWorld, World, may_mount, mounted
+
+from stillframe.drivers.local.images import Format
+
+KINDS = {"xfs": 512 * MIB, "btrfs": 512 * MIB, "ext4": 512 * MIB}
+
+
+@pytest.fixture(scope="session")
+def file_systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    if not may_mount():
+        pytest.skip("mounting file systems needs root")
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("mounts")
+        yield {kind: stack.enter_context(mounted(folder, kind, size)) for kind, size in KINDS.items()}
+
+
+def local_world(request: pytest.FixtureRequest, kind: str, form: str) -> Iterator[LocalWorld]:
+    folder = request.getfixturevalue("file_systems")[kind] / uuid.uuid4().hex
+    world = LocalWorld(folder, Format(form))
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+LOCAL = [f"{kind}-{form}" for kind in KINDS for form in Format]
+
+
+@pytest.fixture(params=["memory", *LOCAL])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Every world a driver has."""
+    if request.param == "memory":
+        yield MemoryWorld()
+    else:
+        yield from local_world(request, *request.param.split("-"))
+
+
+@pytest.fixture(params=LOCAL)
+def local(request: pytest.FixtureRequest) -> Iterator[LocalWorld]:
+    """The worlds of image files."""
+    yield from local_world(request, *request.param.split("-"))
+
+
+@pytest.fixture(params=["ext4-raw", "ext4-qcow2"])
+def plain(request: pytest.FixtureRequest) -> Iterator[LocalWorld]:
+    """The worlds in which files cannot share blocks."""
+    yield from local_world(request, *request.param.split("-"))

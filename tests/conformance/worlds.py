@@ -1,0 +1,286 @@
+"""The worlds that every driver is tried in: each adds instances, and reads and writes their disks as a guest would."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+import tempfile
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillframe.domain.instance import Instance, PowerState
+from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
+from stillframe.drivers.call import Call
+from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.local.compute import LocalCompute
+from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
+from stillframe.drivers.local.files import Files
+from stillframe.drivers.local.guard import Guard
+from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.local.storage import LocalStorage
+from stillframe.drivers.memory import MemoryDriver
+from stillframe.drivers.storage import StorageDriver
+
+MIB = 1 << 20
+SIZE = 8 * MIB
+
+
+@dataclass
+class Watched:
+    """A call that keeps what was reported and can be made to interrupt."""
+
+    reports: list[tuple[int, int]] = field(default_factory=list)
+    interruption: Exception | None = None
+
+    def call(self, operation_id: str = "operation") -> Call:
+        return Call(operation_id, "request", self._check, lambda done, total: self.reports.append((done, total)))
+
+    def _check(self) -> None:
+        if self.interruption is not None:
+            raise self.interruption
+
+
+def a_call() -> Call:
+    return Watched().call()
+
+
+class World(ABC):
+    storage: StorageDriver
+    compute: ComputeDriver
+
+    @abstractmethod
+    def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
+        """A new instance that is off, with one disk a size."""
+
+    @abstractmethod
+    def forget(self, instance: Instance) -> None:
+        """The instance is not known to the platform any more."""
+
+    @abstractmethod
+    def lose(self, volume_id: str) -> None:
+        """The disk vanishes."""
+
+    @abstractmethod
+    def resize(self, volume_id: str, size: int) -> None:
+        """The disk gets another size."""
+
+    @abstractmethod
+    def read(self, volume_id: str) -> bytes:
+        """All bytes as a guest reads them."""
+
+    @abstractmethod
+    def write(self, volume_id: str, offset: int, data: bytes) -> None:
+        """Write as a guest does; the instance may run."""
+
+    def names(
+        self, instance: Instance, snapshot_id: str | None = None, kind: CopyKind = CopyKind.SNAPSHOT
+    ) -> list[CopyName]:
+        chosen = snapshot_id or str(uuid.uuid4())
+        return [CopyName(kind, chosen, volume_id, "operation") for volume_id in instance.volume_ids]
+
+    def snapshot(
+        self, instance: Instance, snapshot_id: str | None = None, kind: CopyKind = CopyKind.SNAPSHOT
+    ) -> list[VolumeSnapshot]:
+        """The whole way: check, cut while it is quiesced, complete."""
+        call = a_call()
+        self.storage.check_cut(instance, instance.volume_ids)
+        with self.compute.quiesced(call, instance.id):
+            cut = self.storage.cut(call, instance, self.names(instance, snapshot_id, kind))
+        return [self.storage.complete(call, one.id) for one in cut.snapshots]
+
+
+class MemoryWorld(World):
+    def __init__(self) -> None:
+        self.driver = MemoryDriver()
+        self.storage = self.driver.storage
+        self.compute = self.driver.compute
+
+    def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
+        return self.driver.add_instance(project_id, f"vm-{uuid.uuid4().hex[:8]}", sizes)
+
+    def forget(self, instance: Instance) -> None:
+        self.driver.remove_instance(instance.id)
+
+    def lose(self, volume_id: str) -> None:
+        self.driver.remove_volume(volume_id)
+
+    def resize(self, volume_id: str, size: int) -> None:
+        self.driver.resize(volume_id, size)
+
+    def read(self, volume_id: str) -> bytes:
+        return self.driver.read(volume_id)
+
+    def write(self, volume_id: str, offset: int, data: bytes) -> None:
+        self.driver.write(volume_id, offset, data)
+
+
+class LocalWorld(World):
+    """Image files below one folder, and QEMU processes without an operating system in them."""
+
+    def __init__(self, folder: Path, form: Format, files: Files | None = None) -> None:
+        self.folder = folder
+        self.disks = folder / "disks"
+        self.disks.mkdir(parents=True, exist_ok=True)
+        self.instances = folder / "instances"
+        self.instances.mkdir(exist_ok=True)
+        self.state = folder / "state"
+        self.form = form
+        self.images, self.qemu, self.guard = Images(), Qemu(), Guard()
+        self.declarations = Declarations(self.instances)
+        # Socket paths are short by law of the kernel.
+        self.sockets = Path(tempfile.mkdtemp(prefix="sf-"))
+        self.use(files or Files())
+
+    def use(self, files: Files) -> None:
+        """Drivers that change files through this object, as after a restart of the service."""
+        self.files = files
+        self.storage = LocalStorage(self.instances, self.state, files, self.images, self.qemu)
+        self.compute = LocalCompute(self.instances, self.state, files, self.images, self.qemu, guard=self.guard)
+
+    def close(self) -> None:
+        for declaration in self.declarations.all():
+            if declaration.qmp_socket and self.qemu.status(declaration.qmp_socket):
+                self.compute.stop(a_call(), declaration.id, 0)
+        self.guard.close()
+        for left in self.sockets.iterdir():
+            left.unlink()
+        self.sockets.rmdir()
+
+    def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
+        name = f"vm-{uuid.uuid4().hex[:8]}"
+        disks = []
+        for number, size in enumerate(sizes):
+            path = self.disks / f"{name}-{number}.{self.form}"
+            run("qemu-img", "create", "-q", "-f", self.form, str(path), str(size))
+            disks.append(Disk(name=f"disk{number}", path=path, format=self.form))
+        return self.declare(name, disks, project_id)
+
+    def declare(self, name: str, disks: Sequence[Disk], project_id: str = "project") -> Instance:
+        monitor = self.sockets / f"{name}.qmp"
+        declaration = Declaration(
+            id=str(uuid.uuid4()),
+            name=name,
+            project_id=project_id,
+            disks=tuple(disks),
+            qmp_socket=monitor,
+            start_command=machine(monitor, disks),
+        )
+        self.declarations.add(self.files, self.images, declaration)
+        return self.compute.get_instance(declaration.id)
+
+    def forget(self, instance: Instance) -> None:
+        self.declarations.remove(self.files, instance.name)
+
+    def lose(self, volume_id: str) -> None:
+        self.path(volume_id).unlink()
+
+    def resize(self, volume_id: str, size: int) -> None:
+        run("qemu-img", "resize", "-q", "--shrink", "-f", self.form, str(self.path(volume_id)), str(size))
+
+    def path(self, volume_id: str) -> Path:
+        return Path(self.declarations.volume(volume_id)[1].path)
+
+    def read(self, volume_id: str) -> bytes:
+        return content(self.path(volume_id), self.form, self.folder)
+
+    def write(self, volume_id: str, offset: int, data: bytes) -> None:
+        declaration, disk = self.declarations.volume(volume_id)
+        with tempfile.NamedTemporaryFile(dir="/tmp") as file:  # noqa: S108 -- QEMU reads it from there
+            file.write(data)
+            file.flush()
+            order = f"write -s {file.name} {offset} {len(data)}"
+            if self.compute.get_instance(declaration.id).power_state is PowerState.SHUTOFF:
+                run("qemu-io", "-f", disk.format, "-c", order, str(disk.path))
+            else:
+                # Through the device's own back end, as the guest's writes go.
+                device = f"/machine/peripheral/{disk.name}-device/virtio-backend"
+                said = self.monitor(declaration.id, f'qemu-io -d {device} "{order}"')
+                assert not said, said
+
+    def monitor(self, instance_id: str, line: str) -> str:
+        """The human monitor's answer."""
+        monitor = self.declarations.instance(instance_id).qmp_socket
+        assert monitor is not None
+        return str(ask(monitor, "human-monitor-command", {"command-line": line}))
+
+
+def ask(path: Path, command: str, arguments: dict[str, Any] | None = None) -> Any:
+    """What QEMU answers, asked past the driver."""
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(10)
+        channel.connect(str(path))
+        with channel.makefile("rwb") as stream:
+            stream.readline()
+            for name, given in (("qmp_capabilities", {}), (command, arguments or {})):
+                stream.write(json.dumps({"execute": name, "arguments": given}).encode() + b"\n")
+                stream.flush()
+                reply: dict[str, Any] = {"event": ""}
+                while "event" in reply:
+                    reply = json.loads(stream.readline())
+            return reply["return"]
+
+
+def machine(monitor: Path, disks: Sequence[Disk]) -> tuple[str, ...]:
+    """The command of a small machine without a system on it."""
+    drives = [
+        part
+        for disk in disks
+        for part in (
+            "-blockdev",
+            f"driver={disk.format},node-name={disk.name},file.driver=file,file.filename={disk.path}",
+            "-device",
+            f"virtio-blk-pci,id={disk.name}-device,drive={disk.name}",
+        )
+    ]
+    start = "qemu-system-x86_64 -machine pc -nodefaults -display none -m 64"
+    return (*shlex.split(start), "-qmp", f"unix:{monitor},server=on,wait=off", *drives)
+
+
+def content(path: Path, form: Format, room: Path) -> bytes:
+    """The bytes of an image as a guest reads them."""
+    if form is Format.RAW:
+        return path.read_bytes()
+    plain = room / f"{uuid.uuid4().hex}.plain"
+    run("qemu-img", "convert", "-U", "-f", form, "-O", "raw", str(path), str(plain))
+    try:
+        return plain.read_bytes()
+    finally:
+        plain.unlink()
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def mounted(folder: Path, kind: str, size: int) -> Iterator[Path]:
+    """A new file system of this kind in a file, mounted while the context is open."""
+    image, point = folder / f"{kind}.img", folder / kind
+    point.mkdir(parents=True)
+    with image.open("wb") as file:
+        file.truncate(size)
+    run(f"mkfs.{kind}", "-q", str(image))
+    run("mount", "-o", "loop", str(image), str(point))
+    try:
+        yield point
+    finally:
+        run("umount", "--lazy", str(point))
+        image.unlink()
+
+
+def pattern(number: int, size: int = SIZE) -> bytes:
+    """Bytes that differ in every sector and for every number."""
+    return b"".join(f"{number:8}{sector:8}".encode().ljust(512, b".") for sector in range(size // 512))
+
+
+def may_mount() -> bool:
+    return os.geteuid() == 0
