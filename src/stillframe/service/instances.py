@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stillframe.domain.errors import Conflict, NotFound, NotSupported
-from stillframe.domain.instance import Instance, Volume
+from stillframe.domain.instance import Instance, PowerState, Volume
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.storage import FlashCopy, StorageDriver
@@ -49,20 +49,22 @@ class InstanceService:
         return volume
 
     def start(self, caller: Caller, instance_id: str) -> None:
-        """Start an instance; raises `Conflict` while a restore fences it."""
-        self.get_instance(caller, instance_id, "instance:power")
+        """Start an instance that is off; raises `Conflict` while a restore fences it, or if it is not off."""
+        instance = self.get_instance(caller, instance_id, "instance:power")
         fence = self.operations.fence(instance_id)
         if fence is not None:
             raise Conflict(
                 f"Instance {instance_id} is fenced until the restore to instance snapshot {fence.snapshot_id} has made "
                 "its volumes whole: wait for its end, or retry it, roll it back, or delete that instance snapshot."
             )
+        _require_state(instance, "start", PowerState.SHUTOFF)
         self._require_power_control()
         self.compute.start(_unbound(caller), instance_id)
 
     def stop(self, caller: Caller, instance_id: str) -> None:
-        """Shut an instance down, gracefully, then hard."""
-        self.get_instance(caller, instance_id, "instance:power")
+        """Shut an instance down, gracefully, then hard; raises `Conflict` if it is off or paused, as Nova does."""
+        instance = self.get_instance(caller, instance_id, "instance:power")
+        _require_state(instance, "stop", PowerState.ACTIVE, PowerState.ERROR)
         self._require_power_control()
         self.compute.stop(_unbound(caller), instance_id, self.graceful_stop_seconds)
 
@@ -90,6 +92,11 @@ class InstanceService:
             raise NotSupported("Instances of this platform are not started and stopped through this service.")
 
 
+def _require_state(instance: Instance, verb: str, *allowed: PowerState) -> None:
+    if instance.power_state not in allowed:
+        raise Conflict(f"Cannot '{verb}' instance {instance.id} while it is in vm_state {instance.power_state.value}")
+
+
 def _unbound(caller: Caller) -> Call:
     """A call on behalf of a request that is no recorded operation: nothing interrupts it but its own end."""
-    return Call(operation_id=caller.request_id, request_id=caller.request_id, check=lambda: None, report=lambda _d, _t: None)
+    return Call(caller.request_id, caller.request_id, check=lambda: None, report=lambda _done, _all: None)

@@ -1,0 +1,153 @@
+"""The WSGI application: the route table, and the way of a request from its path to its handler and back."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import falcon
+from oslo_context.context import RequestContext
+
+from stillframe.api import errors
+from stillframe.api.auth import Guard, build_guard
+from stillframe.api.bodies import read_action, read_query
+from stillframe.api.exchange import Exchange, Links, Services
+from stillframe.api.fields import storable
+from stillframe.api.middleware import ROUTE_KEY, surround
+from stillframe.api.openapi import build_document
+from stillframe.api.routes import ROUTES, Route
+from stillframe.domain.errors import InvalidInput
+from stillframe.service.caller import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from wsgiref.types import WSGIApplication
+
+    from pydantic import BaseModel
+
+    from stillframe.service.instance_snapshots import SnapshotService
+    from stillframe.service.instances import InstanceService
+    from stillframe.service.metrics import Metrics
+    from stillframe.settings import Settings
+
+    Responder = Callable[..., None]
+
+_METRICS: Final = "/metrics"
+_OPENAPI: Final = "/openapi.json"
+_EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
+_NOBODY: Final = Caller(user_id="", project_id="", roles=frozenset(), request_id="")
+
+
+def build_wsgi(
+    settings: Settings, snapshots: SnapshotService, instances: InstanceService, metrics: Metrics
+) -> WSGIApplication:
+    """The whole API; raises `InvalidInput` for settings it cannot work with."""
+    services = Services(
+        snapshots=snapshots,
+        instances=instances,
+        metrics=metrics,
+        max_limit=settings.api.max_limit,
+        public_endpoint=settings.api.public_endpoint,
+    )
+    guard = build_guard(settings)
+    app: falcon.App[Any, Any] = falcon.App()
+    app.req_options.strip_url_path_trailing_slash = True
+    app.req_options.keep_blank_qs_values = True
+    app.req_options.auto_parse_qs_csv = False
+    errors.install(app, guard.challenge)
+    resources: dict[str, dict[str, Responder]] = defaultdict(dict)
+    for route in ROUTES:
+        dispatch = _Dispatch(route, services, guard, settings.api.max_body_size)
+        for form in route.forms():
+            resources[form][route.method] = dispatch.respond
+    resources[_OPENAPI]["GET"] = _fixed(json.dumps(build_document(ROUTES)).encode())
+    resources[_METRICS]["GET"] = _exposition(metrics)
+    for template, responders in resources.items():
+        app.add_route(template, _resource(responders))
+    public = {form for route in ROUTES if route.public for form in route.forms()} | {_OPENAPI, _METRICS}
+    return surround(app, frozenset(public), guard, metrics, settings)
+
+
+class _Resource:
+    """Falcon's idea of a resource: an object with a method for each of HTTP's."""
+
+
+def _resource(responders: Mapping[str, Responder]) -> _Resource:
+    resource = _Resource()
+    for method, responder in responders.items():
+        setattr(resource, f"on_{method.lower()}", responder)
+    if "GET" in responders:
+        resource.on_head = responders["GET"]  # type: ignore[attr-defined]  # Falcon leaves out the body
+    return resource
+
+
+def _fixed(document: bytes) -> Responder:
+    def respond(request: falcon.Request, response: falcon.Response) -> None:
+        request.env[ROUTE_KEY] = _OPENAPI
+        response.data = document
+        response.content_type = falcon.MEDIA_JSON
+
+    return respond
+
+
+def _exposition(metrics: Metrics) -> Responder:
+    def respond(request: falcon.Request, response: falcon.Response) -> None:
+        request.env[ROUTE_KEY] = _METRICS
+        response.data = metrics.exposition()
+        response.content_type = _EXPOSITION
+
+    return respond
+
+
+@dataclass(frozen=True, slots=True)
+class _Dispatch:
+    """One route at work: who asks, then what they ask for, then the handler."""
+
+    route: Route
+    services: Services
+    guard: Guard
+    most_bytes: int
+
+    def respond(self, request: falcon.Request, response: falcon.Response, **ids: str) -> None:
+        request.env[ROUTE_KEY] = self.route.template
+        caller = self._identify(request, ids)
+        for name, value in ids.items():
+            try:
+                storable(value)
+            except ValueError as error:
+                raise InvalidInput(str(error), name) from None
+        params, query = read_query(request, self.route.query) if self.route.query else ({}, None)
+        status, handler, body = self.route.status, self.route.handler, None
+        if self.route.actions:
+            action, body = read_action(request, self.route, self.most_bytes)
+            status, handler = action.status, action.handler
+        if handler is None:
+            raise TypeError(f"the route {self.route.template} has neither a handler nor actions")
+        links = Links(self._base(request), request.path, params)
+        exchange = Exchange(self.services, caller, links, ids, query, body)
+        _answer(response, status, handler(exchange))
+
+    def _identify(self, request: falcon.Request, ids: Mapping[str, str]) -> Caller:
+        if self.route.public:
+            return _NOBODY
+        caller = self.guard.identify(request.env, ids.get("project_id"))
+        # From here on the log's lines of this request say whose it is.
+        RequestContext(
+            user_id=caller.user_id,
+            project_id=caller.project_id,
+            roles=sorted(caller.roles),
+            request_id=caller.request_id,
+            global_request_id=caller.global_request_id,
+        )
+        return caller
+
+    def _base(self, request: falcon.Request) -> str:
+        return self.services.public_endpoint or f"{request.scheme}://{request.netloc}{request.app}"
+
+
+def _answer(response: falcon.Response, status: int, reply: BaseModel | None) -> None:
+    response.status = status
+    response.content_type = falcon.MEDIA_JSON
+    response.data = b"" if reply is None else reply.model_dump_json(by_alias=True).encode()

@@ -1,0 +1,149 @@
+"""The one route table: the routing and the OpenAPI document are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pydantic import BaseModel
+
+from stillframe.api import discovery, platform_schemas, schemas, servers, snapshots, volumes
+from stillframe.api.exchange import Exchange
+
+if TYPE_CHECKING:
+    from stillframe.api.fields import Strict
+
+Handler = Callable[[Exchange], BaseModel | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One key that a body may have, with what it leads to; `reply` None stands for an empty one."""
+
+    name: str
+    summary: str
+    body: type[Strict]
+    handler: Handler
+    status: int
+    reply: type[BaseModel] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method of a resource: either with a handler, or with actions that its body chooses from.
+
+    A route without a `query` model ignores the query. `public` ones need no credentials.
+    """
+
+    method: str
+    template: str
+    summary: str
+    handler: Handler | None = None
+    reply: type[BaseModel] | None = None
+    status: int = 200
+    query: type[BaseModel] | None = None
+    actions: tuple[Action, ...] = ()
+    public: bool = False
+
+    def forms(self) -> Iterator[str]:
+        """Every path it is served at: with and without the service's prefix, Nova's also without the project."""
+        for prefix in ("/compute", "/volume"):
+            if self.template.startswith(prefix + "/v"):
+                yield from self._without_project(self.template.removeprefix(prefix))
+        yield from self._without_project(self.template)
+
+    def _without_project(self, template: str) -> Iterator[str]:
+        yield template
+        if "v2.1/{project_id}/" in template:
+            yield template.replace("/{project_id}", "", 1)
+
+
+_COMPUTE: Final = "/compute/v2.1/{project_id}"
+_VOLUME: Final = "/volume/v3/{project_id}"
+_SNAPSHOTS: Final = f"{_VOLUME}/instance-snapshots"
+
+_SERVER_ACTIONS: Final = (
+    Action(
+        "vm-snapshot", "Take a snapshot", schemas.VmSnapshot, snapshots.create, status=200, reply=schemas.CreateReply
+    ),
+    Action(
+        "vm-restore",
+        "Restore, retry or roll back",
+        schemas.VmRestore,
+        snapshots.restore,
+        status=202,
+        reply=schemas.TaskReply,
+    ),
+    Action("os-start", "Start", schemas.Nothing, servers.start, status=202),
+    Action("os-stop", "Shut down", schemas.Nothing, servers.stop, status=202),
+)
+_VOLUME_ACTIONS: Final = (
+    Action(
+        "copy-progress",
+        "Show the FlashCopy mappings",
+        schemas.CopyProgress,
+        snapshots.copy_progress,
+        status=202,
+        reply=schemas.CopyDetailsReply,
+    ),
+)
+_UPDATES: Final = (
+    Action(
+        "instance-snapshot",
+        "Change name or description",
+        schemas.UpdateSnapshot,
+        snapshots.update,
+        status=200,
+        reply=schemas.UpdateReply,
+    ),
+)
+
+
+def _get(
+    template: str, summary: str, handler: Handler, reply: type[BaseModel], query: type[BaseModel] | None = None
+) -> Route:
+    return Route("GET", template, summary, handler, reply, query=query)
+
+
+def _document(template: str, summary: str, handler: Handler, reply: type[BaseModel], status: int = 200) -> Route:
+    return Route("GET", template, summary, handler, reply, status, public=True)
+
+
+_LOOK: Final = platform_schemas.CollectionQuery
+
+ROUTES: Final = (
+    Route("POST", f"{_COMPUTE}/servers/{{server_id}}/action", "Act on an instance", actions=_SERVER_ACTIONS),
+    _get(_SNAPSHOTS, "List instance snapshots", snapshots.list_page, schemas.ListReply, schemas.ListQuery),
+    _get(
+        f"{_SNAPSHOTS}/get_progress", "Watch a task", snapshots.progress, schemas.ProgressReply, schemas.ProgressQuery
+    ),
+    _get(f"{_SNAPSHOTS}/{{id}}", "Show an instance snapshot", snapshots.show, schemas.ShowReply),
+    Route("PUT", f"{_SNAPSHOTS}/{{id}}", "Update an instance snapshot", actions=_UPDATES),
+    Route("DELETE", f"{_SNAPSHOTS}/{{id}}", "Delete an instance snapshot", snapshots.delete, schemas.TaskReply),
+    Route("POST", f"{_VOLUME}/volumes/{{volume_id}}/action", "Ask about a volume", actions=_VOLUME_ACTIONS),
+    _get(f"{_COMPUTE}/servers", "List instances", servers.list_summaries, platform_schemas.ServersReply, _LOOK),
+    _get(
+        f"{_COMPUTE}/servers/detail",
+        "List instances with details",
+        servers.list_details,
+        platform_schemas.ServersReply,
+        _LOOK,
+    ),
+    _get(f"{_COMPUTE}/servers/{{server_id}}", "Show an instance", servers.show, platform_schemas.ServerReply),
+    _get(f"{_VOLUME}/volumes", "List volumes", volumes.list_summaries, platform_schemas.VolumesReply, _LOOK),
+    _get(
+        f"{_VOLUME}/volumes/detail",
+        "List volumes with details",
+        volumes.list_details,
+        platform_schemas.VolumesReply,
+        _LOOK,
+    ),
+    _get(f"{_VOLUME}/volumes/{{volume_id}}", "Show a volume", volumes.show, platform_schemas.VolumeReply),
+    # Cinder answers 300 where a version is still to be chosen, Nova 200; their clients know both.
+    _document("/", "Versions", discovery.root, platform_schemas.VersionsReply, status=300),
+    _document("/compute", "Versions of the compute API", discovery.compute, platform_schemas.VersionsReply),
+    _document("/volume", "Versions of the volume API", discovery.volume, platform_schemas.VersionsReply, status=300),
+    _document("/compute/v2.1", "The compute API's version", discovery.compute_version, platform_schemas.VersionReply),
+    _document("/volume/v3", "The volume API's version", discovery.volume, platform_schemas.VersionsReply),
+)
