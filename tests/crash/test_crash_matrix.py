@@ -1,0 +1,104 @@
+"""The crash matrix: whatever instant a service is killed at, the world ends as if it had not been.
+
+The points are found by playing each operation once undisturbed; then the operation is played anew for every point, in
+a world laid out anew, killed there, and a new service is started on what is left.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import world
+
+pytestmark = pytest.mark.crash
+
+#: What leads to the operation's start, and the request that is played.
+OPERATIONS: Final = {
+    "create": ([], "create"),
+    "delete": (["create"], "delete"),
+    "restore": (["create", "damage"], "restore"),
+    "restore with a failure": (["create", "damage", "break"], "restore"),
+    "retry": (["create", "damage", "break", "restore", "mend"], "retry"),
+    "rollback": (["create", "damage", "break", "restore", "mend"], "rollback"),
+    "delete after a failed restore": (["create", "damage", "break", "restore"], "delete"),
+}
+
+
+class Stage:
+    """The process that forks services, and the folder that their worlds are laid out in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "world"
+        self._base = folder / "base"
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("stage.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+    def order(self, do: str, **details: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": do, "root": str(self.root), **details}) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        assert "trouble" not in answer, answer["trouble"]
+        return answer
+
+    def lay_out(self, steps: list[str]) -> None:
+        """Make the world that an operation starts from, and keep it."""
+        world.make(self.root, qemu=False)
+        self.order("prepare", steps=steps)
+        self.root.rename(self._base)
+
+    def reset(self) -> None:
+        """The kept world again, at the same place: rows and declarations name it by its path."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(self._base), str(self.root)], check=True)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    stage = Stage(tmp_path)
+    yield stage
+    stage.close()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_kill_at_any_point_changes_nothing_about_how_an_operation_ends(stage: Stage, operation: str) -> None:
+    steps, request = OPERATIONS[operation]
+    stage.lay_out(steps)
+    stage.reset()
+    before = stage.order("recover")
+    stage.reset()
+    seen = stage.order("play", at=None, strike="kill", request=request)["seen"]
+    after = stage.order("recover")
+    assert before != after
+    wrong = []
+    for point, name in enumerate(seen):
+        stage.reset()
+        played = stage.order("play", at=point, strike="kill", request=request)
+        assert played["signal"] == signal.SIGKILL, f"point {point} ({name}) was not reached: {played}"
+        left = stage.order("recover")
+        # A request that was killed before it was accepted has not happened; the client knows, for it got no reply.
+        if left != after and not (left == before and "before commit" not in seen[:point]):
+            wrong.append((point, name, _difference(left, after)))
+    assert not wrong, "\n".join(f"killed at {point}, {name}: {what}" for point, name, what in wrong)
+
+
+def _difference(left: dict[str, Any], right: dict[str, Any]) -> str:
+    return "; ".join(f"{key} is {left.get(key)}, not {right[key]}" for key in right if left.get(key) != right[key])
