@@ -1,0 +1,185 @@
+"""A service on a loopback port, with a world in memory that can be made to fail and to wait."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import uuid
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import requests
+import waitress
+
+from stillframe import main, settings
+from stillframe.drivers.memory import MemoryDriver
+from stillframe.drivers.wrappers import surround
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from stillframe.domain.errors import StillframeError
+    from stillframe.domain.instance import Instance
+
+MIB = 1 << 20
+PATIENCE = 20.0
+
+Override = tuple[str | None, str, object]
+
+
+class Faults:
+    """What goes wrong in the world: calls that raise, by method and volume, and calls that wait to be let go."""
+
+    def __init__(self) -> None:
+        self.raising: dict[tuple[str, str], StillframeError] = {}
+        self._waiting: dict[str, threading.Event] = {}
+
+    def around(self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        gate = self._waiting.get(name)
+        if gate is not None:
+            assert gate.wait(PATIENCE), f"nobody let {name} go"
+        for argument in args:
+            if isinstance(argument, str) and (name, argument) in self.raising:
+                raise self.raising[name, argument]
+        return method(*args, **kwargs)
+
+    @contextmanager
+    def holding(self, name: str) -> Iterator[None]:
+        """Let calls of a method wait until the context is left."""
+        gate = self._waiting[name] = threading.Event()
+        try:
+            yield
+        finally:
+            gate.set()
+            del self._waiting[name]
+
+
+class Mappings:
+    """The FlashCopy mappings of an array that holds some of the volumes."""
+
+    def __init__(self) -> None:
+        self.of_volume: dict[str, list[dict[str, str | None]]] = {}
+
+    def mappings(self, volume_id: str, *, details: bool) -> Sequence[Mapping[str, str | None]]:
+        return [
+            {**mapping, "copyrate": mapping["copyrate"] if details else None} for mapping in self.of_volume[volume_id]
+        ]
+
+
+@dataclass
+class Running:
+    """A running service, and the world behind it."""
+
+    url: str
+    service: main.Service
+    world: MemoryDriver
+    faults: Faults
+    database: Path
+    flashcopy: Mappings | None
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+        """One request; `path` may be a whole URI, and is sent as it stands."""
+        uri = path if path.startswith("http") else self.url + path
+        return self.session.request(method, uri, timeout=PATIENCE, allow_redirects=False, **options)
+
+    def instance(self, project_id: str | None = None, volumes: int = 2, **options: Any) -> Instance:
+        """A new instance, in a project of its own unless one is named."""
+        return self.world.add_instance(project_id or f"project-{uuid.uuid4().hex[:8]}", "vm", [MIB] * volumes, **options)
+
+    def act(self, instance: Instance, body: object, **options: Any) -> requests.Response:
+        path = f"/compute/v2.1/{instance.project_id}/servers/{instance.id}/action"
+        return self.call("POST", path, json=body, **options)
+
+    def snapshot(self, instance: Instance, name: str = "before", **arguments: Any) -> str:
+        """Take a snapshot, wait for its end, and return its id."""
+        reply = self.act(instance, {"vm-snapshot": {"name": name, **arguments}})
+        assert reply.status_code == 200, reply.text
+        created = reply.json()["instance_snapshot"]
+        self.wait(created["task_uri"])
+        return str(created["id"])
+
+    def restore(self, instance: Instance, snapshot_id: str, **arguments: Any) -> dict[str, Any]:
+        """Restore, retry or roll back, wait for the end, and return the last details of its progress."""
+        reply = self.act(instance, {"vm-restore": {"instance_snapshot_id": snapshot_id, **arguments}})
+        assert reply.status_code == 202, reply.text
+        return self.wait(reply.json()["task_uri"])
+
+    def show(self, instance: Instance, snapshot_id: str) -> dict[str, Any]:
+        reply = self.call("GET", f"/volume/v3/{instance.project_id}/instance-snapshots/{snapshot_id}")
+        assert reply.status_code == 200, reply.text
+        shown: dict[str, Any] = reply.json()["instance_snapshot"]
+        return shown
+
+    def wait(self, task_uri: str, **options: Any) -> dict[str, Any]:
+        """Watch a task to its end; its progress never falls."""
+        until, before = time.monotonic() + PATIENCE, 0
+        while time.monotonic() < until:
+            ended = self.idle()
+            reply = self.call("GET", task_uri, **options)
+            assert reply.status_code == 200, reply.text
+            details: dict[str, Any] = reply.json()["details"]
+            assert details["progress"] >= before
+            before = details["progress"]
+            if ended:
+                return details
+            time.sleep(0.02)
+        raise AssertionError(f"the task did not end: {details}")
+
+    def idle(self) -> bool:
+        """Whether no operation is open and no instance is held by one."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            open_ones = "SELECT count(*) FROM operations WHERE state IN ('pending', 'running')"
+            held = "SELECT count(*) FROM instance_locks"
+            return not any(connection.execute(query).fetchone()[0] for query in (open_ones, held))
+
+    def everything(self) -> dict[str, Any]:
+        """All that a refused request must leave alone: every row of every table, and the world."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+            tables = {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for (name,) in names}  # noqa: S608
+        with self.world.lock:
+            world = {
+                "instances": dict(self.world.instances),
+                "volumes": dict(self.world.volumes),
+                "contents": {key: bytes(value) for key, value in self.world.contents.items()},
+                "copies": dict(self.world.copies),
+                "fences": dict(self.world.fences),
+            }
+        return {"tables": tables, "world": world}
+
+
+@contextmanager
+def running(
+    folder: Path, *overrides: Override, config_files: Sequence[str] = (), flashcopy: Mappings | None = None
+) -> Iterator[Running]:
+    """Serve until the context is left."""
+    defaults: list[Override] = [
+        (None, "state_dir", str(folder)),
+        ("database", "sqlite_synchronous", "NORMAL"),
+        ("drivers", "compute", "memory"),
+        ("drivers", "storage", "memory"),
+        ("drivers", "first_wait", 0.01),
+        ("drivers", "attempts", 2),
+    ]
+    chosen = settings.load(config_files, [*defaults, *overrides])
+    world, faults = MemoryDriver(), Faults()
+    drivers = main.Drivers(surround(world.compute, faults.around), surround(world.storage, faults.around), flashcopy)
+    service = main.build(chosen, drivers=drivers)
+    server = waitress.create_server(service.wsgi, host="127.0.0.1", port=0, threads=8, clear_untrusted_proxy_headers=False)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    service.start()
+    url = f"http://127.0.0.1:{server.effective_port}"
+    api = Running(url, service, world, faults, folder / "stillframe.sqlite", flashcopy)
+    try:
+        yield api
+    finally:
+        # Connections that are kept alive would keep the server's loop alive, too.
+        api.session.close()
+        server.close()
+        service.stop()
+        thread.join(1)
