@@ -144,7 +144,7 @@ class _Dispatch:
         return caller
 
     def _base(self, request: falcon.Request) -> str:
-        return self.services.public_endpoint or f"{request.scheme}://{request.netloc}{request.app}"
+        return self.services.public_endpoint or f"{request.scheme}://{request.netloc}{request.root_path}"
 
 
 def _answer(response: falcon.Response, status: int, reply: BaseModel | None) -> None:
