@@ -102,3 +102,57 @@ def test_a_kill_at_any_point_changes_nothing_about_how_an_operation_ends(stage: 
 
 def _difference(left: dict[str, Any], right: dict[str, Any]) -> str:
     return "; ".join(f"{key} is {left.get(key)}, not {right[key]}" for key in right if left.get(key) != right[key])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_lost_reply_changes_nothing_about_how_an_operation_ends(stage: Stage, operation: str) -> None:
+    steps, request = OPERATIONS[operation]
+    stage.lay_out(steps)
+    stage.reset()
+    seen = stage.order("play", at=None, strike="lost", request=request)["seen"]
+    after = stage.order("recover")
+    wrong = []
+    for point, name in calls(seen):
+        stage.reset()
+        stage.order("play", at=point, strike="lost", request=request)
+        left = stage.order("recover")
+        if left != after:
+            wrong.append((point, name, _difference(left, after)))
+    assert not wrong, "\n".join(f"lost at {point}, {name}: {what}" for point, name, what in wrong)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_call_refused_for_good_leaves_a_status_with_a_way_out(stage: Stage, operation: str) -> None:
+    steps, request = OPERATIONS[operation]
+    stage.lay_out(steps)
+    stage.reset()
+    before = stage.order("recover")
+    stage.reset()
+    seen = stage.order("play", at=None, strike="refused", request=request)["seen"]
+    for point, name in calls(seen):
+        stage.reset()
+        played = stage.order("play", at=point, strike="refused", request=request)
+        left = stage.order("recover")
+        told = f"refused at {point}, {name}, answered {played['status']} {played['reply']}: {left}"
+        if played["status"] >= 400:
+            assert left == before, told
+            continue
+        status = left["snapshots"][0]["status"] if left["snapshots"] else "gone"
+        assert left["locks"] == 0, told
+        assert not status.endswith("ing") or status == "error-deleting", told
+        assert left["fences"] == [int(status.startswith(("restore-", "rollback-")))] * 2 or "delete" in operation, told
+        if status == "error":
+            assert left["snapshots"][0]["fault"] == "backend-error", told
+        if status == "restore-error":
+            kept = left["snapshots"][0]["temp_snapshots"]
+            assert kept is None or set(kept) == {"a", "b"}, told
+        if status != "gone":
+            stage.order("play", at=None, strike="kill", request="delete")
+        cleared = stage.order("recover")
+        assert (cleared["snapshots"], cleared["copies"], cleared["fences"]) == ([], [], [0, False]), told
+        assert cleared["files"] == [".stillframe", "a.img", "b.img"] or cleared["files"] == ["a.img", "b.img"], told
+
+
+def calls(seen: list[str]) -> list[tuple[int, str]]:
+    """The driver calls among the points."""
+    return [(point, name) for point, name in enumerate(seen) if name.startswith("call ")]

@@ -20,6 +20,7 @@ from stillframe.flows.restore_steps import (
     UpdatingSnapshots,
     describe_outcomes,
     settle_whole,
+    still_fenced,
 )
 from stillframe.flows.step import Ports, Step
 
@@ -65,13 +66,16 @@ class RestoreDone(Step):
     """Settle by the outcomes: available, or restore-error with the volumes that failed."""
 
     def execute(
-        self, released: dict[str, str] | None, updated: dict[str, str] | None, **outcomes: dict[str, Any]
+        self, released: dict[str, Any] | None, updated: dict[str, str] | None, **outcomes: dict[str, Any]
     ) -> None:
         failed = {outcome["volume_id"]: outcome for outcome in outcomes.values() if not outcome["ok"]}
         if failed:
             fault = Fault(*describe_outcomes(failed.values(), "restored"), self.ports.now())
             copies = self.operation.arguments["copies"]
             settlement = _restore_failed(fault, {volume_id: copies[volume_id] for volume_id in failed})
+        elif released is not None and still_fenced(released):
+            # No volume is left to restore, but a retry takes the fence away.
+            settlement = _restore_failed(Fault(released["code"], released["message"], self.ports.now()), {})
         else:
             settlement = settle_whole(self, Event.RESTORED, released, updated)
         self.ports.operations.finish(self.operation.id, settlement, self.ports.now())

@@ -12,6 +12,7 @@ from stillframe.domain.operation import Action, Settlement
 from stillframe.domain.snapshot import CopyKind, Fault
 from stillframe.domain.status import Event
 from stillframe.drivers.call import Call
+from stillframe.drivers.storage import Cut
 from stillframe.flows.step import Step
 
 LOG = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class FencingInstance(Step):
         if self.operation.action is not Action.RESTORE or not _undoable(self):
             return
         try:
-            release_instance(self, self.undo_call())
+            unfence_instance(self, self.undo_call())
+            start_again(self, self.undo_call())
         except StillframeError:
             LOG.exception("task %s: the instance could not be given back as it was", self.operation.id)
 
@@ -57,14 +59,18 @@ class CreatingSafetyCopies(Step):
     """Copy every volume as it is now, so that the present can be rolled back to."""
 
     def execute(self, copies: dict[str, str]) -> dict[str, str]:
-        ports, call = self.ports, self.call()
+        call = self.call()
+        cut = self.ports.retries.retrying("the cut", call)(self._cut, call, copies)
+        for position, copy in enumerate(cut.snapshots):
+            self.ports.storage.complete(self.call_for_part(position, len(cut.snapshots)), copy.id)
+        return {copy.name.volume_id: copy.id for copy in cut.snapshots}
+
+    def _cut(self, call: Call, copies: dict[str, str]) -> Cut:
         # Leftovers of earlier restores, and of an earlier attempt at this one: none of them is the present.
         self.delete_copies(call, CopyKind.SAFETY)
-        instance = ports.compute.get_instance(self.instance_id)
-        cut = ports.storage.cut(call, instance, [self.copy_name(CopyKind.SAFETY, volume) for volume in copies])
-        for position, copy in enumerate(cut.snapshots):
-            ports.storage.complete(self.call_for_part(position, len(cut.snapshots)), copy.id)
-        return {copy.name.volume_id: copy.id for copy in cut.snapshots}
+        instance = self.ports.compute.get_instance(self.instance_id)
+        names = [self.copy_name(CopyKind.SAFETY, volume_id) for volume_id in copies]
+        return self.ports.storage.cut(call, instance, names)
 
     def revert(self, **_kwargs: Any) -> None:
         if not _undoable(self):
@@ -105,25 +111,30 @@ class RestoringVolume(Step):
 
 
 class ReleasingInstance(Step):
-    """Take the fence away once all volumes are whole, and start the instance again if it ran before."""
+    """Take the fence away once all volumes are whole, and start the instance again if it ran before.
 
-    def execute(self, **outcomes: dict[str, Any]) -> dict[str, str] | None:
+    What goes wrong here is data: `fenced` says that nobody can start the instance yet.
+    """
+
+    def execute(self, **outcomes: dict[str, Any]) -> dict[str, Any] | None:
         if not all(outcome["ok"] for outcome in outcomes.values()):
             return None
-        try:
-            release_instance(self, self.call())
-        except StillframeError as error:
-            # The volumes are whole; an instance that does not start is told, and takes nothing back.
-            LOG.exception("task %s: the instance was not started again", self.operation.id)
-            return {"code": error.code, "message": f"The volumes are whole, but the instance is not up: {error.message}"}
+        call = self.call()
+        for fenced, release in ((True, unfence_instance), (False, start_again)):
+            try:
+                release(self, call)
+            except StillframeError as error:
+                LOG.exception("task %s: the instance was not given back as it was", self.operation.id)
+                message = f"The volumes are whole, but the instance is not {'free' if fenced else 'up'}: {error.message}"
+                return {"fenced": fenced, "code": error.code, "message": message}
         return None
 
 
 class UpdatingSnapshots(Step):
     """Delete the safety copies once nobody needs them any more."""
 
-    def execute(self, released: dict[str, str] | None, **outcomes: dict[str, Any]) -> dict[str, str] | None:  # noqa: ARG002
-        if not all(outcome["ok"] for outcome in outcomes.values()):
+    def execute(self, released: dict[str, Any] | None, **outcomes: dict[str, Any]) -> dict[str, str] | None:
+        if not all(outcome["ok"] for outcome in outcomes.values()) or still_fenced(released):
             return None
         try:
             self.delete_copies(self.call(), CopyKind.SAFETY)
@@ -137,17 +148,25 @@ class UpdatingSnapshots(Step):
         return None
 
 
-def release_instance(step: Step, call: Call) -> None:
-    """Take the snapshot's fence away, and start the instance if it ran before the first restore of the row."""
-    ports, snapshot_id = step.ports, step.operation.snapshot_id
-    ports.compute.unfence(step.instance_id, snapshot_id)
-    fence = ports.operations.fence(step.instance_id)
-    if fence is not None and fence.snapshot_id == snapshot_id and fence.was_active:
-        ports.compute.start(call, step.instance_id)
+def unfence_instance(step: Step, _call: Call) -> None:
+    """Take the snapshot's fence away in the platform; the store's goes with the settlement."""
+    step.ports.compute.unfence(step.instance_id, step.operation.snapshot_id)
+
+
+def start_again(step: Step, call: Call) -> None:
+    """Start the instance if it ran before the first restore of the row."""
+    fence = step.ports.operations.fence(step.instance_id)
+    if fence is not None and fence.snapshot_id == step.operation.snapshot_id and fence.was_active:
+        step.ports.compute.start(call, step.instance_id)
+
+
+def still_fenced(released: dict[str, Any] | None) -> bool:
+    """Whether the outcome of `ReleasingInstance` says that the platform's fence could not be taken away."""
+    return released is not None and bool(released["fenced"])
 
 
 def settle_whole(
-    step: Step, event: Event, released: dict[str, str] | None, updated: dict[str, str] | None
+    step: Step, event: Event, released: dict[str, Any] | None, updated: dict[str, str] | None
 ) -> Settlement:
     """All volumes are whole; what went wrong after that is told, and safety copies that are left over stay shown."""
     trouble = released or updated

@@ -19,6 +19,7 @@ from stillframe.flows.restore_steps import (
     UpdatingSnapshots,
     describe_outcomes,
     settle_whole,
+    still_fenced,
 )
 from stillframe.flows.step import Ports, Step
 
@@ -52,11 +53,14 @@ class RollbackDone(Step):
     """Settle by the outcomes: available, or rollback-error with both maps as they were."""
 
     def execute(
-        self, released: dict[str, str] | None, updated: dict[str, str] | None, **outcomes: dict[str, Any]
+        self, released: dict[str, Any] | None, updated: dict[str, str] | None, **outcomes: dict[str, Any]
     ) -> None:
         failed = [outcome for outcome in outcomes.values() if not outcome["ok"]]
         if failed:
             fault = Fault(*describe_outcomes(failed, "rolled back"), self.ports.now())
+            settlement = Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=fault)
+        elif released is not None and still_fenced(released):
+            fault = Fault(released["code"], released["message"], self.ports.now())
             settlement = Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=fault)
         else:
             settlement = settle_whole(self, Event.ROLLED_BACK, released, updated)

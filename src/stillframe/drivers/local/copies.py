@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 FOLDER: Final = ".stillframe"
 DATA: Final = "data"
-_META: Final = "meta.json"
+META: Final = "meta.json"
 _PARTIAL: Final = ".partial"
 _DELETING: Final = ".deleting"
 _DRAFT: Final = ".new"
@@ -131,10 +131,14 @@ class Copies:
         return next((found for place in self.places(copy_id) if (found := place.present)), None)
 
     def all(self) -> Iterator[tuple[Copy, bool]]:
-        """Every copy of ours and whether it is ready; what cannot be read is logged."""
+        """Every copy of ours and whether it is ready, those that a kill left on their way in or out too.
+
+        What cannot be read is logged; a folder that is on its way and has no record yet has no data either.
+        """
         for root in self.roots():
             for folder in sorted(root.iterdir()):
-                if not folder.is_dir() or folder.name.endswith((_DELETING, _DRAFT)):
+                on_its_way = folder.name.endswith((_DELETING, _DRAFT))
+                if not folder.is_dir() or (on_its_way and not meta(folder).exists()):
                     continue
                 try:
                     yield read(folder), is_ready(folder)
@@ -147,7 +151,7 @@ class Copies:
 
 def is_ready(folder: Path) -> bool:
     """Whether the folder's name says that the copy in it is complete."""
-    return not folder.name.endswith(_PARTIAL)
+    return not folder.name.endswith((_PARTIAL, _DELETING, _DRAFT))
 
 
 def content(copy: Copy) -> bytes:
@@ -157,7 +161,7 @@ def content(copy: Copy) -> bytes:
 
 def meta(folder: Path) -> Path:
     """The file of a copy in its folder."""
-    return folder / _META
+    return folder / META
 
 
 def read(folder: Path) -> Copy:
@@ -167,7 +171,7 @@ def read(folder: Path) -> Copy:
         found = _ADAPTER.validate_json(path.read_bytes())
     except (OSError, ValidationError) as problem:
         raise Damaged(f"{path} cannot be read, so nobody knows what the copy beside it is: {problem}") from problem
-    if found.name.uuid != folder.name.removesuffix(_PARTIAL).removesuffix(_DELETING):
+    if found.name.uuid != folder.name.partition(".")[0]:
         raise Damaged(f"{path} belongs to another copy")
     return found
 

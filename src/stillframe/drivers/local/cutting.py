@@ -85,18 +85,18 @@ class Cutter:
                 copy = self._settle(call, copy, place)
             if copy.method is Method.BACKUP and copy.socket:
                 self._qemu.dismiss_job(Path(copy.socket), copy.job)
-            self._files.remove_tree(place.deleting)
+            self._files.remove_folder(place.deleting, copies.META)
         call.report(copy.size, copy.size)
         return copies.snapshot(copy, ready=True)
 
     def put_aside(self, call: Call, place: Place) -> None:
-        """Take a copy out of the books, quickly; what it occupies is freed later by `remove_tree`."""
+        """Take a copy out of the books, quickly; what it occupies is freed later by `remove_folder`."""
         for folder in (place.partial, place.final):
             if not folder.is_dir():
                 continue
             self._end_backup(call, folder)
             if place.deleting.exists():
-                self._files.remove_tree(place.deleting)
+                self._files.remove_folder(place.deleting, copies.META)
             self._files.rename(folder, place.deleting)
 
     def _plan(self, declaration: Declaration, state: PowerState, name: CopyName) -> _Plan:

@@ -157,10 +157,14 @@ class Files:
         (draft / name).write_bytes(content)
         draft.rename(path)
 
-    def remove_tree(self, path: Path) -> None:
-        """Remove a folder and all in it; one that is gone already is fine."""
+    def remove_folder(self, path: Path, last: str) -> None:
+        """Remove a folder of files, the one named `last` after all others; one that is gone already is fine."""
         with suppress(FileNotFoundError):
-            shutil.rmtree(path)
+            for entry in path.iterdir():
+                if entry.name != last:
+                    entry.unlink()
+            (path / last).unlink(missing_ok=True)
+            path.rmdir()
 
 
 def sync_entries(folder: Path) -> None:

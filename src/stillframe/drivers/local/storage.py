@@ -127,7 +127,7 @@ class LocalStorage:
             self._files.sync(place.root)
         for left in (place.deleting, place.draft):
             if left.exists():
-                self._files.remove_tree(left)
+                self._files.remove_folder(left, copies.META)
 
     def _build(self, call: Call, data: Path, draft: Path, live: Path) -> None:
         def tick(done: int, total: int) -> None:
