@@ -91,11 +91,14 @@ def build(
     drivers: Drivers | None = None,
     database: Database | None = None,
     now: Callable[[], datetime] = utcnow,
+    serve: bool = True,
+    work: bool = True,
 ) -> Service:
-    """Put the embedded service together: API, engine and store in one process.
+    """Put the service together: API, engine and store in one process.
 
-    An SQLite database is brought to this release by itself; a server's is left to `stillframe db upgrade`. Raises
-    `InvalidInput` for settings that cannot be used.
+    Without `work` its engine is not to be started: what is accepted stays in the store, where the engine of another
+    process finds it. Without `serve` there is no `wsgi`. An SQLite database is brought to this release by itself; a
+    server's is left to `stillframe db upgrade`. Raises `InvalidInput` for settings that cannot be used.
     """
     database = database or open_database(settings)
     if database.writer.dialect.name == "sqlite":
@@ -118,13 +121,17 @@ def build(
         storage=drivers.storage,
         instances=instances,
         policy=policy,
-        submit=engine.submit,
+        submit=engine.submit if work else _leave_to_another_process,
         measure=engine.progress,
         now=now,
         deadlines=settings.engine.deadlines,
     )
-    wsgi = build_wsgi(settings, service, instances, metrics)
+    wsgi = build_wsgi(settings, service, instances, metrics) if serve else None
     return Service(settings, database, drivers, engine, service, instances, policy, wsgi)
+
+
+def _leave_to_another_process(_operation_id: str) -> None:
+    return
 
 
 def build_drivers(settings: Settings) -> Drivers:

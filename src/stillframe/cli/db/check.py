@@ -1,0 +1,41 @@
+"""stillframe db check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stillframe.cli.command import Command
+from stillframe.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+class Check(Command):
+    """Say whether the database is at this release's schema; exit code 1 if it is not."""
+
+    def take_action(self, parsed_args: Namespace) -> int:  # noqa: ARG002  # it has none
+        """See `cliff`."""
+        import sqlalchemy as sa  # noqa: PLC0415  # as below
+
+        from stillframe import main  # noqa: PLC0415  # brings the whole service along
+        from stillframe.cli.borders import answering_database, usable_settings  # noqa: PLC0415
+        from stillframe.store import schema  # noqa: PLC0415
+
+        settings = self.settings()
+        with usable_settings(), answering_database():
+            current = None
+            # Looking at an SQLite file that is not there would make it.
+            url = sa.make_url(settings.database.url)
+            if url.get_backend_name() != "sqlite" or Path(url.database or "").exists():
+                database = main.open_database(settings)
+                current = schema.current(database)
+                database.close()
+        head = schema.head()
+        if current == head:
+            self.app.stdout.write(f"the database is at this release's revision {head}\n")
+            return ExitCode.OK
+        found = f"is at revision {current}" if current else "has no tables of ours yet"
+        self.app.stdout.write(f"the database {found}, and this release needs {head}; run: stillframe db upgrade\n")
+        return ExitCode.FAILED

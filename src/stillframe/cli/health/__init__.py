@@ -1,0 +1,1 @@
+"""What `stillframe doctor` looks at; nothing here changes anything."""

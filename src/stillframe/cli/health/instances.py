@@ -1,0 +1,124 @@
+"""The declared instances of this machine, their disks and sockets, and the file systems these lie on."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from stillframe.cli.health.finding import Finding, fail, ok, warn
+from stillframe.domain.errors import StillframeError
+from stillframe.domain.instance import PowerState
+from stillframe.drivers.local.declaration import Declaration, Disk, load
+from stillframe.drivers.local.files import Files, allocated
+from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.power import power_state
+from stillframe.drivers.local.qemu import Qemu
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from stillframe.settings import Settings
+
+_MIB: Final = 1 << 20
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """All of them."""
+    folder = settings.drivers.instances_dir
+    declarations: list[Declaration] = []
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            declarations.append(load(path))
+        except StillframeError as error:
+            yield fail("instance file", error.message, f"correct {path}")
+    yield from _clashes(declarations)
+    if not declarations:
+        yield warn("instances", f"none is declared in {folder}", "stillframe instance add ...")
+    images, qemu = Images(timeout=5.0), Qemu(timeout=5.0)
+    for declaration in declarations:
+        problems = [*_disks(declaration, images), *_sockets(declaration, images, qemu)]
+        yield from problems
+        if not problems:
+            yield ok(f"instance {declaration.name}", f"{len(declaration.disks)} disks")
+    yield from _file_systems(declarations, Files())
+
+
+def _clashes(declarations: Sequence[Declaration]) -> Iterator[Finding]:
+    ids: dict[str, str] = {}
+    for declaration in declarations:
+        other = ids.setdefault(declaration.id, declaration.name)
+        if other != declaration.name:
+            yield fail(
+                f"instance {declaration.name}",
+                f"it has the id of '{other}' and is left out",
+                "give it an id of its own",
+            )
+
+
+def _disks(declaration: Declaration, images: Images) -> Iterator[Finding]:
+    for disk in declaration.disks:
+        what = f"disk {declaration.name}/{disk.name}"
+        if disk.format is Format.QCOW2 and shutil.which("qemu-img") is None:
+            yield fail(what, "it is a qcow2 image, and there is no qemu-img", "install qemu-utils")
+            continue
+        problem = _problem(disk, images)
+        if problem:
+            yield fail(what, problem, "put the disk back, or correct the declaration")
+
+
+def _problem(disk: Disk, images: Images) -> str | None:
+    try:
+        if not disk.file.is_file():
+            return f"{disk.path} is not there, or no file"
+        images.shape(disk.file, disk.format)
+        images.chain(disk.file, disk.format, disk.file.parent)
+    except (StillframeError, OSError) as error:
+        return str(error)
+    return None
+
+
+def _sockets(declaration: Declaration, images: Images, qemu: Qemu) -> Iterator[Finding]:
+    what = f"instance {declaration.name}"
+    try:
+        state = power_state(declaration, images, qemu)
+    except StillframeError as error:
+        yield warn(what, f"its monitor cannot be asked: {error.message}", "look whether another program holds it")
+        return
+    if state is PowerState.SHUTOFF:
+        return
+    if state is PowerState.ERROR:
+        yield fail(what, "its guest has broken down", "look at the guest")
+    socket, agent = declaration.qmp_socket, declaration.guest_agent_socket
+    if socket is None:
+        yield warn(what, "it runs and has no qmp_socket: it cannot be held still, shut down or started", "declare one")
+    elif not socket.exists():
+        yield fail(what, f"it runs, but nobody listens on {socket}", "correct qmp_socket, or start it with -qmp")
+    if agent is None:
+        yield warn(what, "it runs without guest agent: snapshots are crash-consistent", "declare guest_agent_socket")
+    elif not agent.exists():
+        yield fail(what, f"it runs, but {agent} is not there", "correct guest_agent_socket")
+
+
+def _file_systems(declarations: Sequence[Declaration], files: Files) -> Iterator[Finding]:
+    folders: dict[int, tuple[Path, list[Path]]] = {}
+    for declaration in declarations:
+        for disk in declaration.disks:
+            if disk.file.is_file():
+                folder = disk.file.parent
+                folders.setdefault(folder.stat().st_dev, (folder, []))[1].append(disk.file)
+    for folder, disks in folders.values():
+        yield _file_system(folder, disks, files)
+
+
+def _file_system(folder: Path, disks: Sequence[Path], files: Files) -> Finding:
+    what = f"file system of {folder}"
+    try:
+        clones, free = files.can_clone(folder), files.free(folder)
+        used = sum(allocated(disk) for disk in disks)
+    except OSError as error:
+        return fail(what, str(error), "see that it is mounted and can be written to")
+    text = f"{free // _MIB} MiB free, {used // _MIB} MiB of disks, {'reflinks' if clones else 'no reflinks'}"
+    if not clones and free < used:
+        return warn(what, f"{text}: a snapshot of all disks does not fit", "make room, or move to XFS or btrfs")
+    return ok(what, text if clones else f"{text}: snapshots copy every byte")

@@ -1,0 +1,88 @@
+"""The service's own parts: settings, policy, state folder, database, drivers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from stillframe import main
+from stillframe.api.auth import build_guard, require_safe_binding
+from stillframe.cli.borders import reason
+from stillframe.cli.health.finding import Finding, fail, ok, warn
+from stillframe.domain.errors import StillframeError
+from stillframe.service.policy import Policy
+from stillframe.store import schema
+from stillframe.store.operations import OperationStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stillframe.main import Drivers
+    from stillframe.settings import Settings
+    from stillframe.store.database import Database
+
+_FIRST_START: Final = "nothing to do: the first 'stillframe serve' makes it"
+
+
+def settings(found: Settings) -> Iterator[Finding]:
+    """How the API would be served, and to whom."""
+    api = found.api
+    try:
+        require_safe_binding(found)
+        build_guard(found)
+    except StillframeError as error:
+        yield fail("settings", error.message, "correct the settings file")
+    else:
+        yield ok("settings", f"{api.bind_host}:{api.bind_port}, authentication {api.auth_strategy}")
+
+
+def policy(found: Settings) -> Iterator[Finding]:
+    """The policy file, if there is one."""
+    try:
+        Policy(found.conf).load()
+    except Exception as error:  # noqa: BLE001  # oslo.policy and the parsers below it raise many kinds
+        yield fail("policy", f"{type(error).__name__}: {error}", "correct the policy file ([oslo_policy] policy_file)")
+    else:
+        yield ok("policy", "the rules can be used")
+
+
+def state_folder(found: Settings) -> Iterator[Finding]:
+    """The folder that everything else lies in."""
+    folder = found.state_dir
+    if not folder.is_dir():
+        yield warn("state folder", f"{folder} is not there", _FIRST_START)
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield fail("state folder", f"{folder} cannot be written to by this user", "chown it, or set another state_dir")
+    else:
+        yield ok("state folder", str(folder))
+
+
+def open_database(found: Settings) -> tuple[Database | None, list[Finding]]:
+    """The database if it can be worked with, and what was found."""
+    try:
+        url = sa.make_url(found.database.url)
+        # Looking at an SQLite file that is not there would make it.
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+            return None, [warn("database", f"{url.database} is not there", _FIRST_START)]
+        database = main.open_database(found)
+        current, head = schema.current(database), schema.head()
+        if current != head:
+            return None, [fail("database", f"its schema is {current}, not {head}", "run: stillframe db upgrade")]
+        # No operation has this id: it takes the right to write, and changes nothing.
+        OperationStore(database).raise_progress("", 0)
+    except (SQLAlchemyError, StillframeError) as error:
+        return None, [fail("database", reason(error), "see that it runs and that [database] connection is right")]
+    return database, [ok("database", f"{url.get_backend_name()} at revision {head}, can be written to")]
+
+
+def open_drivers(found: Settings) -> tuple[Drivers | None, list[Finding]]:
+    """The drivers if they can be loaded, and what was found."""
+    try:
+        drivers = main.build_drivers(found)
+    except (StillframeError, OSError, ImportError) as error:
+        return None, [fail("drivers", str(error), "correct [drivers] in the settings file")]
+    return drivers, [ok("drivers", f"compute {found.drivers.compute}, storage {found.drivers.storage}")]

@@ -1,0 +1,105 @@
+"""stillframe instance add."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from stillframe.cli.command import Fields, ShowOne, fields
+from stillframe.cli.exit_codes import CommandFailed, ExitCode
+from stillframe.cli.options import PROJECT
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+_KEYS: Final = ("name", "format", "bootable")
+# A path may have commas in it; only one before a known key ends it.
+_SEPARATOR: Final = re.compile(rf",(?=(?:{'|'.join(_KEYS)})=)")
+
+
+class Add(ShowOne):
+    """Declare an instance of this machine: which image files are its disks, and how to reach its QEMU process."""
+
+    def get_parser(self, prog_name: str) -> ArgumentParser:
+        """See `cliff`."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("name", metavar="NAME", help="Name of the instance.")
+        parser.add_argument("--id", help="Its id, a UUID (default: a new one).")
+        parser.add_argument("--project", metavar="PROJECT", help="Project that owns it (default: --os-project-id).")
+        parser.add_argument(
+            "--disk",
+            metavar="PATH[,name=NAME][,format=raw|qcow2][,bootable=yes|no]",
+            dest="disks",
+            action="append",
+            required=True,
+            help="An image file; may be repeated, the first is what it boots from. Without a name it is called disk0, "
+            "disk1, ...; without a format the file must have a qcow2 header, for raw content is never guessed.",
+        )
+        parser.add_argument("--qmp-socket", metavar="PATH", type=Path, help="Socket of its QEMU monitor (QMP).")
+        parser.add_argument("--guest-agent-socket", metavar="PATH", type=Path, help="Socket of its guest agent.")
+        parser.add_argument(
+            "--start-command", metavar="COMMAND", help="What starts it, in one argument, quoted as for a shell."
+        )
+        return parser
+
+    def take_action(self, parsed_args: Namespace) -> Fields:
+        """See `cliff`."""
+        from pydantic import ValidationError  # noqa: PLC0415
+
+        from stillframe.drivers.local.declaration import Declaration, Declarations  # noqa: PLC0415
+        from stillframe.drivers.local.files import Files  # noqa: PLC0415
+        from stillframe.drivers.local.images import Images  # noqa: PLC0415
+
+        images = Images()
+        content = self._content(parsed_args)
+        for disk in content["disks"]:
+            disk.setdefault("format", None)
+            disk["format"] = disk["format"] or images.probe(_existing(disk["path"]))
+        try:
+            declaration = Declaration.model_validate(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise CommandFailed(ExitCode.REFUSED, f"{key}: {first['msg']}" if key else first["msg"]) from error
+        path = Declarations(self.settings().drivers.instances_dir).add(Files(), images, declaration)
+        return fields(
+            {
+                "id": declaration.id,
+                "name": declaration.name,
+                "project_id": declaration.project_id,
+                "volumes": {disk.name: declaration.volume_id(disk) for disk in declaration.disks},
+                "file": str(path),
+            }
+        )
+
+    def _content(self, parsed_args: Namespace) -> dict[str, Any]:
+        content: dict[str, Any] = {
+            "id": parsed_args.id or str(uuid.uuid4()),
+            "name": parsed_args.name,
+            "project_id": parsed_args.project or self.app.options.os_project_id or PROJECT,
+            "disks": [_disk(text, number) for number, text in enumerate(parsed_args.disks)],
+        }
+        for key in ("qmp_socket", "guest_agent_socket"):
+            if getattr(parsed_args, key):
+                content[key] = getattr(parsed_args, key).absolute()
+        if parsed_args.start_command:
+            content["start_command"] = shlex.split(parsed_args.start_command)
+        return content
+
+
+def _disk(text: str, number: int) -> dict[str, Any]:
+    path, *rest = _SEPARATOR.split(text)
+    disk: dict[str, Any] = {"path": Path(path).absolute(), "name": f"disk{number}"}
+    for item in rest:
+        key, _, value = item.partition("=")
+        disk[key] = value
+    return disk
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise CommandFailed(ExitCode.REFUSED, f"{path} is not there, or no file")
+    return path

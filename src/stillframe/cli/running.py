@@ -1,0 +1,83 @@
+"""What serve, api and worker have in common: one process that runs until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final
+
+from oslo_log import log
+
+from stillframe import main
+from stillframe.api.auth import require_safe_binding
+from stillframe.cli.borders import answering_database, usable_settings
+from stillframe.cli.exit_codes import CommandFailed, ExitCode
+from stillframe.cli.http_server import HttpServer, end_on_signal
+from stillframe.cli.locks import database_lock, folder_lock
+
+if TYPE_CHECKING:
+    from stillframe.main import Service
+    from stillframe.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+_STOP_SECONDS: Final = 30.0
+
+Say = Callable[[str], None]
+
+
+def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
+    """Serve the API, work off operations, or both, until SIGTERM or SIGINT; raises `CommandFailed`."""
+    if not (serve and work) and settings.database.url.startswith("sqlite"):
+        raise CommandFailed(
+            ExitCode.USAGE,
+            "the API and the worker run apart only on PostgreSQL or MariaDB ([database] connection); "
+            "with SQLite use 'stillframe serve'",
+        )
+    with ExitStack() as stack:
+        if serve:
+            with usable_settings():
+                require_safe_binding(settings)
+        log.setup(settings.conf, "stillframe")
+        if work:
+            stack.enter_context(folder_lock(settings.state_dir))
+        service, check = stack.enter_context(_service(settings, serve=serve, work=work))
+        ending = stack.enter_context(end_on_signal())
+        if serve:
+            api = settings.api
+            http = HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads)
+            _start(service, work=work)
+            say(f"stillframe {'serves' if work else 'accepts'} on {http.address} (authentication: {api.auth_strategy})")
+            http.run(ending, check)
+        else:
+            _start(service, work=work)
+            say("stillframe works off what is accepted")
+            while not ending.wait(1.0):
+                check()
+        LOG.info("ending")
+
+
+def _start(service: Service, *, work: bool) -> None:
+    if work:
+        service.start()
+
+
+@contextmanager
+def _service(settings: Settings, *, serve: bool, work: bool) -> Iterator[tuple[Service, Callable[[], None]]]:
+    with ExitStack() as stack:
+        with usable_settings(), answering_database():
+            database = main.open_database(settings)
+            check = stack.enter_context(database_lock(database)) if work else _nothing
+            service = main.build(settings, database=database, serve=serve, work=work)
+        try:
+            yield service, check
+        finally:
+            started = time.monotonic()
+            if not service.stop(_STOP_SECONDS):
+                LOG.warning("after %.0f s something still runs; the next start resumes it", time.monotonic() - started)
+
+
+def _nothing() -> None:
+    return

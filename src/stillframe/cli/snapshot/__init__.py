@@ -1,0 +1,1 @@
+"""Commands around instance snapshots; they talk to the service over HTTP only."""
