@@ -14,6 +14,7 @@ import requests
 import waitress
 
 from stillframe import main, settings
+from stillframe.domain.errors import NotSupported
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.wrappers import surround
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from stillframe.domain.errors import StillframeError
     from stillframe.domain.instance import Instance
 
-MIB = 1 << 20
+SIZE = 64 << 10
 PATIENCE = 20.0
 
 Override = tuple[str | None, str, object]
@@ -64,6 +65,8 @@ class Mappings:
         self.of_volume: dict[str, list[dict[str, str | None]]] = {}
 
     def mappings(self, volume_id: str, *, details: bool) -> Sequence[Mapping[str, str | None]]:
+        if volume_id not in self.of_volume:
+            raise NotSupported(f"Volume {volume_id} is not on this array.")
         return [
             {**mapping, "copyrate": mapping["copyrate"] if details else None} for mapping in self.of_volume[volume_id]
         ]
@@ -88,7 +91,8 @@ class Running:
 
     def instance(self, project_id: str | None = None, volumes: int = 2, **options: Any) -> Instance:
         """A new instance, in a project of its own unless one is named."""
-        return self.world.add_instance(project_id or f"project-{uuid.uuid4().hex[:8]}", "vm", [MIB] * volumes, **options)
+        project_id = project_id or f"project-{uuid.uuid4().hex[:8]}"
+        return self.world.add_instance(project_id, "vm", [SIZE] * volumes, **options)
 
     def act(self, instance: Instance, body: object, **options: Any) -> requests.Response:
         path = f"/compute/v2.1/{instance.project_id}/servers/{instance.id}/action"
@@ -169,7 +173,9 @@ def running(
     world, faults = MemoryDriver(), Faults()
     drivers = main.Drivers(surround(world.compute, faults.around), surround(world.storage, faults.around), flashcopy)
     service = main.build(chosen, drivers=drivers)
-    server = waitress.create_server(service.wsgi, host="127.0.0.1", port=0, threads=8, clear_untrusted_proxy_headers=False)
+    server = waitress.create_server(
+        service.wsgi, host="127.0.0.1", port=0, threads=8, clear_untrusted_proxy_headers=False
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     service.start()

@@ -43,7 +43,9 @@ def test_the_newest_come_first_and_a_whole_list_has_no_links(api: Running, liste
     assert page.keys() == {"instance_snapshots"}
 
 
-@pytest.mark.parametrize("sort", ["name", "name:asc,created_at:desc", "created_at:asc", "updated_at", "id:asc", "status"])
+@pytest.mark.parametrize(
+    "sort", ["name", "name:asc,created_at:desc", "created_at:asc", "updated_at", "id:asc", "status"]
+)
 @pytest.mark.parametrize("limit", [1, 2, 4, 5])
 def test_a_walk_over_pages_sees_everything_once(
     api: Running, listed: tuple[Instance, list[str]], sort: str, limit: int

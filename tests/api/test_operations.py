@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.running import MIB, Mappings
+from api.running import SIZE, Mappings
 from stillframe.domain.errors import BackendError
 from stillframe.domain.instance import PowerState
 
@@ -211,7 +211,7 @@ def beginnings(api: Running, instance: Instance) -> list[bytes]:
 def half_restored(api: Running) -> tuple[Instance, str]:
     """An instance whose first volume could not be restored from "old", where all had been changed to "new"."""
     instance = api.instance(volumes=2)
-    assert len(api.world.contents[instance.volume_ids[0]]) == MIB
+    assert len(api.world.contents[instance.volume_ids[0]]) == SIZE
     fill(api, instance, b"old")
     snapshot_id = api.snapshot(instance)
     fill(api, instance, b"new")

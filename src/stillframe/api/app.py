@@ -53,6 +53,8 @@ def build_wsgi(
     )
     guard = build_guard(settings)
     app: falcon.App[Any, Any] = falcon.App()
+    # Every reply with a body says its type; an empty one is of none.
+    app.resp_options.default_media_type = None  # type: ignore[assignment]
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
     app.req_options.auto_parse_qs_csv = False
@@ -149,5 +151,6 @@ class _Dispatch:
 
 def _answer(response: falcon.Response, status: int, reply: BaseModel | None) -> None:
     response.status = status
-    response.content_type = falcon.MEDIA_JSON
-    response.data = b"" if reply is None else reply.model_dump_json(by_alias=True).encode()
+    if reply is not None:
+        response.content_type = falcon.MEDIA_JSON
+        response.data = reply.model_dump_json(by_alias=True).encode()

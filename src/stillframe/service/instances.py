@@ -94,7 +94,9 @@ class InstanceService:
 
 def _require_state(instance: Instance, verb: str, *allowed: PowerState) -> None:
     if instance.power_state not in allowed:
-        raise Conflict(f"Cannot '{verb}' instance {instance.id} while it is in vm_state {instance.power_state.value}")
+        # In Nova's words, which its clients look for.
+        vm_state = "stopped" if instance.power_state is PowerState.SHUTOFF else instance.power_state.value
+        raise Conflict(f"Cannot '{verb}' instance {instance.id} while it is in vm_state {vm_state}")
 
 
 def _unbound(caller: Caller) -> Call:
