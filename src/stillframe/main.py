@@ -81,7 +81,8 @@ def open_database(settings: Settings) -> Database:
 
 def upgrade_database(database: Database) -> None:
     """Bring our tables and TaskFlow's to this release; repeating it does nothing."""
-    schema.upgrade(database)
+    if schema.current(database) != schema.head():
+        schema.upgrade(database)
     FlowBooks(database.writer).upgrade()
 
 

@@ -33,7 +33,7 @@ class CreatingSnapshot(Step):
 
     def execute(self) -> dict[str, Any]:
         call = self.call()
-        return self.ports.retries.retrying("the cut", call)(self._cut, call)  # type: ignore[no-any-return]
+        return self.ports.retries.retrying("the cut", call)(self._cut, call)
 
     def _cut(self, call: Call) -> dict[str, Any]:
         ports = self.ports
