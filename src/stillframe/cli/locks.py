@@ -35,7 +35,7 @@ def folder_lock(state_dir: Path) -> Iterator[None]:
             holder = os.pread(file, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise CommandFailed(
                 ExitCode.REFUSED,
-                f"another stillframe works on {state_dir} already (process {holder}); stop it, or set another state_dir",
+                f"another stillframe works on {state_dir} already (process {holder}); stop it or set another",
             ) from None
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)

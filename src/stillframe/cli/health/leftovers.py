@@ -40,7 +40,7 @@ def operations(database: Database, now: datetime) -> Iterator[Finding]:
     for operation in late:
         yield fail(
             "operation",
-            f"{operation.action} of instance snapshot {operation.snapshot_id} should have ended by {operation.deadline}",
+            f"{operation.action} of {operation.snapshot_id} should have ended by {operation.deadline}",
             "start the service; if it runs, its log says what the operation waits for",
         )
     if not late:

@@ -1,0 +1,66 @@
+# The few commands of this project; `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+UV_VERSION := 0.13.9
+UV := $(VENV)/bin/uv
+
+# What the service needs on Debian, and what its tests need on top: a real guest in QEMU, file systems with and
+# without reflinks, real database servers.
+RUN_PACKAGES := python3-venv qemu-utils
+TEST_PACKAGES := $(RUN_PACKAGES) python3-dev gcc libc6-dev qemu-system-x86 qemu-guest-agent linux-image-cloud-amd64 \
+	busybox-static cpio kmod xfsprogs btrfs-progs postgresql mariadb-server
+
+# Compiled for every platform, with the hash of every file; where packages come from is the installer's own affair.
+COMPILE := $(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-run run demo test check lock clean
+
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.test-ready ## install everything that running and testing needs
+
+install-run: $(VENV)/.run-ready ## install what running needs
+
+run: $(VENV)/.run-ready ## serve an example instance from ./var on 127.0.0.1:8790
+	@examples/run.sh
+
+demo: $(VENV)/.run-ready ## play snapshot, restore, a restore that fails, retry and rollback; then clean up
+	@examples/demo.sh
+
+test: check ## check everything: style, types, layers, and all tests
+	$(VENV)/bin/pytest -n 2
+
+check: $(VENV)/.test-ready ## check style, types and layers
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+lock: $(UV) ## choose the versions of all dependencies anew
+	$(COMPILE) --upgrade --all-extras --group dev --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --upgrade --all-extras --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+
+clean: ## remove what the commands above have made
+	rm -rf $(VENV) var dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.run-ready: requirements.lock pyproject.toml | $(UV)
+	@examples/install-packages.sh $(RUN_PACKAGES)
+	$(UV) pip install --quiet --python $(VENV) --require-hashes --requirement requirements.lock
+	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test-ready: requirements-dev.lock pyproject.toml Makefile | $(UV)
+	@examples/install-packages.sh $(TEST_PACKAGES)
+	$(UV) pip sync --quiet --python $(VENV) --require-hashes requirements-dev.lock
+	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
+	@touch $@ $(VENV)/.run-ready
+
+$(UV):
+	@examples/install-packages.sh python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

@@ -1,0 +1,57 @@
+#!/bin/bash
+# Serve an example: one instance with two small disks under ./var, without authentication, on a loopback address.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+port=${STILLFRAME_PORT:-8790}
+instance=57111f2a-0000-4000-8000-000000000001
+config=$root/var/stillframe.conf
+export PATH=$root/.venv/bin:$PATH
+
+mkdir -p var/disks
+for disk in root data; do
+    # Something that one recognises in a dump: 8 MiB of numbered lines.
+    [ -e "var/disks/$disk.img" ] ||
+        { yes "this is the disk '$disk' of the instance 'demo'" || true; } | head -c 8388608 | nl -w 7 -s ' ' |
+        head -c 8388608 >"var/disks/$disk.img"
+done
+cat >"$config" <<END
+[DEFAULT]
+state_dir = $root/var
+bind_host = 127.0.0.1
+bind_port = $port
+auth_strategy = noauth
+END
+[ -e var/instances/demo.toml ] ||
+    stillframe --config-file "$config" instance add demo --id "$instance" --format value --column name >/dev/null \
+        --disk "$root/var/disks/root.img,name=root,format=raw,bootable=yes" \
+        --disk "$root/var/disks/data.img,name=data,format=raw"
+
+api=http://127.0.0.1:$port
+cat <<END
+
+Type this in another terminal. The instance 'demo' is off; its disks are two files that you may spoil as you like.
+
+  cd $root; export PATH=$root/.venv/bin:\$PATH STILLFRAME_ENDPOINT=$api STILLFRAME_CONFIG=$config
+  stillframe instance show demo
+  stillframe snapshot create before --instance demo --wait
+  sha256sum var/disks/*.img
+  echo damage | dd of=var/disks/data.img conv=notrunc status=none; sha256sum var/disks/*.img
+  stillframe snapshot restore before --wait; sha256sum var/disks/*.img
+  stillframe doctor
+
+The same as any client of the API does it; each answer has the URI of its task, where its progress can be read:
+
+  curl -s $api/compute/v2.1/default/servers/$instance/action -H 'Content-Type: application/json' \\
+       -d '{"vm-snapshot": {"name": "by-curl", "description": "all volumes", "volumes": []}}'
+  curl -s $api/volume/v3/default/instance-snapshots
+  id=\$(stillframe snapshot show by-curl -f value -c id)
+  curl -s $api/compute/v2.1/default/servers/$instance/action -H 'Content-Type: application/json' \\
+       -d '{"vm-restore": {"instance_snapshot_id": "'\$id'"}}'
+  curl -s "\$(stillframe snapshot show by-curl -f value -c task_uri)"
+  curl -s -X DELETE $api/volume/v3/default/instance-snapshots/\$id
+
+Ctrl-C ends it; what is under ./var stays for the next time.
+
+END
+exec stillframe --config-file "$config" serve
