@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,7 +17,7 @@ from guest.disks import Disks, format_of
 from guest.monitor import MonitorError, ask_agent, ask_monitor, tell_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from guest.image import Image
 
@@ -111,21 +112,34 @@ class Guest:
 
     def shut_down(self, seconds: float = 30.0) -> None:
         """Press the power button, and after some seconds pull the plug."""
-        if not self.running:
-            return
-        with suppress(OSError, MonitorError):
-            self.control("system_powerdown")
-        deadline = time.monotonic() + seconds
-        while self.running and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.kill()
+        with self._process() as process:
+            if process is not None:
+                with suppress(OSError, MonitorError):
+                    self.control("system_powerdown")
+                if not _ended(process, seconds):
+                    self.kill()
 
     def kill(self) -> None:
+        """End it, and return when nothing has its disks open any more."""
+        with self._process() as process:
+            if process is not None:
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+                if not _ended(process, 30.0):
+                    raise TimeoutError("the guest's process does not end")
+
+    @contextmanager
+    def _process(self) -> Iterator[int | None]:
+        """A handle that keeps standing for the process that runs now, also while the process ends."""
         process_id = self.process_id
-        if process_id is not None:
-            with suppress(ProcessLookupError):
-                os.kill(process_id, signal.SIGKILL)
-            wait_for(lambda: not self.running, 10.0, lambda: f"process {process_id} does not end")
+        try:
+            process = None if process_id is None else os.pidfd_open(process_id)
+        except ProcessLookupError:
+            process = None
+        try:
+            yield process
+        finally:
+            if process is not None:
+                os.close(process)
 
     @property
     def process_id(self) -> int | None:
@@ -196,6 +210,13 @@ def wait_for(condition: Callable[[], bool], seconds: float, explanation: Callabl
         if time.monotonic() > deadline:
             raise TimeoutError(explanation())
         time.sleep(0.05)
+
+
+def _ended(process: int, seconds: float) -> bool:
+    """Whether the process ends in time; its files are closed then, which its command line does not tell."""
+    poller = select.poll()
+    poller.register(process, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
 
 
 def _block_device(number: int, path: Path) -> str:
