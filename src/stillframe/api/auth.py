@@ -113,8 +113,9 @@ def _keystone(settings: Settings) -> Guard:
     from keystonemiddleware import auth_token  # noqa: PLC0415
 
     def wrap(app: WSGIApplication) -> WSGIApplication:
-        # The decision is left to `identify`, so that a refusal has the body of our other errors.
-        options = {"oslo_config_config": settings.conf, "delay_auth_decision": True, "log_name": __name__}
+        # It decides by itself: leaving that to us, it would let an identity service that is down look like bad
+        # credentials, and clients throw good ones away.
+        options = {"oslo_config_config": settings.conf, "delay_auth_decision": False}
         wrapped: WSGIApplication = auth_token.AuthProtocol(app, options)
         return wrapped
 

@@ -58,6 +58,9 @@ _STATUSES: Final[dict[type[StillframeError], int]] = {
 _UNEXPECTED: Final = "An unexpected error occurred; the log of the service says more under this request's id."
 _MOST_PROBLEMS: Final = 5
 
+# Marks a request whose error has got its body here.
+_STYLED: Final = "stillframe.styled"
+
 
 def fault_body(status: int, message: str) -> dict[str, Any]:
     """The body of a refusal or failure."""
@@ -79,10 +82,11 @@ def invalid(error: ValidationError, *above: str) -> InvalidInput:
 def install(app: falcon.App[Any, Any], challenge: str | None) -> None:
     """Let every error that leaves a handler become a reply; `challenge` goes with each 401."""
 
-    def handle(_request: falcon.Request, response: falcon.Response, error: Exception, _params: object) -> None:
+    def handle(request: falcon.Request, response: falcon.Response, error: Exception, _params: object) -> None:
         status, message, headers = _translate(error)
         if status == HTTPStatus.UNAUTHORIZED and challenge:
             headers["WWW-Authenticate"] = challenge
+        request.env[_STYLED] = True
         response.status = status
         response.media = fault_body(status, message)
         response.content_type = falcon.MEDIA_JSON
@@ -133,7 +137,7 @@ def restyled(app: WSGIApplication) -> WSGIApplication:
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = webob.Request(environ)
         response = request.get_response(app)
-        if response.status_int >= HTTPStatus.BAD_REQUEST and response.content_type != falcon.MEDIA_JSON:
+        if response.status_int >= HTTPStatus.BAD_REQUEST and _STYLED not in environ:
             message = _FOREIGN.get(response.status_int, response.status)
             response.content_type = falcon.MEDIA_JSON
             response.charset = None
@@ -144,8 +148,9 @@ def restyled(app: WSGIApplication) -> WSGIApplication:
     return application
 
 
-# Their own texts are web pages.
+# Their own texts are web pages, or of another form.
 _FOREIGN: Final = {
+    401: "The request you have made requires authentication.",
     413: "The body of the request is too large.",
     503: "The identity service does not answer; try again later.",
 }
