@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ def local_world(request: pytest.FixtureRequest, kind: str, form: str) -> Iterato
         yield world
     finally:
         world.close()
+        shutil.rmtree(folder)
 
 
 LOCAL = [f"{kind}-{form}" for kind in KINDS for form in Format]

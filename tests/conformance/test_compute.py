@@ -90,7 +90,7 @@ class TestQuiesce:
     def test_an_instance_that_is_started_meanwhile_spoils_the_cut(self, world: World) -> None:
         instance = world.add()
         with (
-            pytest.raises(BackendError, match="still|stay"),
+            pytest.raises(BackendError, match=r"still|stay"),
             world.compute.quiesced(a_call(), instance.id),
         ):
             world.compute.start(a_call(), instance.id)
@@ -109,7 +109,7 @@ class TestQuiesce:
         instance = world.add()
         world.compute.start(a_call(), instance.id)
         with (
-            pytest.raises(BackendError, match="still|stay"),
+            pytest.raises(BackendError, match=r"still|stay"),
             world.compute.quiesced(a_call(), instance.id),
         ):
             world.compute.release(instance.id)

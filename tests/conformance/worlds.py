@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.storage import LocalStorage
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.storage import StorageDriver
+from stillframe.drivers.wrappers import surround
 
 MIB = 1 << 20
 SIZE = 8 * MIB
@@ -140,11 +142,11 @@ class LocalWorld(World):
         self.sockets = Path(tempfile.mkdtemp(prefix="sf-"))
         self.use(files or Files())
 
-    def use(self, files: Files) -> None:
-        """Drivers that change files through this object, as after a restart of the service."""
-        self.files = files
-        self.storage = LocalStorage(self.instances, self.state, files, self.images, self.qemu)
-        self.compute = LocalCompute(self.instances, self.state, files, self.images, self.qemu, guard=self.guard)
+    def use(self, files: Files, qemu: Qemu | None = None) -> None:
+        """Drivers that reach the world through these objects, as after a restart of the service."""
+        self.files, talk = files, qemu or self.qemu
+        self.storage = LocalStorage(self.instances, self.state, files, self.images, talk)
+        self.compute = LocalCompute(self.instances, self.state, files, self.images, talk, guard=self.guard)
 
     def close(self) -> None:
         for declaration in self.declarations.all():
@@ -164,7 +166,9 @@ class LocalWorld(World):
             disks.append(Disk(name=f"disk{number}", path=path, format=self.form))
         return self.declare(name, disks, project_id)
 
-    def declare(self, name: str, disks: Sequence[Disk], project_id: str = "project") -> Instance:
+    def declare(
+        self, name: str, disks: Sequence[Disk], project_id: str = "project", agent: Path | None = None
+    ) -> Instance:
         monitor = self.sockets / f"{name}.qmp"
         declaration = Declaration(
             id=str(uuid.uuid4()),
@@ -172,6 +176,7 @@ class LocalWorld(World):
             project_id=project_id,
             disks=tuple(disks),
             qmp_socket=monitor,
+            guest_agent_socket=agent,
             start_command=machine(monitor, disks),
         )
         self.declarations.add(self.files, self.images, declaration)
@@ -194,7 +199,7 @@ class LocalWorld(World):
 
     def write(self, volume_id: str, offset: int, data: bytes) -> None:
         declaration, disk = self.declarations.volume(volume_id)
-        with tempfile.NamedTemporaryFile(dir="/tmp") as file:  # noqa: S108 -- QEMU reads it from there
+        with tempfile.NamedTemporaryFile(dir=self.sockets) as file:
             file.write(data)
             file.flush()
             order = f"write -s {file.name} {offset} {len(data)}"
@@ -208,9 +213,13 @@ class LocalWorld(World):
 
     def monitor(self, instance_id: str, line: str) -> str:
         """The human monitor's answer."""
+        return str(ask(self.second_monitor(instance_id), "human-monitor-command", {"command-line": line}))
+
+    def second_monitor(self, instance_id: str) -> Path:
+        """A monitor that the driver does not know of."""
         monitor = self.declarations.instance(instance_id).qmp_socket
         assert monitor is not None
-        return str(ask(monitor, "human-monitor-command", {"command-line": line}))
+        return monitor.with_suffix(".second")
 
 
 def ask(path: Path, command: str, arguments: dict[str, Any] | None = None) -> Any:
@@ -241,8 +250,16 @@ def machine(monitor: Path, disks: Sequence[Disk]) -> tuple[str, ...]:
             f"virtio-blk-pci,id={disk.name}-device,drive={disk.name}",
         )
     ]
+    second = monitor.with_suffix(".second")
     start = "qemu-system-x86_64 -machine pc -nodefaults -display none -m 64"
-    return (*shlex.split(start), "-qmp", f"unix:{monitor},server=on,wait=off", *drives)
+    return (
+        *shlex.split(start),
+        "-qmp",
+        f"unix:{monitor},server=on,wait=off",
+        "-qmp",
+        f"unix:{second},server=on,wait=off",
+        *drives,
+    )
 
 
 def content(path: Path, form: Format, room: Path) -> bytes:
@@ -275,6 +292,22 @@ def mounted(folder: Path, kind: str, size: int) -> Iterator[Path]:
     finally:
         run("umount", "--lazy", str(point))
         image.unlink()
+
+
+class Stopped(BaseException):
+    """The process ended here."""
+
+
+def stopping(at: int) -> tuple[Files, Qemu]:
+    """Both ways out to the world; call number `at` through either of them is never made."""
+    count = itertools.count()
+
+    def around(_name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if next(count) == at:
+            raise Stopped
+        return method(*args, **kwargs)
+
+    return surround(Files(), around), surround(Qemu(), around)
 
 
 def pattern(number: int, size: int = SIZE) -> bytes:

@@ -54,9 +54,6 @@ class LocalCompute:
         self._logs = state / "logs"
         self._start_seconds = start_seconds
         self._end_seconds = end_seconds
-        with border("preparing the state folder"):
-            for folder in (self._fences, self._marks, self._logs):
-                files.make_folder(folder)
 
     @property
     def capabilities(self) -> ComputeCapabilities:
@@ -118,6 +115,8 @@ class LocalCompute:
             if not declaration.start_command:
                 raise NotSupported(f"'{declaration.name}' has no start_command in its declaration")
             log = self._logs / f"{instance_id}.log"
+            with border("preparing the folder of the logs"):
+                self._files.make_folder(self._logs)
             process = self._qemu.launch(declaration.start_command, log)
 
             def started() -> bool:
@@ -154,6 +153,7 @@ class LocalCompute:
         """See `ComputeDriver`."""
         self._declarations.instance(instance_id)
         with border("fencing the instance"):
+            self._files.make_folder(self._fences)
             try:
                 self._files.write_new(self._fences / instance_id, owner.encode())
             except FileExistsError:
@@ -179,28 +179,33 @@ class LocalCompute:
     def _paused(self, declaration: Declaration, socket: Path) -> Iterator[ConsistencyLevel]:
         mark = self._marks / declaration.id
         with border("noting the pause"):
+            self._files.make_folder(self._marks)
             self._files.write(mark, b"")
         self._guard.arm(declaration.id, socket, declaration.guest_agent_socket, mark)
-        still = False
         try:
             level = self._freeze(declaration)
             self._qemu.pause(socket)
             yield level
-            still = self._qemu.status(socket) == "paused"
         finally:
-            self._let_go(declaration, socket)
+            still = self._let_go(declaration, socket)
         if not still:
             raise BackendError(f"'{declaration.name}' did not stay paused while its disks were cut; repeat the cut")
 
-    def _let_go(self, declaration: Declaration, socket: Path) -> None:
+    def _let_go(self, declaration: Declaration, socket: Path) -> bool:
         # If this fails the watchdog stays armed and the mark stays, for `release`.
+        still = False
         try:
-            self._qemu.resume(socket)
+            still = self._qemu.resume(socket) == "paused"
+        except Unavailable:
+            # A process that has ended holds nobody, and must not be resumed when it is back.
+            if self._qemu.status(socket) is not None:
+                raise
         finally:
             self._thaw(declaration)
         self._guard.disarm(declaration.id)
         with border("noting the end of the pause"):
             self._files.remove(self._marks / declaration.id)
+        return still
 
     def _freeze(self, declaration: Declaration) -> ConsistencyLevel:
         if declaration.guest_agent_socket is None:

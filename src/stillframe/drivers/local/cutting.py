@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stillframe.domain.errors import BackendError, Damaged, NotFound, Refused, Unavailable
+from stillframe.domain.errors import BackendError, Damaged, NotFound, OutOfSpace, Refused, Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
@@ -18,6 +20,7 @@ from stillframe.drivers.local.copies import Copies, Copy, Method, Place
 from stillframe.drivers.local.declaration import Declaration, Disk
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format, Images, same_file
+from stillframe.drivers.local.power import power_state
 from stillframe.drivers.local.qemu import Backup, Node, Qemu
 from stillframe.drivers.storage import Cut
 
@@ -50,10 +53,17 @@ class Cutter:
         self._qemu = qemu
         self._books = books
 
-    def cut(self, call: Call, declaration: Declaration, state: PowerState, names: Sequence[CopyName]) -> Cut:
+    def cut(self, call: Call, declaration: Declaration, names: Sequence[CopyName]) -> Cut:
         """Fix the content of one disk a name; copies that earlier attempts left are put aside, not used."""
         with border("cutting the disks"):
-            plans = [self._plan(declaration, state, name) for name in names]
+            disks = [_disk(declaration, name.volume_id) for name in names]
+            clones = [self._files.can_clone(disk.file.parent) for disk in disks]
+            # Asked again: a hard link to the disk of an instance that runs after all would follow every write.
+            off = not all(clones) and power_state(declaration, self._images, self._qemu) is PowerState.SHUTOFF
+            plans = [
+                self._plan(declaration, disk, name, Method.CLONE if clone else _method(declaration, name.kind, off=off))
+                for disk, name, clone in zip(disks, names, clones, strict=True)
+            ]
             for plan in plans:
                 self.put_aside(call, plan.place)
                 self._files.make_folder_with(plan.place.partial, copies.meta(Path()).name, copies.content(plan.copy))
@@ -99,17 +109,14 @@ class Cutter:
                 self._files.remove_folder(place.deleting, copies.META)
             self._files.rename(folder, place.deleting)
 
-    def _plan(self, declaration: Declaration, state: PowerState, name: CopyName) -> _Plan:
-        disk = declaration.disk(name.volume_id)
-        if disk is None:
-            raise Refused(f"instance '{declaration.name}' has no volume {name.volume_id}")
+    def _plan(self, declaration: Declaration, disk: Disk, name: CopyName, method: Method) -> _Plan:
         file = disk.file
         found = file.stat()
         copy = Copy(
             name=name,
             source=str(file),
             format=disk.format,
-            method=self._method(declaration, disk, state, name.kind),
+            method=method,
             size=self._images.shape(file, disk.format).size,
             mode=found.st_mode,
             uid=found.st_uid,
@@ -117,16 +124,6 @@ class Cutter:
             socket=str(declaration.qmp_socket) if declaration.qmp_socket else None,
         )
         return _Plan(copy, disk, Place(self._books.root(file), name.uuid))
-
-    def _method(self, declaration: Declaration, disk: Disk, state: PowerState, kind: CopyKind) -> Method:
-        if self._files.can_clone(disk.file.parent):
-            return Method.CLONE
-        if state is PowerState.SHUTOFF:
-            # The instance is off and fenced during a restore, and a restore puts another file in the disk's place.
-            return Method.LINK if kind is CopyKind.SAFETY else Method.COPY
-        if declaration.qmp_socket is None:
-            raise Refused(f"'{declaration.name}' runs without a QMP socket; declare qmp_socket or shut it down")
-        return Method.BACKUP
 
     def _fix(self, call: Call, plan: _Plan) -> float | None:
         source = plan.disk.file
@@ -180,6 +177,8 @@ class Cutter:
             if job.ended:
                 break
             time.sleep(_POLL_SECONDS)
+        if job.error and os.strerror(errno.ENOSPC) in job.error:
+            raise OutOfSpace(f"QEMU could not copy {copy.source}: {job.error}; make room and take the snapshot again")
         if job.error:
             raise Damaged(f"QEMU could not copy {copy.source}: {job.error}; take the snapshot again")
         self._qemu.remove_target(socket, copy.job)
@@ -192,7 +191,9 @@ class Cutter:
         if not data.is_file():
             raise Damaged(f"the copy {place.id} of {copy.source} was never cut completely; take the snapshot again")
         self._files.sync(data)
-        self._images.check(data, copy.format, call.check)
+        if copy.name.kind is CopyKind.SNAPSHOT:
+            # A safety copy keeps what is there, and a damaged disk is a good reason for a restore.
+            self._images.check(data, copy.format, call.check)
         backing = self._images.chain(data, copy.format, Path(copy.source).parent)
         done = copies.completed(copy, data.stat().st_size, backing)
         self._files.write(copies.meta(folder), copies.content(done))
@@ -223,6 +224,22 @@ class Cutter:
         except Unavailable:
             if self._qemu.status(socket) is not None:
                 raise
+
+
+def _disk(declaration: Declaration, volume_id: str) -> Disk:
+    disk = declaration.disk(volume_id)
+    if disk is None:
+        raise Refused(f"instance '{declaration.name}' has no volume {volume_id}")
+    return disk
+
+
+def _method(declaration: Declaration, kind: CopyKind, *, off: bool) -> Method:
+    if off:
+        # The instance is off and fenced during a restore, and a restore puts another file in the disk's place.
+        return Method.LINK if kind is CopyKind.SAFETY else Method.COPY
+    if declaration.qmp_socket is None:
+        raise Refused(f"'{declaration.name}' runs without a QMP socket; declare qmp_socket or shut it down")
+    return Method.BACKUP
 
 
 def _source(disk: Disk, nodes: Sequence[Node]) -> Node:

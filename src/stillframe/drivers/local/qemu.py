@@ -81,9 +81,10 @@ class Qemu:
         """Stop the guest's processors; QEMU writes out what it holds of its images."""
         self._ask(socket, ("stop", {}))
 
-    def resume(self, socket: Path) -> None:
-        """Let the guest's processors run."""
-        self._ask(socket, ("cont", {}))
+    def resume(self, socket: Path) -> str:
+        """Let the guest's processors run; returns the run state until then."""
+        before, _ = self._ask(socket, ("query-status", {}), ("cont", {}))
+        return str(before["status"])
 
     def power_down(self, socket: Path) -> None:
         """Press the guest's power button."""

@@ -66,9 +66,7 @@ class LocalStorage:
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
         """See `StorageDriver`."""
         declaration = self._declarations.instance(instance.id)
-        # Asked again: a hard link to the disk of an instance that runs after all would follow every write.
-        state = power_state(declaration, self._images, self._qemu)
-        return self._cutter.cut(call, declaration, state, names)
+        return self._cutter.cut(call, declaration, names)
 
     def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
         """See `StorageDriver`."""
