@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from taskflow import engines, exceptions
 from taskflow.persistence import models
 from taskflow.persistence.backends import impl_sqlalchemy
+
+from stillframe.domain.errors import StillframeError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Executor
+
+_SILENCE: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, sa.exc.DisconnectionError)
 
 
 class SharedBackend(impl_sqlalchemy.SQLAlchemyBackend):  # type: ignore[misc]  # untyped library
@@ -27,15 +34,30 @@ class SharedBackend(impl_sqlalchemy.SQLAlchemyBackend):  # type: ignore[misc]  #
         return self._shared
 
 
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """What the database raises within leaves as an error of our tree; TaskFlow hands some of it on as it is."""
+    try:
+        yield
+    except (exceptions.StorageFailure, sa.exc.SQLAlchemyError) as error:
+        if isinstance(error.__cause__ if isinstance(error, exceptions.StorageFailure) else error, _SILENCE):
+            raise Unavailable("The records of flows cannot be reached at present.") from error
+        raise StillframeError("The records of flows are not what they should be.") from error
+
+
 class FlowBooks:
-    """One logbook an operation, with one flow in it; both have the operation's id."""
+    """One logbook an operation, with one flow in it; both have the operation's id.
+
+    While the database does not answer, every call raises `Unavailable`.
+    """
 
     def __init__(self, writer: sa.Engine) -> None:
         self.backend = SharedBackend(writer)
 
     def upgrade(self) -> None:
         """Make TaskFlow's tables, or bring them to its release."""
-        self.backend.get_connection().upgrade()
+        with _translated():
+            self.backend.get_connection().upgrade()
 
     def open(self, operation_id: str, flow_name: str) -> models.FlowDetail:
         """The recorded flow of an operation, made if this is its first attempt."""
@@ -44,23 +66,24 @@ class FlowBooks:
             return found
         book = models.LogBook(flow_name, uuid=operation_id)
         book.add(models.FlowDetail(flow_name, uuid=operation_id))
-        saved = self.backend.get_connection().save_logbook(book)
+        with _translated():
+            saved = self.backend.get_connection().save_logbook(book)
         return saved.find(operation_id)
 
     def read(self, operation_id: str) -> models.FlowDetail | None:
         """The recorded flow of an operation with the states and results of its tasks, or None."""
-        try:
+        with _translated(), contextlib.suppress(exceptions.NotFound):
             return self.backend.get_connection().get_flow_details(operation_id)
-        except exceptions.NotFound:
-            return None
+        return None
 
     def ids(self) -> list[str]:
         """The operations that have a recorded flow."""
-        return [book.uuid for book in self.backend.get_connection().get_logbooks(lazy=True)]
+        with _translated():
+            return [book.uuid for book in self.backend.get_connection().get_logbooks(lazy=True)]
 
     def drop(self, operation_id: str) -> None:
         """Forget a recorded flow; one that is gone already is fine."""
-        with contextlib.suppress(exceptions.NotFound):
+        with _translated(), contextlib.suppress(exceptions.NotFound):
             self.backend.get_connection().destroy_logbook(operation_id)
 
 

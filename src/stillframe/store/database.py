@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.pool import ConnectionPoolEntry
+
+from stillframe.domain.errors import InvalidInput
+from stillframe.store.border import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+# How long a server may be silent before its connection counts as lost; without limits a thread could wait for ever.
+_PATIENCE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "psycopg": {
+        "connect_timeout": 10,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,
+    },
+    "pymysql": {"connect_timeout": 10, "read_timeout": 300, "write_timeout": 300},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +42,21 @@ class Database:
     reader: sa.Engine
     writer: sa.Engine
 
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection to look with; all that goes wrong on it is of our error tree."""
+        with translated(), self.reader.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction, committed at the end of the block, undone by an exception; errors as in `reading`.
+
+        `Unavailable` says nothing about a transaction whose commit was on its way: it may have been made or not.
+        """
+        with translated(), self.writer.begin() as connection:
+            yield connection
+
     def close(self) -> None:
         self.reader.dispose()
         self.writer.dispose()
@@ -31,23 +66,51 @@ def connect(url: str, *, sqlite_synchronous: str = "FULL", pool_size: int = 20) 
     """Open a database by its SQLAlchemy URL; an SQLite file's folder is made where it is missing.
 
     `sqlite_synchronous` is SQLite's pragma of that name: `NORMAL` survives a killed process, `FULL` a power loss too
-    (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    (https://www.sqlite.org/pragma.html#pragma_synchronous). Raises `InvalidInput` for a URL that cannot be used.
     """
-    parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        if parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        return Database(
-            reader=_sqlite(parsed, sqlite_synchronous, begin="BEGIN", pool_size=pool_size),
-            writer=_sqlite(parsed, sqlite_synchronous, begin="BEGIN IMMEDIATE", pool_size=1),
-        )
-    options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size, "pool_pre_ping": True}
-    # Every transaction is one statement or guarded by compare-and-set; the default of MariaDB would only add lock waits.
-    engine = sa.create_engine(parsed, isolation_level="READ COMMITTED", pool_recycle=3600, **options)
+    try:
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return _sqlite(parsed, sqlite_synchronous, pool_size)
+        return _server(parsed, pool_size)
+    except (sa.exc.ArgumentError, ModuleNotFoundError, OSError) as error:
+        raise InvalidInput(f"the database's URL cannot be used: {error}") from error
+
+
+def _server(url: sa.URL, pool_size: int) -> Database:
+    patience = {key: value for key, value in _PATIENCE.get(url.get_driver_name(), {}).items() if key not in url.query}
+    engine = sa.create_engine(
+        url,
+        # Every transaction is one statement or guarded by compare-and-set; MariaDB's default would only add lock waits.
+        isolation_level="READ COMMITTED",
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_recycle=3600,
+        connect_args=patience,
+    )
+    if url.get_backend_name() in ("mariadb", "mysql"):
+
+        @event.listens_for(engine, "connect")
+        def on_connect(connection: Any, _entry: ConnectionPoolEntry) -> None:
+            # A server may be set up to cut what is too long without a word.
+            with connection.cursor() as cursor:
+                cursor.execute("SET SESSION sql_mode = 'TRADITIONAL'")
+
     return Database(reader=engine, writer=engine)
 
 
-def _sqlite(url: sa.URL, synchronous: str, *, begin: str, pool_size: int) -> sa.Engine:
+def _sqlite(url: sa.URL, synchronous: str, pool_size: int) -> Database:
+    if url.database in (None, "", ":memory:"):
+        raise InvalidInput("an SQLite database must be a file: one in memory would be another one for each connection")
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    return Database(
+        reader=_sqlite_engine(url, synchronous, begin="BEGIN", pool_size=pool_size),
+        writer=_sqlite_engine(url, synchronous, begin="BEGIN IMMEDIATE", pool_size=1),
+    )
+
+
+def _sqlite_engine(url: sa.URL, synchronous: str, *, begin: str, pool_size: int) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=sa.QueuePool,

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from stillframe.domain.errors import Conflict, NotFound, Superseded
+from stillframe.domain.errors import Conflict, NotFound, Refused, Superseded
 from stillframe.domain.operation import Operation, OperationState, Settlement
-from stillframe.domain.snapshot import InstanceSnapshot
 from stillframe.domain.status import Event, Status, advance
-from stillframe.store.database import Database
+from stillframe.store.border import repeated
 from stillframe.store.rows import (
     consistency_to_json,
     fault_to_json,
+    fitting,
     operation_from_row,
     operation_to_row,
     snapshot_to_row,
 )
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from stillframe.domain.snapshot import InstanceSnapshot
+    from stillframe.store.database import Database
+
 _OPEN: Final = (OperationState.PENDING.value, OperationState.RUNNING.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """An instance that must not run, for the sake of which snapshot, and whether it ran before (None: not yet known)."""
+    """An instance that must not run, for which snapshot's sake, and whether it ran before (None: not yet known)."""
 
     instance_id: str
     snapshot_id: str
@@ -37,21 +42,27 @@ class Fence:
 
 
 class OperationStore:
-    """The rows of operations, instance locks and fences, and the statuses that change with them."""
+    """The rows of operations, instance locks and fences, and the statuses that change with them.
+
+    Each change is one transaction, and nothing of it is left if it is not committed.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @repeated
     def begin_create(self, snapshot: InstanceSnapshot, operation: Operation) -> None:
         """Accept a new instance snapshot and its operation; raises `Conflict` if the instance is busy or fenced."""
-        with self._database.writer.begin() as connection:
+        with self._database.writing() as connection:
+            # The lock first: a restore that ends in between would leave a fence that had not been there yet.
+            self._lock(connection, operation)
             fence = self._fence(connection, operation.instance_id)
             if fence is not None:
                 raise Conflict(_fenced_message(fence))
-            self._lock(connection, operation)
-            connection.execute(sa.insert(SNAPSHOTS).values(**snapshot_to_row(snapshot)))
-            connection.execute(sa.insert(OPERATIONS).values(**operation_to_row(operation)))
+            connection.execute(sa.insert(SNAPSHOTS).values(**fitting(SNAPSHOTS, snapshot_to_row(snapshot))))
+            connection.execute(sa.insert(OPERATIONS).values(**fitting(OPERATIONS, operation_to_row(operation))))
 
+    @repeated
     def begin(self, operation: Operation, event: Event, seen: Status, *, fence: bool) -> None:
         """Accept an operation on an instance snapshot whose status was `seen`.
 
@@ -59,7 +70,7 @@ class OperationStore:
         for another snapshot, or the status changed since it was seen; `Refused` if the status forbids the event.
         """
         following = advance(seen, event)
-        with self._database.writer.begin() as connection:
+        with self._database.writing() as connection:
             self._lock(connection, operation)
             if fence:
                 self._take_fence(connection, operation)
@@ -75,11 +86,11 @@ class OperationStore:
             )
             if changed.rowcount == 0:
                 raise Conflict("The instance snapshot changed while the request was handled; look at it and try again.")
-            connection.execute(sa.insert(OPERATIONS).values(**operation_to_row(operation)))
+            connection.execute(sa.insert(OPERATIONS).values(**fitting(OPERATIONS, operation_to_row(operation))))
 
     def get(self, operation_id: str) -> Operation:
         """One operation; raises `NotFound`."""
-        with self._database.reader.connect() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(sa.select(OPERATIONS).where(OPERATIONS.c.id == operation_id)).mappings().first()
         if row is None:
             raise NotFound(f"Task {operation_id} could not be found.")
@@ -88,17 +99,18 @@ class OperationStore:
     def unfinished(self) -> list[Operation]:
         """Everything that has a worker or must get one, the oldest first."""
         statement = sa.select(OPERATIONS).where(OPERATIONS.c.state.in_(_OPEN)).order_by(OPERATIONS.c.created_at)
-        with self._database.reader.connect() as connection:
+        with self._database.reading() as connection:
             return [operation_from_row(row) for row in connection.execute(statement).mappings()]
 
     def is_open(self, operation_id: str) -> bool:
         statement = sa.select(OPERATIONS.c.state).where(OPERATIONS.c.id == operation_id)
-        with self._database.reader.connect() as connection:
+        with self._database.reading() as connection:
             return connection.execute(statement).scalar() in _OPEN
 
+    @repeated
     def start_attempt(self, operation_id: str) -> int:
         """Count an attempt and return its number, from 1; raises `Superseded` if the operation is final."""
-        with self._database.writer.begin() as connection:
+        with self._database.writing() as connection:
             changed = connection.execute(
                 sa.update(OPERATIONS)
                 .where(OPERATIONS.c.id == operation_id, OPERATIONS.c.state.in_(_OPEN))
@@ -109,9 +121,10 @@ class OperationStore:
             attempts = connection.execute(sa.select(OPERATIONS.c.attempts).where(OPERATIONS.c.id == operation_id))
             return int(attempts.scalar_one())
 
+    @repeated
     def raise_progress(self, operation_id: str, percent: int) -> None:
         """Move the progress of an open operation up to `percent`, never down."""
-        with self._database.writer.begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(
                 sa.update(OPERATIONS)
                 .where(
@@ -122,12 +135,13 @@ class OperationStore:
                 .values(progress=percent)
             )
 
+    @repeated
     def commit(self, operation_id: str, safety_copies: Mapping[str, str] | None) -> None:
         """Mark the point of no return, and show the safety copies with it (None: those of before still hold).
 
         Raises `Superseded` if the operation is final.
         """
-        with self._database.writer.begin() as connection:
+        with self._database.writing() as connection:
             self._change_open(connection, operation_id, {"committed": True})
             if safety_copies is not None:
                 here = sa.select(OPERATIONS.c.snapshot_id).where(OPERATIONS.c.id == operation_id).scalar_subquery()
@@ -135,13 +149,14 @@ class OperationStore:
                     sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == here).values(temp_snapshots=dict(safety_copies))
                 )
 
+    @repeated
     def finish(self, operation_id: str, settlement: Settlement, now: datetime) -> Status:
         """Settle an operation: its record, the status, the maps, the lock and the fence, in one transaction.
 
         Returns the new status. Raises `Superseded` if it has been settled already.
         """
         state = OperationState.SUCCEEDED if settlement.succeeded else OperationState.FAILED
-        with self._database.writer.begin() as connection:
+        with self._database.writing() as connection:
             final: dict[str, Any] = {"state": state.value, "finished_at": now}
             if settlement.succeeded:
                 final["progress"] = 100
@@ -158,36 +173,54 @@ class OperationStore:
                 )
         return following
 
+    @repeated
     def keep_record(self, operation_id: str, record: Mapping[str, Any]) -> None:
         """Keep the final progress document of an operation."""
-        with self._database.writer.begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(sa.update(OPERATIONS).where(OPERATIONS.c.id == operation_id).values(record=dict(record)))
 
+    @repeated
     def free_settled(self, operation_id: str | None = None) -> None:
         """Give back the instances that settled operations still hold (None: all of them)."""
-        settled = sa.select(OPERATIONS.c.id).where(OPERATIONS.c.state.not_in(_OPEN))
+        settled = (
+            sa.select(INSTANCE_LOCKS.c.operation_id)
+            .join(OPERATIONS, OPERATIONS.c.id == INSTANCE_LOCKS.c.operation_id)
+            .where(OPERATIONS.c.state.not_in(_OPEN))
+        )
         if operation_id is not None:
             settled = settled.where(OPERATIONS.c.id == operation_id)
-        with self._database.writer.begin() as connection:
-            connection.execute(sa.delete(INSTANCE_LOCKS).where(INSTANCE_LOCKS.c.operation_id.in_(settled)))
+        with self._database.writing() as connection:
+            # Looked up first, without locks: what is settled stays settled, and a lock never changes its owner.
+            owners = list(connection.execute(settled).scalars())
+            if owners:
+                connection.execute(sa.delete(INSTANCE_LOCKS).where(INSTANCE_LOCKS.c.operation_id.in_(owners)))
 
+    @repeated
     def forget_finished(self, before: datetime) -> Sequence[str]:
-        """Drop the records of operations that were settled before a time, except each snapshot's latest; their ids."""
+        """Drop the records of operations that were settled before a time; returns their ids.
+
+        Each snapshot's latest stays, and so does one that holds its instance: without its record nobody could tell
+        that the instance may be given back.
+        """
         latest = sa.select(SNAPSHOTS.c.task_id).where(SNAPSHOTS.c.task_id.is_not(None))
-        old = sa.select(OPERATIONS.c.id).where(OPERATIONS.c.finished_at < before, OPERATIONS.c.id.not_in(latest))
-        with self._database.writer.begin() as connection:
+        holding = sa.select(INSTANCE_LOCKS.c.operation_id)
+        old = sa.select(OPERATIONS.c.id).where(
+            OPERATIONS.c.finished_at < before, OPERATIONS.c.id.not_in(latest), OPERATIONS.c.id.not_in(holding)
+        )
+        with self._database.writing() as connection:
             ids = list(connection.execute(old).scalars())
             for start in range(0, len(ids), 500):
                 connection.execute(sa.delete(OPERATIONS).where(OPERATIONS.c.id.in_(ids[start : start + 500])))
         return ids
 
     def fence(self, instance_id: str) -> Fence | None:
-        with self._database.reader.connect() as connection:
+        with self._database.reading() as connection:
             return self._fence(connection, instance_id)
 
+    @repeated
     def note_power(self, instance_id: str, *, was_active: bool) -> bool:
         """Remember whether a fenced instance ran before; the first answer stays, and is returned."""
-        with self._database.writer.begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(
                 sa.update(FENCES)
                 .where(FENCES.c.instance_id == instance_id, FENCES.c.was_active.is_(None))
@@ -199,7 +232,7 @@ class OperationStore:
     def open_by_action(self) -> list[tuple[str, datetime]]:
         """Action and time of acceptance of every open operation, for the metrics."""
         statement = sa.select(OPERATIONS.c.action, OPERATIONS.c.created_at).where(OPERATIONS.c.state.in_(_OPEN))
-        with self._database.reader.connect() as connection:
+        with self._database.reading() as connection:
             return [(action, created_at) for action, created_at in connection.execute(statement)]
 
     def _change_open(self, connection: sa.Connection, operation_id: str, values: Mapping[str, Any]) -> None:
@@ -210,27 +243,25 @@ class OperationStore:
             raise Superseded(f"Task {operation_id} has been settled already.")
 
     def _move(self, connection: sa.Connection, operation: Operation, settlement: Settlement, now: datetime) -> Status:
+        moved = Superseded(f"Instance snapshot {operation.snapshot_id} left its status while task {operation.id} ran.")
         here = SNAPSHOTS.c.id == operation.snapshot_id
-        seen = Status(connection.execute(sa.select(SNAPSHOTS.c.status).where(here)).scalar_one())
-        following = advance(seen, settlement.event)
+        status = connection.execute(sa.select(SNAPSHOTS.c.status).where(here)).scalar()
+        if status is None:
+            raise moved
+        seen = Status(status)
+        try:
+            following = advance(seen, settlement.event)
+        except Refused as error:
+            raise moved from error
+        compared = sa.and_(here, SNAPSHOTS.c.status == seen.value)
         if following is Status.GONE:
-            connection.execute(sa.delete(SNAPSHOTS).where(here))
-            return following
-        values: dict[str, Any] = {
-            "status": following.value,
-            "fault": fault_to_json(settlement.fault),
-            "updated_at": now,
-            **settlement.maps,
-        }
-        if settlement.event is Event.CREATED:
-            values["updated_at"] = None
-        if settlement.consistency is not None:
-            values["consistency"] = consistency_to_json(settlement.consistency)
-        changed = connection.execute(
-            sa.update(SNAPSHOTS).where(here, SNAPSHOTS.c.status == seen.value).values(**values)
-        )
+            changed = connection.execute(sa.delete(SNAPSHOTS).where(compared))
+        else:
+            changed = connection.execute(
+                sa.update(SNAPSHOTS).where(compared).values(**_settled(settlement, following, now))
+            )
         if changed.rowcount == 0:
-            raise Superseded(f"Instance snapshot {operation.snapshot_id} left its status while it was settled.")
+            raise moved
         return following
 
     def _lock(self, connection: sa.Connection, operation: Operation) -> None:
@@ -260,6 +291,17 @@ class OperationStore:
         if row is None:
             return None
         return Fence(row["instance_id"], row["snapshot_id"], row["was_active"])
+
+
+def _settled(settlement: Settlement, following: Status, now: datetime) -> dict[str, Any]:
+    """What a settlement makes of a snapshot's row."""
+    values: dict[str, Any] = {"status": following.value, "fault": fault_to_json(settlement.fault), **settlement.maps}
+    if settlement.event is not Event.CREATED:
+        # A snapshot that came to be as it was asked for has not changed, unless it was renamed meanwhile.
+        values["updated_at"] = now
+    if settlement.consistency is not None:
+        values["consistency"] = consistency_to_json(settlement.consistency)
+    return values
 
 
 def _fenced_message(fence: Fence) -> str:

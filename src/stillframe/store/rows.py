@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from stillframe.domain.errors import InvalidInput
 from stillframe.domain.operation import Action, Operation, OperationState
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, Fault, InstanceSnapshot
 from stillframe.domain.status import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def snapshot_from_row(row: sa.RowMapping) -> InstanceSnapshot:
@@ -92,6 +96,20 @@ def operation_to_row(operation: Operation) -> dict[str, Any]:
         "committed": operation.committed,
         "record": None if operation.record is None else dict(operation.record),
     }
+
+
+def fitting(table: sa.Table, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values themselves; raises `InvalidInput` for text that not every kind of database would keep as it is."""
+    for key, value in values.items():
+        if not isinstance(value, str):
+            continue
+        kind = table.c[key].type
+        length = kind.length if isinstance(kind, sa.String) else None
+        if length is not None and len(value) > length:
+            raise InvalidInput(f"must not be longer than {length} characters", key)
+        if "\0" in value:
+            raise InvalidInput("must not contain a NUL character", key)
+    return values
 
 
 def fault_to_json(fault: Fault | None) -> dict[str, Any] | None:

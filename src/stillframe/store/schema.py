@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
-from stillframe.store.database import Database
+from stillframe.domain.errors import Refused
+from stillframe.store.border import translated
+
+if TYPE_CHECKING:
+    from stillframe.store.database import Database
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_VERSION_TABLE: Final = "stillframe_version"
+# The flow engine keeps its tables in the same database, and Alembic's default name for its own revision.
+VERSION_TABLE: Final = "stillframe_version"
 
 
 def upgrade(database: Database) -> None:
-    """Apply every migration that is missing; repeating it does nothing."""
-    with database.writer.connect() as connection:
+    """Apply every migration that is missing; repeating it does nothing, and so a broken one is taken up again.
+
+    Raises `Refused` for the database of a later release.
+    """
+    with translated(), database.writer.connect() as connection:
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise Refused(f"The database cannot be brought to this release's schema: {error}") from error
         connection.commit()
 
 
 def current(database: Database) -> str | None:
     """The revision that the database is at, or None for one without our tables."""
-    with database.reader.connect() as connection:
-        if not sa.inspect(connection).has_table(_VERSION_TABLE):
+    with database.reading() as connection:
+        if not sa.inspect(connection).has_table(VERSION_TABLE):
             return None
-        context = MigrationContext.configure(connection, opts={"version_table": _VERSION_TABLE})
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         return context.get_current_revision()
 
 

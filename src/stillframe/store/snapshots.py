@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from stillframe.domain.errors import InvalidInput, NotFound
-from stillframe.domain.snapshot import InstanceSnapshot
-from stillframe.store.database import Database
-from stillframe.store.rows import snapshot_from_row
+from stillframe.store.border import repeated
+from stillframe.store.rows import fitting, snapshot_from_row
 from stillframe.store.tables import SNAPSHOTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from stillframe.domain.snapshot import InstanceSnapshot
+    from stillframe.store.database import Database
 
 SORT_KEYS: Final[Mapping[str, sa.ColumnElement[Any]]] = {
     "id": SNAPSHOTS.c.id,
@@ -58,7 +62,7 @@ class SnapshotStore:
 
     def get(self, snapshot_id: str) -> InstanceSnapshot:
         """One instance snapshot; raises `NotFound`."""
-        with self._database.reader.connect() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(sa.select(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id)).mappings().first()
         if row is None:
             raise NotFound(f"Instance snapshot {snapshot_id} could not be found.")
@@ -66,7 +70,7 @@ class SnapshotStore:
 
     def ids(self) -> frozenset[str]:
         """The ids of all instance snapshots, to tell leftovers from copies that belong to somebody."""
-        with self._database.reader.connect() as connection:
+        with self._database.reading() as connection:
             return frozenset(connection.execute(sa.select(SNAPSHOTS.c.id)).scalars())
 
     def list(self, query: ListQuery) -> list[InstanceSnapshot]:
@@ -81,19 +85,19 @@ class SnapshotStore:
         for name, value in query.filters.items():
             statement = statement.where(SNAPSHOTS.c[name] == value)
         columns = [SORT_KEYS[item.key] for item in sort]
-        with self._database.reader.connect() as connection:
+        with self._database.reading() as connection:
             if query.marker is not None:
                 statement = statement.where(_after(sort, self._marker_values(connection, query, columns)))
             ordered = [c.desc() if item.descending else c.asc() for c, item in zip(columns, sort, strict=True)]
             rows = connection.execute(statement.order_by(*ordered).limit(query.limit)).mappings().all()
         return [snapshot_from_row(row) for row in rows]
 
+    @repeated
     def rename(self, snapshot_id: str, changes: Mapping[str, str], now: datetime) -> None:
         """Change `name` and/or `description`; raises `NotFound`."""
-        with self._database.writer.begin() as connection:
-            changed = connection.execute(
-                sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(**changes, updated_at=now)
-            )
+        with self._database.writing() as connection:
+            values = {**fitting(SNAPSHOTS, changes), "updated_at": now}
+            changed = connection.execute(sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(**values))
             if changed.rowcount == 0:
                 raise NotFound(f"Instance snapshot {snapshot_id} could not be found.")
 

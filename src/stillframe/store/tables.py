@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -17,22 +17,38 @@ METADATA: Final = sa.MetaData(
 
 # Times are UTC without a zone; MariaDB keeps microseconds only when told to.
 TIME: Final = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-ID: Final = sa.String(64)
+
+
+def _text(length: int) -> sa.String:
+    """Text that is compared and sorted by code points, as SQLite does it, whatever the server's default is."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
+
+ID: Final = _text(64)
+NAME: Final = _text(255)
+WORD: Final = _text(32)
+
+# The same on MariaDB; its other binary collation takes blanks at the end for nothing. Its tables keep transactions.
+_OPTIONS: Final[dict[str, Any]] = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("default_charset", "utf8mb4"), ("collate", "utf8mb4_nopad_bin"))
+}
 
 SNAPSHOTS: Final = sa.Table(
     "instance_snapshots",
     METADATA,
     sa.Column("id", ID, primary_key=True),
-    sa.Column("project_id", sa.String(255), nullable=False),
-    sa.Column("user_id", sa.String(255), nullable=False),
-    sa.Column("instance_id", sa.String(255), nullable=False),
-    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("user_id", NAME, nullable=False),
+    sa.Column("instance_id", NAME, nullable=False),
+    sa.Column("name", NAME, nullable=False),
     sa.Column("description", sa.Text, nullable=False),
-    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("status", WORD, nullable=False),
     sa.Column("created_at", TIME, nullable=False),
     sa.Column("updated_at", TIME),
     sa.Column("task_id", ID),
-    sa.Column("action", sa.String(32)),
+    sa.Column("action", WORD),
     sa.Column("snapshots", sa.JSON(none_as_null=True)),
     sa.Column("temp_snapshots", sa.JSON(none_as_null=True)),
     sa.Column("failed_snapshots", sa.JSON(none_as_null=True)),
@@ -42,19 +58,20 @@ SNAPSHOTS: Final = sa.Table(
     sa.Index(None, "project_id", "created_at", "id"),
     sa.Index(None, "created_at", "id"),
     sa.Index(None, "instance_id"),
+    **_OPTIONS,
 )
 
 OPERATIONS: Final = sa.Table(
     "operations",
     METADATA,
     sa.Column("id", ID, primary_key=True),
-    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("action", WORD, nullable=False),
     # No foreign key: the record of a deletion outlives the snapshot, so that its progress can still be read.
     sa.Column("snapshot_id", ID, nullable=False, index=True),
-    sa.Column("project_id", sa.String(255), nullable=False),
-    sa.Column("instance_id", sa.String(255), nullable=False),
-    sa.Column("request_id", sa.String(255), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("instance_id", NAME, nullable=False),
+    sa.Column("request_id", NAME, nullable=False),
+    sa.Column("state", WORD, nullable=False),
     sa.Column("created_at", TIME, nullable=False),
     sa.Column("deadline", TIME, nullable=False),
     sa.Column("finished_at", TIME),
@@ -65,22 +82,25 @@ OPERATIONS: Final = sa.Table(
     sa.Column("record", sa.JSON(none_as_null=True)),
     sa.Index(None, "state", "created_at"),
     sa.Index(None, "finished_at"),
+    **_OPTIONS,
 )
 
 # A row is the right to change an instance: its primary key is what makes two operations exclude each other.
 INSTANCE_LOCKS: Final = sa.Table(
     "instance_locks",
     METADATA,
-    sa.Column("instance_id", sa.String(255), primary_key=True),
+    sa.Column("instance_id", NAME, primary_key=True),
     sa.Column("operation_id", ID, nullable=False),
+    **_OPTIONS,
 )
 
 # A row says that an instance must not run; it stays while its volumes are not whole.
 FENCES: Final = sa.Table(
     "fences",
     METADATA,
-    sa.Column("instance_id", sa.String(255), primary_key=True),
+    sa.Column("instance_id", NAME, primary_key=True),
     sa.Column("snapshot_id", ID, nullable=False),
     # Whether it ran before the restore, hence is started again after; unknown until it was looked at.
     sa.Column("was_active", sa.Boolean(create_constraint=False)),
+    **_OPTIONS,
 )

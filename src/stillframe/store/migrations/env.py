@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
+from stillframe.store.schema import VERSION_TABLE
 from stillframe.store.tables import METADATA
-
-VERSION_TABLE = "stillframe_version"  # the flow engine's tables keep Alembic's default name for theirs
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -1,0 +1,82 @@
+"""The border to the database: what SQLAlchemy and the drivers below it raise leaves the store as the error tree."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from stillframe.domain.errors import Conflict, Damaged, InvalidInput, StillframeError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+# PostgreSQL's SQLSTATEs and MariaDB's error numbers for a transaction that was undone so that another could go on.
+_UNDONE: Final = frozenset({"40001", "40P01", 1213, 1020})
+
+_BUSY: Final = (Conflict, "Another request was changing the same rows at the same moment; try again.")
+_SILENT: Final = (Unavailable, "The database does not answer at present.")
+_BY_CODE: Final[Mapping[object, tuple[type[StillframeError], str]]] = {
+    **dict.fromkeys(_UNDONE, _BUSY),
+    # The same for a transaction that waited too long for another.
+    **dict.fromkeys(("55P03", 1205), _BUSY),
+    # A table or a column is missing; SQLite and MariaDB report some of that as they report a lost connection.
+    **dict.fromkeys(
+        ("42P01", "42703", "SQLITE_ERROR", 1054, 1146),
+        (StillframeError, "The database is not at this release's schema."),
+    ),
+    **dict.fromkeys(("XX001", "XX002", "SQLITE_CORRUPT", "SQLITE_NOTADB"), (Damaged, "The database is damaged.")),
+    # A server that takes reads only, while another one is about to take its place.
+    **dict.fromkeys(("25006", 1290), _SILENT),
+}
+_BY_KIND: Final[Sequence[tuple[type[sa.exc.SQLAlchemyError], tuple[type[StillframeError], str]]]] = (
+    (sa.exc.IntegrityError, (Conflict, "It is there already, or what it refers to is gone.")),
+    (sa.exc.DataError, (InvalidInput, "holds a value that cannot be stored")),
+    *((kind, _SILENT) for kind in (sa.exc.OperationalError, sa.exc.InterfaceError)),
+    *((kind, _SILENT) for kind in (sa.exc.TimeoutError, sa.exc.DisconnectionError)),
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Whatever the database raises within leaves as an error of our tree, with the original as its cause."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        raise _translate(error) from error
+    except UnicodeEncodeError as error:
+        raise InvalidInput("holds characters that cannot be stored") from error
+
+
+def _was_undone(error: BaseException) -> bool:
+    return isinstance(error, Conflict) and _code(error.__cause__) in _UNDONE
+
+
+# For a method that is one transaction: it runs again where the server undid it so that another could go on.
+repeated: Final = retry(
+    retry=retry_if_exception(_was_undone),
+    stop=stop_after_attempt(10),
+    wait=wait_random_exponential(multiplier=0.01, max=0.5),
+    reraise=True,
+)
+
+
+def _translate(error: sa.exc.SQLAlchemyError) -> StillframeError:
+    """The error of our tree; statements and parameters stay in its cause, for they are not meant for users."""
+    by_kind = (found for kind, found in _BY_KIND if isinstance(error, kind))
+    fallback = (StillframeError, "The database refused a statement of ours.")
+    if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+        fallback = _SILENT
+    kind, message = _BY_CODE.get(_code(error)) or next(by_kind, fallback)
+    return kind(message)
+
+
+def _code(error: BaseException | None) -> object:
+    """MariaDB's error number, PostgreSQL's SQLSTATE or the name of SQLite's error, or None."""
+    original = getattr(error, "orig", None)
+    number = next(iter(getattr(original, "args", ())), None)
+    # The number first: newer drivers of MariaDB give an SQLSTATE too, which says less.
+    candidates = (number, getattr(original, "sqlstate", None), getattr(original, "sqlite_errorname", None))
+    return next((code for code in candidates if code in _BY_CODE), None)

@@ -1,0 +1,105 @@
+"""Snapshots and operations to put into a store, and the shortest ways to get them into a status."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from stillframe.domain.operation import Action, Operation, OperationState, Settlement
+from stillframe.domain.snapshot import Fault, InstanceSnapshot
+from stillframe.domain.status import Event, Status
+
+if TYPE_CHECKING:
+    from stillframe.store.operations import OperationStore
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, 123456)  # noqa: DTZ001  # the store's times are UTC without a zone
+LATER = NOON + timedelta(minutes=5)
+FAULT = Fault("backend-error", "the array said no: 磁盘 💥", NOON)
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def sample_operation(**given: Any) -> Operation:
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "action": Action.SNAPSHOT,
+        "snapshot_id": new_id(),
+        "project_id": "project",
+        "instance_id": "instance",
+        "request_id": f"req-{new_id()}",
+        "state": OperationState.PENDING,
+        "created_at": NOON,
+        "deadline": NOON + timedelta(hours=1),
+        "arguments": {"volumes": ["v1", "v2"]},
+    }
+    return Operation(**values | given)
+
+
+def sample_snapshot(operation: Operation, **given: Any) -> InstanceSnapshot:
+    values: dict[str, Any] = {
+        "id": operation.snapshot_id,
+        "project_id": operation.project_id,
+        "user_id": "user",
+        "instance_id": operation.instance_id,
+        "name": "before the upgrade",
+        "description": "",
+        "status": Status.CREATING,
+        "created_at": operation.created_at,
+        "task_id": operation.id,
+        "action": operation.action.value,
+    }
+    return InstanceSnapshot(**values | given)
+
+
+def creating(operations: OperationStore, **given: Any) -> Operation:
+    """An instance snapshot that is being created, by its operation."""
+    about_snapshot = {key: given.pop(key) for key in ("name", "description", "user_id") if key in given}
+    operation = sample_operation(**given)
+    operations.begin_create(sample_snapshot(operation, **about_snapshot), operation)
+    return operation
+
+
+def available(operations: OperationStore, **given: Any) -> Operation:
+    """An instance snapshot that is available, by the operation that created it."""
+    operation = creating(operations, **given)
+    copies = {"snapshots": {"v1": f"copy-of-v1-{operation.id}", "v2": f"copy-of-v2-{operation.id}"}}
+    operations.finish(operation.id, Settlement(Event.CREATED, succeeded=True, maps=copies), LATER)
+    return operation
+
+
+def following(earlier: Operation, action: Action, **given: Any) -> Operation:
+    """Another operation on the same instance snapshot."""
+    return sample_operation(
+        action=action,
+        snapshot_id=earlier.snapshot_id,
+        instance_id=earlier.instance_id,
+        project_id=earlier.project_id,
+        created_at=LATER,
+        arguments={},
+        **given,
+    )
+
+
+def restoring(operations: OperationStore, **given: Any) -> Operation:
+    """An instance snapshot that is being restored to, by its operation."""
+    operation = following(available(operations, **given), Action.RESTORE)
+    operations.begin(operation, Event.RESTORE, Status.AVAILABLE, fence=True)
+    return operation
+
+
+def restore_failed(operations: OperationStore, **given: Any) -> Operation:
+    """An instance snapshot whose restore failed, by the operation that failed."""
+    operation = restoring(operations, **given)
+    maps = {"temp_snapshots": {"v1": "t1", "v2": "t2"}, "failed_snapshots": {"v2": "c2"}}
+    operations.finish(operation.id, Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT, maps=maps), LATER)
+    return operation
+
+
+def deleting(operations: OperationStore, earlier: Operation, seen: Status = Status.AVAILABLE) -> Operation:
+    """The deletion of an operation's instance snapshot, begun."""
+    operation = following(earlier, Action.DELETE)
+    operations.begin(operation, Event.DELETE, seen, fence=False)
+    return operation

@@ -1,0 +1,160 @@
+"""The schema goes up and down on every database, says where it is, and is what the tables in the code say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+
+import stillframe.store
+from stillframe.domain.errors import InvalidInput, Refused
+from stillframe.engine.persistence import FlowBooks
+from stillframe.store import schema
+from stillframe.store.database import connect
+from stillframe.store.operations import OperationStore
+from stillframe.store.tables import METADATA
+from store.samples import available
+
+if TYPE_CHECKING:
+    from stillframe.store.database import Database
+
+FLOW_TABLES = {"logbooks", "flowdetails", "atomdetails"}
+VERSIONS = sa.table(schema.VERSION_TABLE, sa.column("version_num"))
+
+
+def tables(database: Database) -> set[str]:
+    with database.reader.connect() as connection:
+        return set(sa.inspect(connection).get_table_names())
+
+
+def downgrade(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(stillframe.store.__file__).parent / "migrations"))
+    with database.writer.connect() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+        connection.commit()
+
+
+def differences(database: Database) -> list[object]:
+    options = {
+        "version_table": schema.VERSION_TABLE,
+        "compare_type": True,
+        "compare_server_default": True,
+        "include_name": lambda name, kind, _parents: kind != "table" or name in METADATA.tables,
+    }
+    with database.reader.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), METADATA))
+
+
+def test_an_empty_database_has_no_revision(database: Database) -> None:
+    assert schema.current(database) is None
+    assert tables(database) == set()
+
+
+def test_migrations_go_up_and_down_and_up_again(database: Database) -> None:
+    schema.upgrade(database)
+    assert schema.current(database) == schema.head()
+    assert tables(database) >= set(METADATA.tables)
+    downgrade(database)
+    assert schema.current(database) is None
+    assert tables(database) == {schema.VERSION_TABLE}
+    schema.upgrade(database)
+    assert schema.current(database) == schema.head()
+    assert available(OperationStore(database)).snapshot_id
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    schema.upgrade(database)
+    operations = OperationStore(database)
+    kept = available(operations)
+    schema.upgrade(database)
+    assert operations.get(kept.id).id == kept.id
+
+
+def test_the_migrations_make_the_tables_that_the_code_names(database: Database) -> None:
+    schema.upgrade(database)
+    assert differences(database) == []
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_the_flow_engines_tables_and_ours_leave_each_other_alone(database: Database, *, ours_first: bool) -> None:
+    books = FlowBooks(database.writer)
+    steps = [lambda: schema.upgrade(database), books.upgrade]
+    for step in steps if ours_first else reversed(steps):
+        step()
+    assert tables(database) >= {*METADATA.tables, *FLOW_TABLES}
+    assert schema.current(database) == schema.head()
+    assert differences(database) == []
+    books.open("an-operation", "AFlow")
+    schema.upgrade(database)
+    books.upgrade()
+    assert books.ids() == ["an-operation"]
+    downgrade(database)
+    assert tables(database) >= FLOW_TABLES
+    assert books.ids() == ["an-operation"]
+
+
+def test_a_migration_that_was_cut_off_is_finished_by_the_next_one(database: Database) -> None:
+    schema.upgrade(database)
+    with database.writer.begin() as connection:
+        connection.execute(sa.delete(VERSIONS))
+        connection.execute(sa.text("DROP TABLE operations"))
+    schema.upgrade(database)
+    assert schema.current(database) == schema.head()
+    assert differences(database) == []
+
+
+def test_a_database_of_a_later_release_is_refused(database: Database) -> None:
+    schema.upgrade(database)
+    with database.writer.begin() as connection:
+        connection.execute(sa.update(VERSIONS).values(version_num="9999"))
+    assert schema.current(database) == "9999"
+    with pytest.raises(Refused, match="9999"):
+        schema.upgrade(database)
+
+
+def test_text_is_compared_by_code_points_whatever_the_servers_default_is(database: Database, server_kind: str) -> None:
+    schema.upgrade(database)
+    if server_kind == "sqlite":
+        return
+    collation = sa.text(
+        "SELECT DISTINCT collation_name FROM information_schema.columns WHERE table_name IN "
+        "('instance_snapshots', 'operations', 'instance_locks', 'fences') "
+        "AND (table_schema = :schema) AND data_type IN ('varchar', 'character varying')"
+    )
+    with database.reader.connect() as connection:
+        name = "public" if server_kind == "postgresql" else str(database.reader.url.database)
+        found = set(connection.execute(collation, {"schema": name}).scalars())
+    assert found == {"C" if server_kind == "postgresql" else "utf8mb4_nopad_bin"}
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "nonsense", "oracle-of-delphi://here/there"])
+def test_a_url_that_cannot_be_used_is_bad_input(url: str) -> None:
+    with pytest.raises(InvalidInput):
+        connect(url)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.02, 0.05, 0.1])
+def test_an_upgrade_that_is_killed_is_finished_by_the_next_one(database: Database, after: float) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            schema.upgrade(connect(database.writer.url.render_as_string(hide_password=False)))
+        finally:
+            os._exit(0)
+    time.sleep(after)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    schema.upgrade(database)
+    assert schema.current(database) == schema.head()
+    assert differences(database) == []
