@@ -1,0 +1,1 @@
+"""One module a page of docs/reference; its `page` yields the lines."""

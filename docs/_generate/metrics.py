@@ -1,0 +1,45 @@
+"""The metrics, from their registry."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from prometheus_client import CollectorRegistry, Metric
+
+from _generate.tables import table
+from stillframe.domain.operation import Action, Operation, OperationState
+from stillframe.service.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def page() -> Iterator[str]:
+    yield "# Metrics"
+    yield ""
+    yield "`GET /metrics` answers in Prometheus' text format; it needs no credentials. Times are in seconds. Counters"
+    yield "and histograms count from the start of the process; gauges say what is now."
+    yield ""
+    yield from table(("Name", "Type", "Labels", "Meaning"), sorted(map(_metric, _families())))
+
+
+def _families() -> list[Metric]:
+    class Nothing:
+        def open_by_action(self) -> list[tuple[str, datetime]]:
+            return []
+
+    registry, now = CollectorRegistry(), datetime.now(UTC)
+    metrics = Metrics(registry, cast("Any", Nothing()), lambda: 0, lambda: now)
+    # A metric with labels has no samples before its first use.
+    operation = Operation("", Action.SNAPSHOT, "", "", "", "", OperationState.SUCCEEDED, now, now)
+    metrics.operation_finished(operation, 1.0)
+    metrics.request_finished("GET", "/", 200, 0.1)
+    return list(registry.collect())
+
+
+def _metric(family: Metric) -> tuple[str, str, str, str]:
+    labels = dict.fromkeys(name for sample in family.samples for name in sample.labels if name != "le")
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    kind = {"gaugehistogram": "gauge histogram"}.get(family.type, family.type)
+    return f"`{name}`", kind, ", ".join(f"`{label}`" for label in labels) or "-", family.documentation

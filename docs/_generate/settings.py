@@ -1,0 +1,59 @@
+"""The settings, from their oslo.config options."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from _generate.tables import table
+from stillframe.settings import GROUPS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from oslo_config import cfg
+
+_LIBRARIES: Final = (
+    ("[DEFAULT]", "oslo.log", "`debug`, `log_file`, `log_dir`, `use_json` and its other options"),
+    ("[oslo_policy]", "oslo.policy", "where the policy file is: `policy_file`, `policy_dirs`"),
+    ("[oslo_middleware]", "oslo.middleware", "`enable_proxy_headers_parsing`, for a service behind a proxy"),
+    ("[healthcheck]", "oslo.middleware", "what `/healthcheck` looks at: `backends`, `detailed`"),
+    ("[keystone_authtoken]", "keystonemiddleware", "how tokens are checked, with `auth_strategy = keystone`"),
+)
+
+
+def page() -> Iterator[str]:
+    yield "# Settings"
+    yield ""
+    yield "The service reads `/etc/stillframe/stillframe.conf`, or the files it is told to read, in the format of"
+    yield "oslo.config: groups in brackets, then `option = value`. An option can also be given in the environment, as"
+    yield "`OS_<GROUP>__<OPTION>` in capitals, such as `OS_DEFAULT__BIND_PORT` or `OS_ENGINE__WORKERS`; a value in the"
+    yield "environment counts more than one in a file. With a value that cannot be used the service does not start."
+    yield ""
+    for group, options in GROUPS:
+        yield f"## [{group or 'DEFAULT'}]"
+        yield ""
+        yield from table(("Option", "Type", "Default", "Meaning"), map(_option, options))
+    yield "## Groups of the libraries"
+    yield ""
+    yield "These options belong to the libraries that read them and are described in their documentation."
+    yield ""
+    rows = ((f"`{group}`", name, what) for group, name, what in _LIBRARIES)
+    yield from table(("Group", "Library", "For what"), rows)
+
+
+def _option(option: cfg.Opt) -> tuple[str, str, str, str]:
+    default = "-" if option.default in (None, []) else f"`{option.default}`"
+    help_text = f"{option.help} Never logged." if option.secret else str(option.help)
+    choices: Mapping[str, str | None] = getattr(option.type, "choices", None) or {}
+    told = [f"`{choice}`" + (f" ({text})" if text else "") for choice, text in choices.items()]
+    if told:
+        help_text += f" One of: {', '.join(told)}."
+    return f"`{option.name}`", _type(option), default, help_text
+
+
+def _type(option: cfg.Opt) -> str:
+    kind = type(option.type).__name__
+    words = {"HostAddress": "address", "URI": "URL", "List": "list, separated by commas", "Float": "number"}
+    name = words.get(kind, kind.lower())
+    low = getattr(option.type, "min", None)
+    return f"{name}, {low} or more" if low is not None and kind != "Port" else name
