@@ -8,14 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import MIB, SIZE, LocalWorld, Stopped, a_call, ask, content, machine, pattern, run, stopping
+from worlds import MIB, SIZE, Agent, LocalWorld, Stopped, a_call, ask, content, machine, pattern, run, stopping
 
 from stillframe.domain.errors import BackendError, Damaged, NotSupported, Refused
 from stillframe.domain.instance import Instance, PowerState
@@ -202,43 +201,6 @@ class TestWatchdog:
         assert taken < 0.5
 
 
-class Agent:
-    """A guest agent that freezes nothing but keeps the books; `deaf` to freezing it answers with an error."""
-
-    def __init__(self, path: Path, *, deaf: bool = False) -> None:
-        self.heard: list[str] = []
-        self._deaf = deaf
-        self._server = socket.socket(socket.AF_UNIX)
-        self._server.bind(str(path))
-        self._server.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                channel, _ = self._server.accept()
-            except OSError:
-                return
-            with channel, channel.makefile("rwb") as stream:
-                for line in stream:
-                    message = json.loads(line.rpartition(b"\xff")[2])
-                    stream.write(self._answer(message["execute"], message.get("arguments", {})))
-                    stream.flush()
-
-    def _answer(self, command: str, arguments: dict[str, Any]) -> bytes:
-        if command == "guest-sync-delimited":
-            # What an earlier client never read comes first.
-            return b'{"return": 5}\n\xff' + json.dumps({"return": arguments["id"]}).encode() + b"\n"
-        self.heard.append(command)
-        if self._deaf and command == "guest-fsfreeze-freeze":
-            return b'{"error": {"class": "GenericError", "desc": "no"}}\n'
-        return b'{"return": 2}\n'
-
-
 class TestAgent:
     @pytest.fixture(params=[False, True], ids=["willing", "unwilling"])
     def agent(self, request: pytest.FixtureRequest, plain: LocalWorld) -> Iterator[Agent]:
@@ -255,8 +217,7 @@ class TestAgent:
         with plain.compute.quiesced(a_call(), instance.id) as level:
             assert agent.heard == ["guest-fsfreeze-freeze"]
         assert agent.heard[-1] == "guest-fsfreeze-thaw"
-        froze = not agent._deaf  # noqa: SLF001 -- it is this module's own
-        assert level is (ConsistencyLevel.FILESYSTEM if froze else ConsistencyLevel.CRASH)
+        assert level is (ConsistencyLevel.CRASH if agent.deaf else ConsistencyLevel.FILESYSTEM)
         agent.heard.clear()
         process, _ = TestWatchdog.pauser(plain, instance)
         process.kill()

@@ -9,6 +9,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
+import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -292,6 +293,43 @@ def mounted(folder: Path, kind: str, size: int) -> Iterator[Path]:
     finally:
         run("umount", "--lazy", str(point))
         image.unlink()
+
+
+class Agent:
+    """A guest agent that freezes nothing but keeps the books; `deaf` to freezing it answers with an error."""
+
+    def __init__(self, path: Path, *, deaf: bool = False) -> None:
+        self.heard: list[str] = []
+        self.deaf = deaf
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        self._server.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                channel, _ = self._server.accept()
+            except OSError:
+                return
+            with channel, channel.makefile("rwb") as stream:
+                for line in stream:
+                    message = json.loads(line.rpartition(b"\xff")[2])
+                    stream.write(self._answer(message["execute"], message.get("arguments", {})))
+                    stream.flush()
+
+    def _answer(self, command: str, arguments: dict[str, Any]) -> bytes:
+        if command == "guest-sync-delimited":
+            # What an earlier client never read comes first.
+            return b'{"return": 5}\n\xff' + json.dumps({"return": arguments["id"]}).encode() + b"\n"
+        self.heard.append(command)
+        if self.deaf and command == "guest-fsfreeze-freeze":
+            return b'{"error": {"class": "GenericError", "desc": "no"}}\n'
+        return b'{"return": 2}\n'
 
 
 class Stopped(BaseException):

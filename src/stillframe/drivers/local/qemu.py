@@ -171,7 +171,7 @@ class Qemu:
         return None
 
     def cancel_job(self, socket: Path, name: str) -> None:
-        """Have a job end soon; one that is gone already is fine."""
+        """Have a job end soon; one that has ended or is gone already is fine."""
         with suppress(_NoSuchError):
             self._ask(socket, ("block-job-cancel", {"device": name, "force": True}))
 
@@ -238,13 +238,14 @@ class _HungError(Unavailable):
 
 
 class _NoSuchError(BackendError):
-    """QEMU knows no such job or node."""
+    """QEMU knows no such job or node, or the job has come to its end meanwhile."""
 
 
 def _is_missing(problem: ExecuteError) -> bool:
     text = str(problem)
     return problem.error_class == "DeviceNotActive" or any(
-        sign in text for sign in ("not found", "Failed to find node", "Cannot find device")
+        sign in text
+        for sign in ("not found", "Failed to find node", "Cannot find device", "cannot accept command verb")
     )
 
 
