@@ -167,8 +167,9 @@ def load(config_files: Sequence[str] = (), overrides: Sequence[tuple[str | None,
     """Read the settings from files and overrides (group, option, value); raises `InvalidInput` naming what is wrong."""
     conf = new_conf()
     try:
+        # Files that are named take the place of the default ones, in oslo.config itself.
         arguments = [f"--config-file={path}" for path in config_files]
-        conf(arguments, project="stillframe", default_config_files=None if config_files else _found_files())
+        conf(arguments, project="stillframe", default_config_files=_found_files(), default_config_dirs=[])
         for group, option, value in overrides:
             conf.set_override(option, value, group=group)
         return _freeze(conf)

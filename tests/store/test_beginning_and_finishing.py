@@ -244,6 +244,17 @@ def test_a_retry_goes_past_the_point_of_no_return_with_the_safety_copies_of_befo
     assert (snapshot.temp_snapshots, snapshot.failed_snapshots) == ({"v1": "t1", "v2": "t2"}, {"v2": "c2"})
 
 
+def test_a_restore_does_not_begin_with_the_safety_copies_of_an_earlier_one(store: Store) -> None:
+    created = available(store.operations)
+    leftovers = {"temp_snapshots": {"v1": "copy of another present"}}
+    first = following(created, Action.RESTORE)
+    store.operations.begin(first, Event.RESTORE, Status.AVAILABLE, fence=True)
+    store.operations.finish(first.id, Settlement(Event.RESTORED, succeeded=True, maps=leftovers, unfence=True), LATER)
+    second = following(created, Action.RESTORE)
+    store.operations.begin(second, Event.RESTORE, Status.AVAILABLE, fence=True)
+    assert store.snapshots.get(created.snapshot_id).temp_snapshots is None
+
+
 def test_a_begun_operation_is_the_snapshots_latest(store: Store) -> None:
     operation = restoring(store.operations)
     snapshot = store.snapshots.get(operation.snapshot_id)

@@ -14,9 +14,11 @@ import webob.exc  # type: ignore[import-untyped]
 from stillframe.domain.errors import (
     BackendError,
     Conflict,
+    Damaged,
     Forbidden,
     InvalidInput,
     NotFound,
+    OutOfSpace,
     Refused,
     StillframeError,
     TooLarge,
@@ -54,6 +56,9 @@ _STATUSES: Final[dict[type[StillframeError], int]] = {
     Conflict: 409,
     TooLarge: 413,
     Unavailable: 503,
+    # Asked before anything is touched, these two refuse a request like any other state of the world.
+    OutOfSpace: 400,
+    Damaged: 400,
 }
 _UNEXPECTED: Final = "An unexpected error occurred; the log of the service says more under this request's id."
 _MOST_PROBLEMS: Final = 5

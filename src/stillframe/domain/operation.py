@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stillframe.domain.snapshot import Consistency, Fault
-from stillframe.domain.status import Event
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from stillframe.domain.snapshot import Consistency, Fault
+    from stillframe.domain.status import Event
 
 
 class Action(StrEnum):
@@ -39,8 +41,8 @@ class OperationState(StrEnum):
 class Operation:
     """One operation; its id is the `task_id` of its URI.
 
-    `committed` is the point of no return: from there on a failure is settled by retry or rollback, never by undoing.
-    `progress` is 0..100 and never falls; `record` is the final progress document, kept when the flow's details are gone.
+    `committed` is the point of no return: beyond it a failure is settled by retry or rollback, never by undoing.
+    `progress` is 0..100 and never falls; `record` is the final progress document, kept when the flow's details go.
     """
 
     id: str

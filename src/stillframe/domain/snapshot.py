@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from stillframe.domain.status import Status
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from stillframe.domain.status import Status
 
 _NAMESPACE: Final = uuid.UUID("6f0f3ad1-2d5b-5c53-9a54-0b9b3c1f7a10")
 
@@ -51,7 +53,7 @@ class CopyKind(StrEnum):
 class CopyName:
     """The key of one volume snapshot in the back end, made only of ids known before the call.
 
-    `operation_id` is the operation that makes the copy: two restores of one instance snapshot never share a safety copy.
+    `operation_id` is that of the operation that makes the copy: two restores never share a safety copy.
     """
 
     kind: CopyKind

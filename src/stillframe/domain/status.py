@@ -66,11 +66,13 @@ TRANSITIONS: Final[dict[tuple[Status, Event], Status]] = {
 _MEANINGS: Final[dict[Status, str]] = {
     Status.CREATING: "the volume snapshots are being made",
     Status.AVAILABLE: "complete; can be restored or deleted",
-    Status.ERROR: "creation failed and what it had made was removed; can only be deleted",
+    Status.ERROR: "creation failed and what it had made was removed, or goes with its deletion; can only be deleted",
     Status.RESTORING: "volumes are being put back to this snapshot; the instance is fenced",
     Status.RESTORE_ERROR: "some volumes could not be restored; retry, roll back or delete; the instance stays fenced",
     Status.ROLLING_BACK: "volumes are being put back to their safety copies; the instance is fenced",
-    Status.ROLLBACK_ERROR: "some volumes could not be rolled back; roll back again or delete; the instance stays fenced",
+    Status.ROLLBACK_ERROR: (
+        "some volumes could not be rolled back; roll back again or delete; the instance stays fenced"
+    ),
     Status.DELETING: "the volume snapshots and leftover safety copies are being deleted",
     Status.ERROR_DELETING: "some volume snapshots could not be deleted; delete again",
     Status.GONE: "deleted; no longer listed",

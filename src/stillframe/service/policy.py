@@ -7,7 +7,7 @@ from typing import Any, Final
 from oslo_config import cfg
 from oslo_policy import policy
 
-from stillframe.domain.errors import Forbidden
+from stillframe.domain.errors import Forbidden, InvalidInput
 from stillframe.service.caller import Caller
 
 _READER: Final = "rule:admin or (role:reader and rule:owner)"
@@ -56,9 +56,12 @@ class Policy:
         self._enforcer.register_defaults(RULES)
 
     def load(self) -> None:
-        """Read the policy file now; raises what oslo.policy raises for a broken one."""
-        self._enforcer.load_rules(force_reload=True)
-        self._enforcer.check_rules(raise_on_violation=True)
+        """Read the policy file now; raises `InvalidInput` for a broken one."""
+        try:
+            self._enforcer.load_rules(force_reload=True)
+            self._enforcer.check_rules(raise_on_violation=True)
+        except (ValueError, cfg.Error, policy.InvalidDefinitionError) as error:
+            raise InvalidInput(f"the policy file cannot be used: {error}", "oslo_policy.policy_file") from error
 
     def allows(self, caller: Caller, rule: str, project_id: str) -> bool:
         """Whether the caller may act by `rule` on something that `project_id` owns."""

@@ -70,6 +70,8 @@ class OperationStore:
         for another snapshot, or the status changed since it was seen; `Refused` if the status forbids the event.
         """
         following = advance(seen, event)
+        # Safety copies that an earlier restore left over are not of the present that a rollback would be for.
+        forgotten = {"temp_snapshots": sa.null(), "failed_snapshots": sa.null()} if event is Event.RESTORE else {}
         with self._database.writing() as connection:
             self._lock(connection, operation)
             if fence:
@@ -82,6 +84,7 @@ class OperationStore:
                     task_id=operation.id,
                     action=operation.action.value,
                     updated_at=operation.created_at,
+                    **forgotten,
                 )
             )
             if changed.rowcount == 0:
