@@ -177,6 +177,7 @@ class MariaDB(Server):
             "innodb-flush-log-at-trx-commit": "0",
             "innodb-flush-method": "nosync",
             "innodb-doublewrite": "OFF",
+            "innodb-file-per-table": "OFF",
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         self.command = [binary, "--no-defaults", f"--datadir={data}", "--skip-name-resolve", *options]
