@@ -72,11 +72,14 @@ def _load(kind: str, options: argparse.Namespace) -> BaseAuthPlugin:
 
 
 def _from_catalog(opened: session.Session, options: argparse.Namespace) -> str:
-    found = opened.get_endpoint(
-        service_type=SERVICE_TYPE,
-        interface=options.os_interface or "public",
-        region_name=options.os_region_name or None,
-    )
+    try:
+        found = opened.get_endpoint(
+            service_type=SERVICE_TYPE,
+            interface=options.os_interface or "public",
+            region_name=options.os_region_name or None,
+        )
+    except exceptions.CatalogException:
+        found = None
     if not found:
         raise CommandFailed(
             ExitCode.USAGE, f"the catalog has no service '{SERVICE_TYPE}'; say --os-endpoint or STILLFRAME_ENDPOINT"

@@ -59,7 +59,7 @@ _BY_ERROR: Final[Mapping[type[errors.StillframeError], ExitCode]] = {
 _FIRST_SERVER_ERROR: Final = 500
 
 
-class CommandFailed(Exception):  # noqa: N818  # the name says what it is to the user
+class CommandFailed(Exception):  # the name says what it is to the user
     """Why a command ends with another code than 0, in one line for the user."""
 
     def __init__(self, code: ExitCode, message: str) -> None:

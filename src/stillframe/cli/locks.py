@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stillframe.store.database import Database
+
+LOG = logging.getLogger(__name__)
 
 _FILE: Final = "engine.lock"
 
@@ -46,7 +49,7 @@ def folder_lock(state_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def database_lock(database: Database) -> Iterator[Callable[[], None]]:
-    """Hold a server's database, and yield a check that raises `CommandFailed` once that is no longer sure.
+    """Hold a server's database, and yield a check that ends the process once that is no longer sure.
 
     An SQLite file has no such lock: its state folder has one.
     """
@@ -63,7 +66,10 @@ def database_lock(database: Database) -> Iterator[Callable[[], None]]:
         try:
             lock.check()
         except Unavailable as error:
-            raise CommandFailed(ExitCode.UNAVAILABLE, error.message) from error
+            LOG.critical("%s; another process may work on it by now, so this one ends at once", error.message)
+            logging.shutdown()
+            # Threads cannot be stopped in the middle of a volume. Whoever holds the lock goes on as after a kill.
+            os._exit(ExitCode.UNAVAILABLE)
 
     try:
         yield check

@@ -13,7 +13,6 @@ from oslo_log import log
 from stillframe import main
 from stillframe.api.auth import require_safe_binding
 from stillframe.cli.borders import answering_database, usable_settings
-from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.http_server import HttpServer, end_on_signal
 from stillframe.cli.locks import database_lock, folder_lock
 
@@ -30,12 +29,6 @@ Say = Callable[[str], None]
 
 def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
     """Serve the API, work off operations, or both, until SIGTERM or SIGINT; raises `CommandFailed`."""
-    if not (serve and work) and settings.database.url.startswith("sqlite"):
-        raise CommandFailed(
-            ExitCode.USAGE,
-            "the API and the worker run apart only on PostgreSQL or MariaDB ([database] connection); "
-            "with SQLite use 'stillframe serve'",
-        )
     with ExitStack() as stack:
         if serve:
             with usable_settings():

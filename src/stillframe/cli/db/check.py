@@ -17,11 +17,11 @@ class Check(Command):
 
     def take_action(self, parsed_args: Namespace) -> int:  # noqa: ARG002  # it has none
         """See `cliff`."""
-        import sqlalchemy as sa  # noqa: PLC0415  # as below
+        import sqlalchemy as sa  # noqa: PLC0415  # not for commands that talk HTTP
 
-        from stillframe import main  # noqa: PLC0415  # brings the whole service along
         from stillframe.cli.borders import answering_database, usable_settings  # noqa: PLC0415
         from stillframe.store import schema  # noqa: PLC0415
+        from stillframe.store.database import connect  # noqa: PLC0415
 
         settings = self.settings()
         with usable_settings(), answering_database():
@@ -29,7 +29,7 @@ class Check(Command):
             # Looking at an SQLite file that is not there would make it.
             url = sa.make_url(settings.database.url)
             if url.get_backend_name() != "sqlite" or Path(url.database or "").exists():
-                database = main.open_database(settings)
+                database = connect(settings.database.url)
                 current = schema.current(database)
                 database.close()
         head = schema.head()

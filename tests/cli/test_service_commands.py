@@ -1,0 +1,222 @@
+"""The service as a process: how it starts, refuses to, and ends; its database; and the doctor."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import bcrypt
+import pytest
+import sqlalchemy as sa
+
+from cli.program import started
+from stillframe.cli.commands import COMMANDS
+from stillframe.cli.exit_codes import MEANINGS, ExitCode
+
+if TYPE_CHECKING:
+    from cli.program import Place
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(place: Place, how: signal.Signals) -> None:
+    with started(place, "serve") as service:
+        assert service.said.startswith("stillframe serves on http://127.0.0.1:")
+        assert service.end(how) == 0
+        assert "Traceback" not in service.log.read_text()
+
+
+def test_a_request_that_came_before_the_signal_is_answered(place: Place) -> None:
+    with started(place, "serve") as service:
+        address = place.variables["STILLFRAME_ENDPOINT"].removeprefix("http://").split(":")
+        with socket.create_connection((address[0], int(address[1]))) as connection:
+            connection.sendall(b"GET /volume/v3/p/instance-snapshots HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(1)
+            service.process.terminate()
+            rest = b""
+            while chunk := connection.recv(4096):
+                rest += chunk
+        assert b"200 OK" in rest
+        assert service.process.wait(30) == 0
+
+
+def test_two_do_not_work_on_one_folder(place: Place) -> None:
+    with started(place, "serve") as service:
+        second = place.run("serve")
+        assert second.code == 4
+        assert f"works on {place.folder / 'state'} already (process {service.process.pid})" in second.err
+
+
+def test_what_was_accepted_survives_a_kill(place: Place) -> None:
+    place.instance("i", root=b"r")
+    with started(place, "serve") as service:
+        place.good("snapshot", "create", "s", "--instance", "i")
+        service.end(signal.SIGKILL)
+    with started(place, "serve"):
+        place.good("snapshot", "progress", "s", "--wait")
+        assert place.statuses() == {"s": "available"}
+
+
+def test_everybody_is_let_in_on_loopback_only(place: Place) -> None:
+    place.configure(bind_host="0.0.0.0")  # noqa: S104  # that it is refused is the point
+    refused = place.run("serve")
+    assert (refused.code, "loopback" in refused.err) == (2, True)
+
+
+def test_a_port_in_use_is_told(place: Place) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        place.configure(bind_port=str(other.getsockname()[1]))
+        refused = place.run("serve")
+    assert (refused.code, "cannot listen on 127.0.0.1" in refused.err) == (1, True)
+
+
+def test_settings_that_cannot_be_used(place: Place) -> None:
+    place.configure(bind_port="many")
+    for command in (("serve",), ("doctor",), ("db", "check")):
+        refused = place.run(*command)
+        assert (refused.code, "bind_port" in refused.err) == (2, True)
+
+
+def test_passwords_are_asked_for(place: Place) -> None:
+    users = place.folder / "htpasswd"
+    users.write_bytes(b"alice:" + bcrypt.hashpw(b"right", bcrypt.gensalt(4)) + b"\n")
+    place.configure(
+        auth_strategy="http_basic", http_basic__user_file=str(users), http_basic__grants="alice:default:reader"
+    )
+    place.instance("i", root=b"r")
+    with started(place, "serve"):
+        alice = {"OS_AUTH_TYPE": "http_basic", "OS_USERNAME": "alice", "OS_PASSWORD": "right"}
+        assert place.run("snapshot", "list", **alice).code == 0
+        assert place.run("snapshot", "list", **{**alice, "OS_PASSWORD": "wrong"}).code == 5
+        assert place.run("snapshot", "list").code == 5
+        forbidden = place.run("snapshot", "create", "s", "--instance", "i", **alice)
+        assert (forbidden.code, "snapshot:create" in forbidden.err) == (5, True)
+
+
+def test_the_database_is_checked_and_upgraded(place: Place) -> None:
+    needed = place.run("db", "check")
+    assert (needed.code, "run: stillframe db upgrade" in needed.out) == (1, True)
+    assert not (place.folder / "state").exists()
+    assert place.good("db", "upgrade").out.startswith("upgraded from None to ")
+    assert place.good("db", "check").out.startswith("the database is at this release's revision")
+    assert place.good("db", "upgrade").out.startswith("the database is at revision")
+
+
+def test_a_database_that_does_not_answer(place: Place) -> None:
+    place.configure(database__connection="postgresql+psycopg://u:secret@127.0.0.1:9/db")
+    for command in (("serve",), ("db", "check")):
+        refused = place.run(*command)
+        assert refused.code == 6
+        assert "secret" not in refused.err + refused.out
+
+
+def test_apart_they_need_a_server(place: Place) -> None:
+    for command in ("api", "worker"):
+        refused = place.run(command)
+        assert (refused.code, "stillframe serve" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("server_kind", ["postgresql", "mariadb"])
+def test_an_api_accepts_what_a_worker_works_off(place: Place, database_url: sa.URL) -> None:
+    place.configure(database__connection=database_url.render_as_string(hide_password=False))
+    assert place.run("api").code == 2
+    place.good("db", "upgrade")
+    place.instance("i", root=b"r")
+    with started(place, "api"):
+        place.good("snapshot", "create", "s", "--instance", "i")
+        time.sleep(1.5)
+        assert place.statuses() == {"s": "creating"}
+        with started(place, "worker") as worker:
+            place.good("snapshot", "progress", "s", "--wait")
+            assert place.statuses() == {"s": "available"}
+            state_dir = place.folder / "elsewhere"
+            elsewhere = place.folder / "elsewhere.conf"
+            elsewhere.write_text(place.config.read_text().replace(str(place.folder / "state"), str(state_dir)))
+            second = place.run("worker", STILLFRAME_CONFIG=str(elsewhere))
+            assert (second.code, "already works on this database" in second.err) == (4, True)
+            drop_connections(database_url)
+            # Without its lock it cannot know that it is alone.
+            assert worker.process.wait(30) == 6
+        with started(place, "worker") as worker:
+            assert worker.end() == 0
+
+
+def drop_connections(url: sa.URL) -> None:
+    """End every connection to a database but this one."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return
+        found = connection.exec_driver_sql(
+            "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        )
+        for (number,) in found.all():
+            connection.exec_driver_sql(f"KILL CONNECTION {number}")
+
+
+def test_the_doctor_of_a_healthy_service(served: Place) -> None:
+    served.instance("healthy", root=b"r")
+    findings = served.good("doctor", "-f", "json").document
+    assert {one["check"] for one in findings} >= {"settings", "policy", "database", "drivers", "operations", "fences"}
+    assert [one for one in findings if one["result"] == "fail"] == []
+
+
+def test_the_doctor_changes_nothing_where_nothing_is(place: Place) -> None:
+    findings = place.good("doctor", "-f", "json").document
+    assert "warn" in [one["result"] for one in findings]
+    assert not (place.folder / "state").exists()
+
+
+def test_the_doctor_finds_what_is_wrong(place: Place) -> None:
+    place.instance("whole", root=b"r")
+    place.instance("torn", root=b"r")
+    with started(place, "serve"):
+        place.good("snapshot", "create", "s", "--instance", "whole", "--wait")
+    (place.folder / "disks" / "torn-root.img").unlink()
+    (place.folder / "state" / "instances" / "broken.toml").write_text("id = 1")
+    (place.folder / "state" / "stillframe.sqlite").unlink()
+    place.good("db", "upgrade")
+    done = place.run("doctor", "-f", "json")
+    assert done.code == 1
+    problems = {one["check"]: one for one in done.document if one["result"] != "ok"}
+    assert problems.keys() == {"disk torn/root", "instance file", "copies"}
+    assert problems["disk torn/root"]["result"] == "fail"
+    assert "broken.toml" in problems["instance file"]["mend"]
+    assert str(place.folder / "disks" / ".stillframe") in problems["copies"]["detail"]
+
+
+def test_the_service_is_not_there(place: Place) -> None:
+    unreachable = place.run("snapshot", "list", STILLFRAME_ENDPOINT="http://127.0.0.1:9")
+    assert unreachable.code == 6
+    assert unreachable.err.startswith("http://127.0.0.1:9 does not answer")
+    assert len(unreachable.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["nope"], ["snapshot", "create"], ["snapshot", "list", "-f", "nope"]])
+def test_a_wrong_command_line(place: Place, arguments: list[str]) -> None:
+    assert place.run(*arguments).code == 2
+
+
+def test_every_command_explains_itself(place: Place) -> None:
+    listed = place.good("--help").out
+    assert all(name in listed for name in COMMANDS)
+
+
+def test_every_exit_code_is_explained() -> None:
+    assert set(MEANINGS) == set(ExitCode)
+
+
+def test_what_a_command_does_not_need_is_not_imported() -> None:
+    heavy = "sqlalchemy,taskflow,falcon,oslo_policy,keystonemiddleware,openstack,rich"
+    code = f"import sys, stillframe.cli.main; print([name for name in {heavy.split(',')} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
