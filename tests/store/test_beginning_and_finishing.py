@@ -195,6 +195,27 @@ def test_what_is_settled_stays_settled(store: Store) -> None:
     assert rows(store) == before
 
 
+@pytest.mark.parametrize("settlement", [CREATED, CREATE_FAILED])
+def test_a_settlement_whose_reply_was_lost_can_be_repeated(store: Store, settlement: Settlement) -> None:
+    operation = creating(store.operations)
+    status = store.operations.finish(operation.id, settlement, LATER)
+    before = rows(store)
+    assert store.operations.finish(operation.id, settlement, LATER) is status
+    with pytest.raises(Superseded):
+        store.operations.finish(operation.id, settlement, NOON)
+    assert rows(store) == before
+
+
+def test_a_deletion_whose_reply_was_lost_can_be_repeated(store: Store) -> None:
+    deletion = deleting(store.operations, available(store.operations))
+    settlement = Settlement(Event.DELETED, succeeded=True, unfence=True)
+    assert store.operations.finish(deletion.id, settlement, LATER) is Status.GONE
+    assert creating(store.operations).id
+    before = rows(store)
+    assert store.operations.finish(deletion.id, settlement, LATER) is Status.GONE
+    assert rows(store) == before
+
+
 def test_an_operation_that_never_was_cannot_go_on(store: Store) -> None:
     assert store.operations.is_open(new_id()) is False
     with pytest.raises(Superseded):

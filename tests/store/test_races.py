@@ -6,6 +6,7 @@ import random
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from stillframe.store.snapshots import ListQuery
 from store.samples import (
     FAULT,
     LATER,
+    NOON,
     available,
     creating,
     deleting,
@@ -81,7 +83,10 @@ def test_of_many_ends_of_one_operation_exactly_one_counts(store: Store) -> None:
     bad = Settlement(Event.CREATE_FAILED, succeeded=False, fault=FAULT)
     for turn in range(ROUNDS):
         operation = creating(store.operations, instance_id=f"i{turn}")
-        calls = [partial(store.operations.finish, operation.id, s, LATER) for s in (good, bad) * (THREADS // 2)]
+        calls = [
+            partial(store.operations.finish, operation.id, settlement, LATER + timedelta(microseconds=number))
+            for number, settlement in enumerate((good, bad) * (THREADS // 2))
+        ]
         assert at_once(calls) == {"done": 1, "Superseded": THREADS - 1}
         snapshot, settled = store.snapshots.get(operation.snapshot_id), store.operations.get(operation.id)
         succeeded = snapshot.status is Status.AVAILABLE
@@ -181,7 +186,7 @@ def test_whoever_fights_over_one_instance_gets_through_or_is_told_why(store: Sto
             settled = Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT)
             store.operations.finish(operation.id, settled, LATER)
             with pytest.raises(Superseded):
-                store.operations.finish(operation.id, settled, LATER)
+                store.operations.finish(operation.id, settled, NOON)
 
     assert at_once([partial(fight, number) for number in range(THREADS)]) == {"done": THREADS}
     assert store.operations.unfinished() == []

@@ -156,13 +156,17 @@ class OperationStore:
     def finish(self, operation_id: str, settlement: Settlement, now: datetime) -> Status:
         """Settle an operation: its record, the status, the maps, the lock and the fence, in one transaction.
 
-        Returns the new status. Raises `Superseded` if it has been settled already.
+        Returns the new status. Raises `Superseded` if it has been settled already; but to repeat the very same
+        settlement, of the same time, is fine: who lost the reply of a commit cannot know that it was made.
         """
         state = OperationState.SUCCEEDED if settlement.succeeded else OperationState.FAILED
         with self._database.writing() as connection:
             final: dict[str, Any] = {"state": state.value, "finished_at": now}
             if settlement.succeeded:
                 final["progress"] = 100
+            settled = self._settled_before(connection, operation_id, final)
+            if settled is not None:
+                return settled
             self._change_open(connection, operation_id, final)
             row = connection.execute(sa.select(OPERATIONS).where(OPERATIONS.c.id == operation_id)).mappings().one()
             following = self._move(connection, operation_from_row(row), settlement, now)
@@ -244,6 +248,17 @@ class OperationStore:
         )
         if changed.rowcount == 0:
             raise Superseded(f"Task {operation_id} has been settled already.")
+
+    def _settled_before(self, connection: sa.Connection, operation_id: str, final: Mapping[str, Any]) -> Status | None:
+        """The status, if just this settlement has been made already."""
+        same = sa.and_(*(OPERATIONS.c[key] == final[key] for key in ("state", "finished_at")))
+        found = connection.execute(
+            sa.select(SNAPSHOTS.c.status)
+            .select_from(OPERATIONS)
+            .outerjoin(SNAPSHOTS, SNAPSHOTS.c.id == OPERATIONS.c.snapshot_id)
+            .where(OPERATIONS.c.id == operation_id, same)
+        ).first()
+        return None if found is None else Status(found.status or Status.GONE)
 
     def _move(self, connection: sa.Connection, operation: Operation, settlement: Settlement, now: datetime) -> Status:
         moved = Superseded(f"Instance snapshot {operation.snapshot_id} left its status while task {operation.id} ran.")

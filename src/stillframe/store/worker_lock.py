@@ -34,8 +34,9 @@ _LOOK_EVERY: Final = 5.0
 class WorkerLock:
     """Held by a connection of its own; the server takes it back when that connection ends, however it ends."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, *, look_every: float = _LOOK_EVERY) -> None:
         self._engine = engine
+        self._look_every = look_every
         self._kind = "mysql" if engine.dialect.name == "mariadb" else engine.dialect.name
         self._connection: sa.Connection | None = None
         self._looked_at = 0.0
@@ -57,7 +58,7 @@ class WorkerLock:
         """Raises `Unavailable` if the lock may be lost; asks the server only every few seconds."""
         if self._connection is None:
             raise Unavailable("the lock of the database is not held")
-        if time.monotonic() - self._looked_at < _LOOK_EVERY:
+        if time.monotonic() - self._looked_at < self._look_every:
             return
         try:
             held = self._connection.execute(self._statement(_HELD)).scalar()
