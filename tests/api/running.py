@@ -134,11 +134,12 @@ class Running:
         raise AssertionError(f"the task did not end: {details}")
 
     def idle(self) -> bool:
-        """Whether no operation is open and no instance is held by one."""
+        """Whether no operation is open, no instance is held by one, and the books of all are closed."""
         with closing(sqlite3.connect(self.database)) as connection:
             open_ones = "SELECT count(*) FROM operations WHERE state IN ('pending', 'running')"
             held = "SELECT count(*) FROM instance_locks"
-            return not any(connection.execute(query).fetchone()[0] for query in (open_ones, held))
+            books = "SELECT count(*) FROM logbooks"
+            return not any(connection.execute(query).fetchone()[0] for query in (open_ones, held, books))
 
     def everything(self) -> dict[str, Any]:
         """All that a refused request must leave alone: every row of every table, and the world."""

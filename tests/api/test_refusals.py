@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.running import running
-from stillframe.domain.errors import BackendError, OutOfSpace, Unavailable
+from stillframe.domain.errors import BackendError, Damaged, OutOfSpace, Unavailable
 from stillframe.domain.instance import PowerState
 
 if TYPE_CHECKING:
@@ -205,7 +205,8 @@ def test_a_snapshot_of_another_instance_is_no_way_to_restore_this_one(api: Runni
     ("error", "status", "name", "message"),
     [
         (Unavailable("the array does not answer"), 503, "serviceUnavailable", "the array does not answer"),
-        (OutOfSpace("there is no room"), 500, "computeFault", "there is no room"),
+        (OutOfSpace("there is no room"), 400, "badRequest", "there is no room"),
+        (Damaged("the copy is not what it was"), 400, "badRequest", "the copy is not what it was"),
         (BackendError("the array said no"), 500, "computeFault", "the array said no"),
         (RuntimeError("secret detail"), 500, "computeFault", "An unexpected error occurred"),
     ],

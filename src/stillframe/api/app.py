@@ -61,7 +61,7 @@ def build_wsgi(
     errors.install(app, guard.challenge)
     resources: dict[str, dict[str, Responder]] = defaultdict(dict)
     for route in ROUTES:
-        dispatch = _Dispatch(route, services, guard, settings.api.max_body_size)
+        dispatch = _Dispatch(route, services, guard)
         for form in route.forms():
             resources[form][route.method] = dispatch.respond
     resources[_OPENAPI]["GET"] = _fixed(json.dumps(build_document(ROUTES)).encode())
@@ -110,7 +110,6 @@ class _Dispatch:
     route: Route
     services: Services
     guard: Guard
-    most_bytes: int
 
     def respond(self, request: falcon.Request, response: falcon.Response, **ids: str) -> None:
         request.env[ROUTE_KEY] = self.route.template
@@ -123,7 +122,7 @@ class _Dispatch:
         params, query = read_query(request, self.route.query) if self.route.query else ({}, None)
         status, handler, body = self.route.status, self.route.handler, None
         if self.route.actions:
-            action, body = read_action(request, self.route, self.most_bytes)
+            action, body = read_action(request, self.route)
             status, handler = action.status, action.handler
         if handler is None:
             raise TypeError(f"the route {self.route.template} has neither a handler nor actions")

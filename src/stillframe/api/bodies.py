@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from stillframe.api.errors import invalid
 from stillframe.api.fields import storable
-from stillframe.domain.errors import InvalidInput, TooLarge
+from stillframe.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_action(request: falcon.Request, route: Route, limit: int) -> tuple[Action, Any]:
+def read_action(request: falcon.Request, route: Route) -> tuple[Action, Any]:
     """The one action that the body names, and its valid arguments."""
-    document = _parse(_read(request, limit))
+    document = _parse(_read(request))
     if not isinstance(document, dict):
         raise InvalidInput("Malformed request body: it must be a JSON object.")
     known = {action.name: action for action in route.actions}
@@ -55,18 +55,14 @@ def read_query(request: falcon.Request, model: type[Model]) -> tuple[Mapping[str
         raise invalid(error) from None
 
 
-def _read(request: falcon.Request, limit: int) -> bytes:
+def _read(request: falcon.Request) -> bytes:
     kind = (request.content_type or falcon.MEDIA_JSON).partition(";")[0].strip().lower()
     if kind != falcon.MEDIA_JSON:
         raise falcon.HTTPUnsupportedMediaType(description="Unsupported Content-Type; it must be application/json.")
-    length = request.content_length
-    if length is not None:
-        raw = request.bounded_stream.read()
-    else:
-        raw = request.stream.read() if request.env.get("wsgi.input_terminated") else b""
-    if len(raw) > limit:
-        raise TooLarge(f"The body of the request is too large; the limit is {limit} bytes.")
-    return raw
+    if request.content_length is not None:
+        return request.bounded_stream.read()
+    # Whether it has an end without saying its length, only the server knows.
+    return request.stream.read() if request.env.get("wsgi.input_terminated") else b""
 
 
 def _parse(raw: bytes) -> Any:

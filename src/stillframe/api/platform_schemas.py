@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from stillframe.api.fields import Id, Lenient, Limit, QueryFlag, Reply, Text
-from stillframe.api.schemas import Link  # noqa: TC001  # pydantic evaluates the annotations
+from stillframe.api.schemas import Link
 
 
 class CollectionQuery(Lenient):
