@@ -11,9 +11,8 @@ export PATH=$root/.venv/bin:$PATH
 mkdir -p var/disks
 for disk in root data; do
     # Something that one recognises in a dump: 8 MiB of numbered lines.
-    [ -e "var/disks/$disk.img" ] ||
-        { yes "this is the disk '$disk' of the instance 'demo'" || true; } | head -c 8388608 | nl -w 7 -s ' ' |
-        head -c 8388608 >"var/disks/$disk.img"
+    [ -e "var/disks/$disk.img" ] || awk -v text="the disk '$disk' of the instance 'demo', line" \
+        'BEGIN { for (n = 1; n <= 131072; n++) printf "%-54s %8d\n", text, n }' >"var/disks/$disk.img"
 done
 cat >"$config" <<END
 [DEFAULT]
@@ -38,18 +37,19 @@ Type this in another terminal. The instance 'demo' is off; its disks are two fil
   sha256sum var/disks/*.img
   echo damage | dd of=var/disks/data.img conv=notrunc status=none; sha256sum var/disks/*.img
   stillframe snapshot restore before --wait; sha256sum var/disks/*.img
+  stillframe snapshot delete before --wait
   stillframe doctor
 
 The same as any client of the API does it; each answer has the URI of its task, where its progress can be read:
 
   curl -s $api/compute/v2.1/default/servers/$instance/action -H 'Content-Type: application/json' \\
-       -d '{"vm-snapshot": {"name": "by-curl", "description": "all volumes", "volumes": []}}'
-  curl -s $api/volume/v3/default/instance-snapshots
+       -d '{"vm-snapshot": {"name": "by-curl", "description": "all volumes", "volumes": []}}'; echo
+  curl -s $api/volume/v3/default/instance-snapshots; echo
   id=\$(stillframe snapshot show by-curl -f value -c id)
   curl -s $api/compute/v2.1/default/servers/$instance/action -H 'Content-Type: application/json' \\
-       -d '{"vm-restore": {"instance_snapshot_id": "'\$id'"}}'
-  curl -s "\$(stillframe snapshot show by-curl -f value -c task_uri)"
-  curl -s -X DELETE $api/volume/v3/default/instance-snapshots/\$id
+       -d '{"vm-restore": {"instance_snapshot_id": "'\$id'"}}'; echo
+  curl -s "\$(stillframe snapshot show by-curl -f value -c task_uri)"; echo
+  curl -s -X DELETE $api/volume/v3/default/instance-snapshots/\$id; echo
 
 Ctrl-C ends it; what is under ./var stays for the next time.
 

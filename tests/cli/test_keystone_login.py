@@ -43,6 +43,7 @@ def test_a_user_of_keystone(place: Place, identity: Identity) -> None:
     place.instance("i", project=identity.projects["blue"], root=b"r")
     with started(place, "serve"):
         done = place.run("snapshot", "create", "s", "--instance", "i", "--wait", "-f", "json", **mia)
+        assert done.code == 0, done
         assert done.document["project_id"] == identity.projects["blue"]
         assert place.run("snapshot", "list", **{**mia, "OS_PASSWORD": "wrong"}).code == 5
         assert place.run("snapshot", "list", **{**mia, "OS_PROJECT_NAME": ""}).code == 2
