@@ -133,7 +133,7 @@ NAMES = {400: "badRequest", 404: "itemNotFound", 405: "badMethod", 409: "conflic
     REFUSED,
     ids=[f"{row[0]} {row[1].rsplit('/', 1)[-1]} {(row[2] or '')[:60]}" for row in REFUSED],
 )
-def test_a_refused_request_says_why_and_changes_nothing(  # noqa: PLR0913, PLR0917  # a table's columns
+def test_a_refused_request_says_why_and_changes_nothing(  # a table's columns
     api: Running, subject: tuple[Instance, str], method: str, path: str, body: str | None, status: int, part: str
 ) -> None:
     before = api.everything()

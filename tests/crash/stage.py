@@ -14,13 +14,15 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from falcon.testing import TestClient
-from world import World, instance_of
-
 from points import BROKEN, Points, struck_drivers
+from world import World, instance_of, make
+
 from stillframe import main
+from stillframe.drivers.call import Call
 from stillframe.settings import Settings, load
 
 _PATIENCE = 60.0
@@ -49,7 +51,7 @@ def play(root: Path, order: dict[str, Any]) -> dict[str, Any]:
     points.seen.clear()
     points.at = order["at"]
     # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-    client = TestClient(lambda environ, start_response: service.wsgi(environ, start_response))
+    client = TestClient(lambda environ, start_response: service.wsgi(environ, start_response))  # noqa: PLW0108
     reply = ask(client, instance_of(root).id, order["request"])
     settle(service)
     outcome = {"seen": list(points.seen), "status": reply.status_code, "reply": reply.text}
@@ -110,15 +112,44 @@ def prepare(root: Path, order: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def boot(root: Path, _order: dict[str, Any]) -> dict[str, Any]:
+    """Start the instance."""
+    settings = settings_of(root)
+    main.build_drivers(settings).compute.start(_CALL, instance_of(root).id)
+    return {}
+
+
+def halt(root: Path, _order: dict[str, Any]) -> dict[str, Any]:
+    """End the instance's process, whatever it is doing."""
+    settings = settings_of(root)
+    main.build_drivers(settings).compute.stop(_CALL, instance_of(root).id, 0)
+    return {}
+
+
+_CALL = Call("the test", "the test", lambda: None, lambda _done, _total: None)
+
 _PLAYS: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
     "play": play,
     "recover": recover,
     "prepare": prepare,
+    "boot": boot,
+    "halt": halt,
 }
+
+
+def _warm_up() -> None:
+    """Load and compile everything once, before the first fork; no thread is started by that."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        make(root, qemu=False)
+        settings = settings_of(root)
+        service = main.build(settings, drivers=struck_drivers(settings, Points(None)))
+        service.database.close()
 
 
 def _serve() -> None:
     logging.disable(logging.CRITICAL)
+    _warm_up()
     for line in sys.stdin:
         order = json.loads(line)
         answer = Path(order["root"]) / "answer.json"
@@ -135,7 +166,7 @@ def _serve() -> None:
 def _act(order: dict[str, Any], answer: Path) -> None:
     try:
         outcome = _PLAYS[order["do"]](Path(order["root"]), order)
-    except Exception:
+    except Exception:  # noqa: BLE001  # whatever it is, the test that gave the order tells it
         outcome = {"trouble": traceback.format_exc()}
     answer.write_text(json.dumps(outcome))
     os._exit(0)

@@ -18,7 +18,7 @@ from stillframe.store.tables import FENCES, INSTANCE_LOCKS, SNAPSHOTS
 _SIZE: Final = 256 * 1024
 
 
-def make(root: Path, qemu: bool) -> None:
+def make(root: Path, *, qemu: bool) -> None:
     """Two small disks with content of their own, declared as one instance; with `qemu` it can run."""
     disks, state = root / "disks", root / "state"
     for folder in (disks, state / "instances"):
@@ -39,9 +39,9 @@ def instance_of(root: Path) -> Declaration:
 
 
 def _command(root: Path) -> list[str]:
-    drives = [
-        part for name in ("a", "b") for part in ("-drive", f"file={root}/disks/{name}.img,format=raw,if=virtio,cache=none")
-    ]
+    drives: list[str] = []
+    for name in ("a", "b"):
+        drives += ["-drive", f"file={root}/disks/{name}.img,format=raw,if=virtio,cache=none"]
     monitor = f"unix:{root}/qmp,server=on,wait=off"
     return ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-m", "16", "-qmp", monitor, *drives]
 

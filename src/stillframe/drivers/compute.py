@@ -20,7 +20,7 @@ from stillframe.drivers.call import Call
 class ComputeCapabilities:
     """What a compute driver can do; tests and flows ask this, never the driver's name.
 
-    `power_control`: instances can be started and stopped through it. `quiesce`: the best level that `quiesced` can reach.
+    `power_control`: instances can be started and stopped through it. `quiesce`: the best level that `quiesced` reaches.
     """
 
     power_control: bool

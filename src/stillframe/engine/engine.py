@@ -24,6 +24,7 @@ from stillframe.engine.work import Failure, Ledger, Planner, Work
 LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 1.0
+_FORGET_EVERY: Final = 3600.0
 _GRACE: Final = timedelta(seconds=10)
 _LONGEST_WAIT: Final = 300.0
 
@@ -172,9 +173,7 @@ class Engine:
         if not _reverted(detail):
             finished = {atom.name for atom in detail if atom.state == states.SUCCESS}
             weights = {name: work.weights.get(name, 1.0) for name in _task_names(work.flow)}
-            attempt.meter = Meter(
-                weights, finished, lambda percent: self._ledger.raise_progress(operation_id, percent)
-            )
+            attempt.meter = Meter(weights, finished, lambda percent: self._ledger.raise_progress(operation_id, percent))
             self._run_flow(work, detail, attempt.meter)
             detail = self._books.open(operation_id, work.flow.name)
         if _reverted(detail) and self._ledger.is_open(operation_id):
@@ -202,7 +201,9 @@ class Engine:
         if not free:
             settlement = settlement.keeping_lock()
         status = self._ledger.finish(operation.id, settlement, self._now())
-        LOG.error("task %s failed, instance snapshot %s is %s: %s", operation.id, operation.snapshot_id, status, message)
+        LOG.error(
+            "task %s failed; snapshot snapshot %s is %s: %s", operation.id, operation.snapshot_id, status, message
+        )
 
     def _close(self, operation_id: str) -> None:
         """Once an operation is final: keep its record, drop its flow, give its instance back."""
@@ -246,7 +247,7 @@ class Engine:
         while not self._stopping.wait(_LOOK_EVERY):
             try:
                 self._look()
-                if time.monotonic() - forgotten_at > 3600:
+                if time.monotonic() - forgotten_at > _FORGET_EVERY:
                     forgotten_at = time.monotonic()
                     self._forget()
             except Exception:
@@ -268,7 +269,7 @@ class Engine:
     def _fail_hanging(self, operation: Operation) -> None:
         work = self._planner(_Attempt(operation, self._ledger, self._now))
         message = (
-            f"The operation did not end by its deadline, {operation.deadline} UTC: a call to the platform behind hangs. "
+            f"The operation did not end by its deadline, {operation.deadline} UTC: a call to the platform hangs. "
             "The instance stays reserved until that call ends or the service is started anew."
         )
         try:

@@ -48,9 +48,7 @@ def measure(operation: Operation, detail: models.FlowDetail | None) -> Progress:
     """The progress document of an operation, from its final record or else from its recorded flow."""
     if operation.record is not None:
         record = operation.record
-        return Progress(
-            operation.progress, record["flow_details"], record["completed_tasks"], record["pending_tasks"]
-        )
+        return Progress(operation.progress, record["flow_details"], record["completed_tasks"], record["pending_tasks"])
     if detail is None:
         return Progress(operation.progress, {}, {}, {})
     tasks = {atom.name: _task_state(atom) for atom in detail if isinstance(atom, models.TaskDetail)}

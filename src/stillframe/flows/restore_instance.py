@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from taskflow.patterns import linear_flow, unordered_flow
@@ -47,7 +48,8 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
         RestoreDone(*args, "SnapshotDone", requires=outcomes),
     )
     weights = {"creating_safety_copies": 10.0, **dict.fromkeys(outcomes, 80 / max(1, len(outcomes)))}
-    return Work(flow, lambda failure: _settle_failure(ports, attempt, copies, failure), weights, parallel=len(copies) > 1)
+    settle_failure = partial(_settle_failure, ports, attempt, copies)
+    return Work(flow, settle_failure, weights, parallel=len(copies) > 1)
 
 
 def _safety_steps(ports: Ports, attempt: Attempt, copies: dict[str, str]) -> list[Step]:

@@ -125,7 +125,8 @@ class ReleasingInstance(Step):
                 release(self, call)
             except StillframeError as error:
                 LOG.exception("task %s: the instance was not given back as it was", self.operation.id)
-                message = f"The volumes are whole, but the instance is not {'free' if fenced else 'up'}: {error.message}"
+                missing = "free" if fenced else "up"
+                message = f"The volumes are whole, but the instance is not {missing}: {error.message}"
                 return {"fenced": fenced, "code": error.code, "message": message}
         return None
 

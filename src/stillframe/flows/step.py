@@ -66,9 +66,7 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
 
     def undo_call(self) -> Call:
         """What drivers are told while this task is reverted."""
-        return Call(
-            self.operation.id, self.operation.request_id, self.attempt.check_undo, lambda _done, _total: None
-        )
+        return Call(self.operation.id, self.operation.request_id, self.attempt.check_undo, lambda _done, _total: None)
 
     def snapshot(self) -> InstanceSnapshot:
         """The row that the operation works on, as it is now."""

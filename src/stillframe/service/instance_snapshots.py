@@ -38,7 +38,8 @@ class SnapshotService:
     """The operations of the API, for a caller.
 
     `submit` hands an operation's id to the engine after its transaction; should that be lost, the engine finds the
-    operation in the store. `measure` says how far an operation is. `now` is UTC without zone. `deadlines` are per action.
+    operation in the store. `measure` says how far an operation is. `now` is UTC, without a
+    zone; `deadlines` go by action.
     """
 
     snapshots: SnapshotStore
@@ -51,9 +52,7 @@ class SnapshotService:
     now: Callable[[], datetime]
     deadlines: Mapping[Action, timedelta]
 
-    def create(
-        self, caller: Caller, instance_id: str, name: str, description: str, volumes: Sequence[str]
-    ) -> Accepted:
+    def create(self, caller: Caller, instance_id: str, name: str, description: str, volumes: Sequence[str]) -> Accepted:
         """Accept a new snapshot of all volumes of an instance, or of those named.
 
         Raises `InvalidInput` for a volume that is not attached, `Refused` where the driver cannot cut it, `Conflict`.
@@ -99,9 +98,7 @@ class SnapshotService:
         """Accept the deletion of a snapshot with everything that belongs to it."""
         snapshot = self._visible(caller, snapshot_id, "snapshot:delete")
         advance(snapshot.status, Event.DELETE)
-        operation = self._operation(
-            caller, Action.DELETE, snapshot_id, snapshot.project_id, snapshot.instance_id, {}
-        )
+        operation = self._operation(caller, Action.DELETE, snapshot_id, snapshot.project_id, snapshot.instance_id, {})
         self.operations.begin(operation, Event.DELETE, snapshot.status, fence=False)
         return self._hand_on(operation)
 
@@ -219,7 +216,7 @@ class SnapshotService:
         )
 
     def _hand_on(self, operation: Operation) -> Accepted:
-        LOG.info("accepted %s of instance snapshot %s as task %s", operation.action, operation.snapshot_id, operation.id)
+        LOG.info("accepted %s of snapshot %s as task %s", operation.action, operation.snapshot_id, operation.id)
         self.submit(operation.id)
         return Accepted(operation.snapshot_id, operation.action, operation.id)
 
@@ -240,6 +237,6 @@ def _choose_volumes(instance: Instance, wanted: Sequence[str]) -> tuple[str, ...
 def _require_off_or_force(instance: Instance, *, force: bool) -> None:
     if instance.power_state is not PowerState.SHUTOFF and not force:
         raise Refused(
-            f"Instance {instance.id} is {instance.power_state.value}: shut it off first, or set 'force' to have it shut "
-            "down for the restore and started again after it."
+            f"Instance {instance.id} is {instance.power_state.value}: shut it off first, or set 'force' to have it "
+            "shut down for the restore and started again after it."
         )
