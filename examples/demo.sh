@@ -59,7 +59,7 @@ drop=()
 "${drop[@]}" stillframe serve >"$work/said" 2>"$work/log" &
 service=$!
 for _ in $(seq 200); do
-    grep -q . "$work/said" && break
+    grep -q http:// "$work/said" && break
     kill -0 $service 2>/dev/null || { cat "$work/log" >&2; exit 1; }
     sleep 0.1
 done

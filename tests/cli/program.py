@@ -133,7 +133,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the service; `said` is its first line."""
+    """A process of the service; `said` is its one line for people."""
 
     process: subprocess.Popen[bytes]
     said: str

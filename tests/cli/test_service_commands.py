@@ -27,6 +27,7 @@ def test_a_signal_ends_it_in_order(place: Place, how: signal.Signals) -> None:
         assert service.said.startswith("stillframe serves on http://127.0.0.1:")
         assert service.end(how) == 0
         assert "Traceback" not in service.log.read_text()
+        assert (place.folder / "serve.out").read_text() == f"{service.said}\n"
 
 
 def test_a_request_that_came_before_the_signal_is_answered(place: Place) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
+from oslo_config import cfg
 from oslo_log import log
 
 from stillframe import main
@@ -33,7 +34,7 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
         if serve:
             with usable_settings():
                 require_safe_binding(settings)
-        log.setup(settings.conf, "stillframe")
+        _set_up_log(settings.conf)
         if work:
             stack.enter_context(folder_lock(settings.state_dir))
         service, check = stack.enter_context(_service(settings, serve=serve, work=work))
@@ -50,6 +51,13 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
             while not ending.wait(1.0):
                 check()
         LOG.info("ending")
+
+
+def _set_up_log(conf: cfg.ConfigOpts) -> None:
+    """The standard output is for the one line that is meant for it; oslo.log would take it for the log."""
+    if not (conf.log_file or conf.log_dir or conf.use_journal):
+        conf.set_default("use_stderr", True)
+    log.setup(conf, "stillframe")
 
 
 def _start(service: Service, *, work: bool) -> None:
