@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.guest
 
 PROJECT: Final = "acceptance"
-SIZE: Final = 512 << 20
+SIZE: Final = 2 << 30
 # Disks on file systems that share blocks between files, and on one that does not, where QEMU has to copy.
-PLACES: Final = ("btrfs-raw", "xfs-qcow2", "ext4-raw", "ext4-qcow2")
+PLACES: Final = ("btrfs-raw", "xfs-raw", "xfs-qcow2", "ext4-raw", "ext4-qcow2")
 SERVE: Final = """
 import sys, logging, waitress
 from stillframe.main import build
@@ -95,8 +95,9 @@ class Stillframe:
             "qmp_socket": str(guest.monitor_socket),
             "start_command": guest.command,
             "disks": [
-                {"name": f"vd{letter}", "path": str(path), "format": path.suffix.removeprefix(".")}
-                for letter, path in zip("abc", guest.disks.paths, strict=True)
+                {"name": path.stem, "path": str(path), "format": path.suffix.removeprefix(".")}
+                # The large one comes between those with an order, to give a guest that runs on time to break it.
+                for path in (guest.disks.order_a, guest.disks.files, guest.disks.order_b)
             ],
         }
         if agent:
@@ -182,9 +183,9 @@ class Scene:
     def assert_guest_is_free(self) -> None:
         """It is neither paused nor frozen, and both writers go on."""
         assert self.guest.status == "running"
+        self.guest.wait_until_written()
         if self.guest.agent:
             assert self.guest.ask_agent("guest-fsfreeze-status") == "thawed"
-        self.guest.wait_until_written()
 
     def restore(self, snapshot_id: str) -> tuple[int, FilesState]:
         """Restore while the guest runs, and return what the restored disks hold when they are good."""
@@ -238,6 +239,14 @@ def mounted(folder: Path, kind: str) -> Iterator[Path]:
         subprocess.run(["umount", str(target)], check=True)
 
 
+def fragment(path: Path) -> None:
+    """Give the host a block of its own for every other hole of 4 KiB, so that it takes a while to share them all."""
+    with path.open("r+b") as file:
+        for offset in range(0, path.stat().st_size, 8192):
+            if not any(os.pread(file.fileno(), 4096, offset)):
+                os.pwrite(file.fileno(), bytes(4096), offset)
+
+
 @contextmanager
 def staged(image: Image, place: str, *, agent: bool = True) -> Iterator[Scene]:
     """A guest under load on that kind of file system and with that kind of image, and the service beside it."""
@@ -245,6 +254,8 @@ def staged(image: Image, place: str, *, agent: bool = True) -> Iterator[Scene]:
     # Sockets need short paths.
     with TemporaryDirectory(prefix="guest-") as name, mounted(Path(name), kind) as disk_folder:
         disks = make_disks(disk_folder, next(one for one in get_args(Format) if one == image_format))
+        if image_format == "raw":
+            fragment(disks.files)
         aside = Path(name, "aside")
         copy = f"rm -rf {aside} && mkdir {aside} && cp --sparse=always {' '.join(map(str, disks.paths))} {aside}"
         guest = Guest(image, Path(name, "run"), disks, prefix=("sh", "-c", f'{copy} && exec "$@"', "start"))
@@ -302,22 +313,33 @@ def test_a_killed_service_leaves_no_guest_paused_or_frozen(image: Image, place: 
     """It is killed a little later each time, so that it dies before, during and after the cut."""
     with staged(image, place) as scene:
         good = []
-        for step in range(10):
+        for step in range(6):
             snapshot_id, _ = scene.service.begin_snapshot(scene.instance_id, f"killed {step}")
-            time.sleep(0.06 * step)
-            scene.service.end(signal.SIGKILL)
-            killed = time.monotonic()
-            wait_for(lambda: is_free(scene.guest), 2.0, lambda: "the guest is still held after 2 seconds")
-            assert time.monotonic() - killed < 2.0
-            scene.guest.wait_until_written()
-            scene.service.start()
-            status = scene.service.settled(snapshot_id)["status"]
-            assert status in {"available", "error"}
-            scene.assert_guest_is_free()
-            good += [snapshot_id] if status == "available" else []
-        for snapshot_id in good[:1] + good[-2:]:
+            time.sleep(0.1 * step)
+            good += [snapshot_id] if killed_and_started(scene, snapshot_id) == "available" else []
+        for snapshot_id in good[-2:]:
             scene.restore(snapshot_id)
 
 
-def is_free(guest: Guest) -> bool:
-    return guest.status == "running" and guest.ask_agent("guest-fsfreeze-status") == "thawed"
+@pytest.mark.crash
+@pytest.mark.parametrize("place", ["btrfs-raw", "xfs-raw"])
+def test_a_service_killed_while_it_holds_the_guest_lets_it_go(image: Image, place: str) -> None:
+    with staged(image, place) as scene:
+        snapshot_id, _ = scene.service.begin_snapshot(scene.instance_id, "killed")
+        wait_for(lambda: scene.guest.status == "paused", 20.0, lambda: "the guest is never held", every=0.001)
+        if killed_and_started(scene, snapshot_id) == "available":
+            scene.restore(snapshot_id)
+        scene.assert_restored_to(scene.take("afterwards"))
+
+
+def killed_and_started(scene: Scene, snapshot_id: str) -> str:
+    """Kill the service, see the guest let go without it, start it again, and return the snapshot's status."""
+    scene.service.end(signal.SIGKILL)
+    wait_for(lambda: scene.guest.status == "running", 2.0, lambda: "the guest is paused for more than 2 seconds")
+    # The agent serves one client at a time, and whoever thaws the guest needs it; so the writers are asked first.
+    scene.assert_guest_is_free()
+    scene.service.start()
+    status = str(scene.service.settled(snapshot_id)["status"])
+    assert status in {"available", "error"}
+    scene.assert_guest_is_free()
+    return status

@@ -204,12 +204,15 @@ class Guest:
         )
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, explanation: Callable[[], str]) -> None:
+def wait_for(
+    condition: Callable[[], bool], seconds: float, explanation: Callable[[], str], every: float = 0.05
+) -> None:
+    """Return when the condition holds; asks every so many seconds, and raises with the explanation in the end."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(explanation())
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def _ended(process: int, seconds: float) -> bool:
