@@ -124,7 +124,6 @@ def test_one_failure_of_the_store_does_not_fail_a_restore_that_was_made(world: W
         assert shown["status"] == "available"
 
 
-@pytest.mark.xfail(reason="the record shows the last task as the books had it, which were not closed yet", strict=True)
 def test_an_attempt_that_breaks_off_after_its_end_was_stored_is_shown_as_ended(world: World) -> None:
     with world.broken_store(TASK_BOOKS, error=OSError("gone"), after="UPDATE operations SET state=?, finished_at"):
         snapshot_id, task = world.begin_create()

@@ -217,7 +217,6 @@ def test_copies_that_a_failed_creation_could_not_remove_go_with_its_snapshot(wor
     assert world.copies() == []
 
 
-@pytest.mark.xfail(reason="the first copy that cannot be removed keeps those after it", strict=True)
 def test_a_failed_creation_removes_all_the_copies_that_it_can(world: World) -> None:
     world.faults.fail("complete", BROKEN)
     world.faults.fail("delete", BROKEN, times=1)

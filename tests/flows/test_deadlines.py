@@ -206,7 +206,6 @@ def test_a_snapshot_whose_creation_hung_keeps_no_half_made_copies(world: World, 
     assert world.copies() == []
 
 
-@pytest.mark.xfail(reason="only operations that a worker is at are looked after", strict=True)
 def test_an_operation_is_settled_by_its_deadline_even_if_every_worker_hangs(world: World) -> None:
     gate = world.faults.hold("complete")
     for _worker in range(2):

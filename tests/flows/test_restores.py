@@ -81,7 +81,6 @@ def test_an_undone_restore_that_cannot_lift_its_fence_has_a_way_out(world: World
     assert world.copies("safety") == []
 
 
-@pytest.mark.xfail(reason="only the log says that the instance stayed off", strict=True)
 def test_an_undone_restore_that_cannot_start_the_instance_again_says_so(world: World, snapshot_id: str) -> None:
     world.driver.set_power_state(world.instance.id, PowerState.ACTIVE)
     world.faults.fail("complete", OutOfSpace("full"))

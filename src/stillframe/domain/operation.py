@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from stillframe.domain.snapshot import Consistency, Fault
-    from stillframe.domain.status import Event
+from stillframe.domain.snapshot import Consistency, Fault
+from stillframe.domain.status import Event
 
 
 class Action(StrEnum):
@@ -22,6 +20,16 @@ class Action(StrEnum):
     RESTORE = "restore"
     RETRY = "restore-retry"
     ROLLBACK = "restore-rollback"
+
+
+#: The event by which an operation ends of which nothing is known but that it did not succeed.
+FAILURES: Final[Mapping[Action, Event]] = {
+    Action.SNAPSHOT: Event.CREATE_FAILED,
+    Action.DELETE: Event.DELETE_FAILED,
+    Action.RESTORE: Event.RESTORE_FAILED,
+    Action.RETRY: Event.RESTORE_FAILED,
+    Action.ROLLBACK: Event.ROLLBACK_FAILED,
+}
 
 
 class OperationState(StrEnum):

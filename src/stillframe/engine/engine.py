@@ -9,12 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from taskflow import states
 
-from stillframe.domain.errors import DeadlineExceeded, NotFound, StillframeError, Superseded
-from stillframe.domain.operation import Operation, Progress
+from stillframe.domain.errors import DeadlineExceeded, NotFound, StillframeError, Superseded, Unavailable
+from stillframe.domain.operation import FAILURES, Operation, Progress, Settlement
 from stillframe.domain.snapshot import Fault
 from stillframe.engine.faults import fault_of
 from stillframe.engine.persistence import FlowBooks, load
@@ -54,14 +55,17 @@ class _Attempt:
     def check(self) -> None:
         if self._now() > self.operation.deadline:
             raise DeadlineExceeded(f"The operation did not end by its deadline, {self.operation.deadline} UTC.")
-        self.check_undo()
-
-    def check_undo(self) -> None:
         moment = time.monotonic()
         if moment - self._looked_at < _LOOK_EVERY:
             return
         self._looked_at = moment
-        if not self._ledger.is_open(self.operation.id):
+        try:
+            still_open = self._ledger.is_open(self.operation.id)
+        except Unavailable as error:
+            # A ledger that cannot be asked says nothing about the platform that is being worked on.
+            LOG.warning("task %s goes on unasked: %s", self.operation.id, error)
+            return
+        if not still_open:
             raise Superseded(f"Task {self.operation.id} has been settled already.")
 
     def report(self, task_name: str, done: int, total: int) -> None:
@@ -110,7 +114,12 @@ class Engine:
         while time.monotonic() < until and self._active():
             time.sleep(0.05)
         self._tasks.shutdown(wait=False)
-        return not self._active()
+        with self._lock:
+            left = [operation_id for operation_id, thread in self._running.items() if thread is not None]
+        for operation_id in left:
+            # It is us who break it off, so that does not count against it.
+            self._ledger.give_attempt_back(operation_id)
+        return not left
 
     def submit(self, operation_id: str) -> None:
         """Have an operation run; one that is queued or running already is left alone."""
@@ -118,7 +127,12 @@ class Engine:
             if operation_id in self._running or self._stopping.is_set():
                 return
             self._running[operation_id] = None
-        self._operations.submit(self._run_guarded, operation_id)
+        try:
+            self._operations.submit(self._run_guarded, operation_id)
+        except RuntimeError:
+            # Shut down meanwhile: the next start finds it in the ledger.
+            with self._lock:
+                self._running.pop(operation_id, None)
 
     def queued(self) -> int:
         """How many operations wait for a worker."""
@@ -144,14 +158,16 @@ class Engine:
             self._run(operation_id)
         except Superseded as error:
             LOG.warning("task %s: %s", operation_id, error)
+            self._put_off(operation_id)
         except Exception:
             # What is left is taken up again by the overseer, ever later, up to the cap on attempts.
             LOG.exception("task %s: the attempt broke off", operation_id)
             self._put_off(operation_id)
         finally:
+            # In this order: what is closed is not taken up again.
+            self._close(operation_id)
             with self._lock:
                 self._running.pop(operation_id, None)
-            self._close(operation_id)
 
     def _put_off(self, operation_id: str) -> None:
         with self._lock:
@@ -163,21 +179,32 @@ class Engine:
         if operation.state.final:
             return
         attempt = _Attempt(operation, self._ledger, self._now)
-        work = self._planner(attempt)
         number = self._ledger.start_attempt(operation_id)
         if number > self._limits.max_attempts:
-            message = f"Given up: {number - 1} attempts broke off without coming to an end."
-            self._settle_failure(operation, work, StillframeError(message), undone=False)
+            self._give_up(operation, attempt, number - 1)
             return
+        work = self._planner(attempt)
         detail = self._books.open(operation_id, work.flow.name)
         if not _reverted(detail):
             finished = {atom.name for atom in detail if atom.state == states.SUCCESS}
             weights = {name: work.weights.get(name, 1.0) for name in _task_names(work.flow)}
-            attempt.meter = Meter(weights, finished, lambda percent: self._ledger.raise_progress(operation_id, percent))
+            attempt.meter = Meter(weights, finished, partial(self._show_progress, operation_id))
             self._run_flow(work, detail, attempt.meter)
             detail = self._books.open(operation_id, work.flow.name)
         if _reverted(detail) and self._ledger.is_open(operation_id):
             self._settle_failure(operation, work, None, undone=detail.state == states.REVERTED)
+
+    def _give_up(self, operation: Operation, attempt: _Attempt, attempts: int) -> None:
+        error = StillframeError(f"Given up: {attempts} attempts broke off without coming to an end.")
+        try:
+            work = self._planner(attempt)
+        except Exception:
+            LOG.exception("task %s cannot even be planned", operation.id)
+            fault = Fault(error.code, error.message, self._now())
+            settlement = Settlement(FAILURES[operation.action], succeeded=False, fault=fault)
+            self._ledger.finish(operation.id, settlement, self._now())
+        else:
+            self._settle_failure(operation, work, error, undone=False)
 
     def _run_flow(self, work: Work, detail: Any, meter: Meter) -> None:
         engine = load(work.flow, detail, self._books.backend, self._tasks if work.parallel else None)
@@ -189,6 +216,13 @@ class Engine:
                 raise
             LOG.warning("the flow of task %s was reverted", detail.uuid, exc_info=True)
 
+    def _show_progress(self, operation_id: str, percent: int) -> None:
+        try:
+            self._ledger.raise_progress(operation_id, percent)
+        except Unavailable as error:
+            # The next report shows it; the work it is about must not suffer.
+            LOG.warning("task %s: its progress is not shown: %s", operation_id, error)
+
     def _settle_failure(
         self, operation: Operation, work: Work, error: Exception | None, *, undone: bool, free: bool = True
     ) -> None:
@@ -196,7 +230,8 @@ class Engine:
         detail = self._books.read(operation.id)
         code, message = fault_of(error, detail)
         fault = Fault(code, message, self._now())
-        results = {} if detail is None else {a.name: a.results for a in detail if a.state == states.SUCCESS}
+        # Those of tasks that were reverted too: what was done to a volume stays done.
+        results = {} if detail is None else {atom.name: atom.results for atom in detail if atom.results is not None}
         settlement = work.settle_failure(Failure(fault, undone=undone, results=results))
         if not free:
             settlement = settlement.keeping_lock()
@@ -254,26 +289,33 @@ class Engine:
                 LOG.exception("the overseer could not look after the operations; it tries again")
 
     def _look(self) -> None:
-        """Take up what no thread works on, and fail what hangs past its deadline."""
         for operation in self._ledger.unfinished():
-            with self._lock:
-                known = operation.id in self._running
-                thread = self._running.get(operation.id)
-                not_before, _wait = self._not_before.get(operation.id, (0.0, 0.0))
-            if not known:
-                if time.monotonic() >= not_before:
-                    self.submit(operation.id)
-            elif thread is not None and self._now() > operation.deadline + _GRACE:
-                self._fail_hanging(operation)
+            try:
+                self._look_after(operation)
+            except Exception:
+                # One operation that cannot be looked after must not keep the others from it.
+                LOG.exception("the overseer could not look after task %s; it tries again", operation.id)
 
-    def _fail_hanging(self, operation: Operation) -> None:
+    def _look_after(self, operation: Operation) -> None:
+        """Take up what no thread works on, and fail what hangs past its deadline."""
+        with self._lock:
+            known = operation.id in self._running
+            thread = self._running.get(operation.id)
+            not_before, _wait = self._not_before.get(operation.id, (0.0, 0.0))
+        if not known:
+            if time.monotonic() >= not_before:
+                self.submit(operation.id)
+        elif self._now() > operation.deadline + _GRACE:
+            self._fail_late(operation, hangs=thread is not None)
+
+    def _fail_late(self, operation: Operation, *, hangs: bool) -> None:
         work = self._planner(_Attempt(operation, self._ledger, self._now))
-        message = (
-            f"The operation did not end by its deadline, {operation.deadline} UTC: a call to the platform hangs. "
-            "The instance stays reserved until that call ends or the service is started anew."
-        )
+        why = "a call to the platform hangs" if hangs else "no worker was free for it"
+        message = f"The operation did not end by its deadline, {operation.deadline} UTC: {why}."
+        if hangs:
+            message += " The instance stays reserved until that call ends or the service is started anew."
         try:
-            self._settle_failure(operation, work, DeadlineExceeded(message), undone=False, free=False)
+            self._settle_failure(operation, work, DeadlineExceeded(message), undone=False, free=not hangs)
         except Superseded:
             LOG.info("task %s ended by itself at the last moment", operation.id)
 

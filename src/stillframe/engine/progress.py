@@ -51,7 +51,7 @@ def measure(operation: Operation, detail: models.FlowDetail | None) -> Progress:
         return Progress(operation.progress, record["flow_details"], record["completed_tasks"], record["pending_tasks"])
     if detail is None:
         return Progress(operation.progress, {}, {}, {})
-    tasks = {atom.name: _task_state(atom) for atom in detail if isinstance(atom, models.TaskDetail)}
+    tasks = {atom.name: _task_state(operation, atom) for atom in detail if isinstance(atom, models.TaskDetail)}
     return Progress(
         percent=operation.progress,
         flow_details={detail.name: _flow_state(operation, detail)},
@@ -69,7 +69,10 @@ def as_record(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _task_state(atom: models.TaskDetail) -> str:
+def _task_state(operation: Operation, atom: models.TaskDetail) -> str:
+    if operation.state is OperationState.SUCCEEDED:
+        # It settles the operation from within its last task, whose own record may not have come through.
+        return str(states.SUCCESS)
     # A volume whose restore failed is data to the flow and a failure to the user.
     if atom.state == states.SUCCESS and isinstance(atom.results, dict) and atom.results.get("ok") is False:
         return str(states.FAILURE)

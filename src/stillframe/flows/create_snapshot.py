@@ -8,7 +8,7 @@ from typing import Any
 from taskflow.patterns import linear_flow
 
 from stillframe.domain.errors import Refused, StillframeError
-from stillframe.domain.operation import Settlement
+from stillframe.domain.operation import OperationState, Settlement
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind
 from stillframe.domain.status import Event
 from stillframe.drivers.call import Call
@@ -56,6 +56,9 @@ class CreatingSnapshot(Step):
         }
 
     def revert(self, **_kwargs: Any) -> None:
+        if self.ports.operations.get(self.operation.id).state is OperationState.SUCCEEDED:
+            # Settled after all: the copies are somebody's now.
+            return
         try:
             self._drop(self.undo_call())
         except StillframeError:
@@ -88,7 +91,7 @@ class SnapshotDone(Step):
             maps={"snapshots": cut["copies"]},
             consistency=Consistency(ConsistencyLevel(cut["level"]), cut["window_ms"]),
         )
-        self.ports.operations.finish(self.operation.id, settlement, self.ports.now())
+        self.settle(settlement)
 
 
 def _settle_failure(failure: Failure) -> Settlement:

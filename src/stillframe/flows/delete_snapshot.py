@@ -51,6 +51,7 @@ class UpdatingSnapshots(Step):
 
     def execute(self, failed: dict[str, Any]) -> None:
         if not failed:
+            self.attempt.check()
             self.ports.compute.unfence(self.instance_id, self.operation.snapshot_id)
 
 
@@ -70,7 +71,7 @@ class SnapshotDone(Step):
                 "temp_snapshots": _left(snapshot.temp_snapshots, failed),
             }
             settlement = Settlement(Event.DELETE_FAILED, succeeded=False, fault=fault, maps=maps)
-        self.ports.operations.finish(self.operation.id, settlement, self.ports.now())
+        self.settle(settlement)
 
 
 def _left(copies: Any, failed: dict[str, Any]) -> dict[str, str] | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from taskflow.patterns import linear_flow, unordered_flow
 
-from stillframe.domain.operation import Action, Settlement
+from stillframe.domain.errors import StillframeError
+from stillframe.domain.instance import PowerState
+from stillframe.domain.operation import Action, Operation, Settlement
 from stillframe.domain.snapshot import Fault
 from stillframe.domain.status import Event
 from stillframe.engine.work import Attempt, Failure, Work
@@ -20,10 +24,13 @@ from stillframe.flows.restore_steps import (
     RestoringVolume,
     UpdatingSnapshots,
     describe_outcomes,
+    settle_if_whole,
     settle_whole,
     still_fenced,
 )
 from stillframe.flows.step import Ports, Step
+
+LOG = logging.getLogger(__name__)
 
 
 def plan(ports: Ports, attempt: Attempt) -> Work:
@@ -48,7 +55,7 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
         RestoreDone(*args, "SnapshotDone", requires=outcomes),
     )
     weights = {"creating_safety_copies": 10.0, **dict.fromkeys(outcomes, 80 / max(1, len(outcomes)))}
-    settle_failure = partial(_settle_failure, ports, attempt, copies)
+    settle_failure = partial(_settle_failure, ports, attempt, names)
     return Work(flow, settle_failure, weights, parallel=len(copies) > 1)
 
 
@@ -68,7 +75,7 @@ class RestoreDone(Step):
     """Settle by the outcomes: available, or restore-error with the volumes that failed."""
 
     def execute(
-        self, released: dict[str, Any] | None, updated: dict[str, str] | None, **outcomes: dict[str, Any]
+        self, released: dict[str, Any] | None, updated: dict[str, Any] | None, **outcomes: dict[str, Any]
     ) -> None:
         failed = {outcome["volume_id"]: outcome for outcome in outcomes.values() if not outcome["ok"]}
         if failed:
@@ -79,17 +86,46 @@ class RestoreDone(Step):
             # No volume is left to restore, but a retry takes the fence away.
             settlement = _restore_failed(Fault(released["code"], released["message"], self.ports.now()), {})
         else:
-            settlement = settle_whole(self, Event.RESTORED, released, updated)
-        self.ports.operations.finish(self.operation.id, settlement, self.ports.now())
+            settlement = settle_whole(Event.RESTORED, (released, updated), self.ports.now())
+        self.settle(settlement)
 
 
-def _settle_failure(ports: Ports, attempt: Attempt, copies: dict[str, str], failure: Failure) -> Settlement:
-    committed = ports.operations.get(attempt.operation.id).committed
-    if not committed and attempt.operation.action is Action.RESTORE and failure.undone:
+def _settle_failure(ports: Ports, attempt: Attempt, names: dict[str, str], failure: Failure) -> Settlement:
+    operation = ports.operations.get(attempt.operation.id)
+    whole = settle_if_whole(Event.RESTORED, names.values(), failure)
+    if whole is not None:
+        return whole
+    undone = failure.undone and not operation.committed and operation.action is Action.RESTORE
+    if undone and _is_free(ports, operation):
+        fault = failure.fault
+        if not _is_up_again(ports, operation):
+            fault = replace(fault, message=f"{fault.message} The instance, which ran before, is not up again.")
         maps = {"temp_snapshots": None, "failed_snapshots": None}
-        return Settlement(Event.RESTORE_UNDONE, succeeded=False, fault=failure.fault, maps=maps, unfence=True)
+        return Settlement(Event.RESTORE_UNDONE, succeeded=False, fault=fault, maps=maps, unfence=True)
     done = {r["volume_id"] for r in failure.results.values() if isinstance(r, dict) and r.get("ok")}
+    copies: dict[str, str] = operation.arguments["copies"]
     return _restore_failed(failure.fault, {v: c for v, c in copies.items() if v not in done})
+
+
+def _is_free(ports: Ports, operation: Operation) -> bool:
+    """Whether the platform has no fence of ours any more; in doubt it has, and a retry takes it away."""
+    try:
+        return ports.compute.fenced_by(operation.instance_id) != operation.snapshot_id
+    except StillframeError:
+        LOG.exception("task %s: nobody knows whether the instance is free", operation.id)
+        return False
+
+
+def _is_up_again(ports: Ports, operation: Operation) -> bool:
+    """Whether the instance is as it was found; in doubt it is not."""
+    fence = ports.operations.fence(operation.instance_id)
+    if fence is None or not fence.was_active:
+        return True
+    try:
+        return ports.compute.get_instance(operation.instance_id).power_state is not PowerState.SHUTOFF
+    except StillframeError:
+        LOG.exception("task %s: nobody knows whether the instance is up again", operation.id)
+        return False
 
 
 def _restore_failed(fault: Fault, failed: dict[str, str]) -> Settlement:

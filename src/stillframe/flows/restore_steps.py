@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from stillframe.domain.errors import Refused, StillframeError
@@ -13,6 +15,7 @@ from stillframe.domain.snapshot import CopyKind, Fault
 from stillframe.domain.status import Event
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
+from stillframe.engine.work import Failure
 from stillframe.flows.step import Step
 
 LOG = logging.getLogger(__name__)
@@ -113,7 +116,8 @@ class RestoringVolume(Step):
 class ReleasingInstance(Step):
     """Take the fence away once all volumes are whole, and start the instance again if it ran before.
 
-    What goes wrong here is data: `fenced` says that nobody can start the instance yet.
+    The result is data: None while volumes are missing, else `fenced` says whether nobody can start the instance yet,
+    and `code` and `message` what went wrong.
     """
 
     def execute(self, **outcomes: dict[str, Any]) -> dict[str, Any] | None:
@@ -122,19 +126,21 @@ class ReleasingInstance(Step):
         call = self.call()
         for fenced, release in ((True, unfence_instance), (False, start_again)):
             try:
+                # Neither of them may come after somebody else has settled the operation.
+                self.attempt.check()
                 release(self, call)
             except StillframeError as error:
                 LOG.exception("task %s: the instance was not given back as it was", self.operation.id)
                 missing = "free" if fenced else "up"
                 message = f"The volumes are whole, but the instance is not {missing}: {error.message}"
                 return {"fenced": fenced, "code": error.code, "message": message}
-        return None
+        return {"fenced": False}
 
 
 class UpdatingSnapshots(Step):
-    """Delete the safety copies once nobody needs them any more."""
+    """Delete the safety copies once nobody needs them any more; `leftovers` says that some are still there."""
 
-    def execute(self, released: dict[str, Any] | None, **outcomes: dict[str, Any]) -> dict[str, str] | None:
+    def execute(self, released: dict[str, Any] | None, **outcomes: dict[str, Any]) -> dict[str, Any] | None:
         if not all(outcome["ok"] for outcome in outcomes.values()) or still_fenced(released):
             return None
         try:
@@ -142,11 +148,12 @@ class UpdatingSnapshots(Step):
         except StillframeError as error:
             LOG.exception("task %s: safety copies are left over", self.operation.id)
             return {
+                "leftovers": True,
                 "code": error.code,
                 "message": "The volumes are whole, but safety copies are left over; the next restore to this instance "
                 f"snapshot or its deletion removes them: {error.message}",
             }
-        return None
+        return {"leftovers": False}
 
 
 def unfence_instance(step: Step, _call: Call) -> None:
@@ -166,16 +173,30 @@ def still_fenced(released: dict[str, Any] | None) -> bool:
     return released is not None and bool(released["fenced"])
 
 
-def settle_whole(
-    step: Step, event: Event, released: dict[str, Any] | None, updated: dict[str, str] | None
-) -> Settlement:
-    """All volumes are whole; what went wrong after that is told, and safety copies that are left over stay shown."""
-    trouble = released or updated
-    fault = None if trouble is None else Fault(trouble["code"], trouble["message"], step.ports.now())
+def settle_whole(event: Event, trouble: Sequence[dict[str, Any] | None], now: datetime) -> Settlement:
+    """All volumes are whole and free; `trouble` holds what `ReleasingInstance` and `UpdatingSnapshots` said.
+
+    What went wrong after the volumes were whole is told; safety copies that are left over stay shown.
+    """
+    told = next((said for said in trouble if said and "message" in said), None)
+    fault = None if told is None else Fault(told["code"], told["message"], now)
     maps: dict[str, dict[str, str] | None] = {"failed_snapshots": None}
-    if updated is None:
+    if not any(said and said.get("leftovers") for said in trouble):
         maps["temp_snapshots"] = None
     return Settlement(event, succeeded=True, fault=fault, maps=maps, unfence=True)
+
+
+def settle_if_whole(event: Event, names: Collection[str], failure: Failure) -> Settlement | None:
+    """The settlement of a flow that failed when its work was done: only the telling of it had not come through.
+
+    `names` are those of the tasks that put volumes back.
+    """
+    outcomes = [failure.results.get(name) for name in names]
+    released, updated = failure.results.get("releasing_instance"), failure.results.get("updating_snapshots")
+    if not all(outcome and outcome["ok"] for outcome in outcomes) or released is None or released["fenced"]:
+        return None
+    settlement = settle_whole(event, (released, updated or {"leftovers": True}), failure.fault.created_at)
+    return replace(settlement, fault=settlement.fault or failure.fault)
 
 
 def describe_outcomes(failed: Collection[dict[str, Any]], verb: str) -> tuple[str, str]:

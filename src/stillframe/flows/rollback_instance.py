@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from taskflow.patterns import linear_flow, unordered_flow
@@ -18,6 +19,7 @@ from stillframe.flows.restore_steps import (
     RestoringVolume,
     UpdatingSnapshots,
     describe_outcomes,
+    settle_if_whole,
     settle_whole,
     still_fenced,
 )
@@ -46,14 +48,14 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
         RollbackDone(*args, "SnapshotDone", requires=outcomes),
     )
     weights = dict.fromkeys(outcomes, 80 / max(1, len(outcomes)))
-    return Work(flow, _settle_failure, weights, parallel=len(copies) > 1)
+    return Work(flow, partial(_settle_failure, outcomes), weights, parallel=len(copies) > 1)
 
 
 class RollbackDone(Step):
     """Settle by the outcomes: available, or rollback-error with both maps as they were."""
 
     def execute(
-        self, released: dict[str, Any] | None, updated: dict[str, str] | None, **outcomes: dict[str, Any]
+        self, released: dict[str, Any] | None, updated: dict[str, Any] | None, **outcomes: dict[str, Any]
     ) -> None:
         failed = [outcome for outcome in outcomes.values() if not outcome["ok"]]
         if failed:
@@ -63,9 +65,10 @@ class RollbackDone(Step):
             fault = Fault(released["code"], released["message"], self.ports.now())
             settlement = Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=fault)
         else:
-            settlement = settle_whole(self, Event.ROLLED_BACK, released, updated)
-        self.ports.operations.finish(self.operation.id, settlement, self.ports.now())
+            settlement = settle_whole(Event.ROLLED_BACK, (released, updated), self.ports.now())
+        self.settle(settlement)
 
 
-def _settle_failure(failure: Failure) -> Settlement:
-    return Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=failure.fault)
+def _settle_failure(names: list[str], failure: Failure) -> Settlement:
+    whole = settle_if_whole(Event.ROLLED_BACK, names, failure)
+    return whole or Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=failure.fault)

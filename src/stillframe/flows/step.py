@@ -9,8 +9,8 @@ from typing import Any
 
 from taskflow import task
 
-from stillframe.domain.errors import StillframeError
-from stillframe.domain.operation import Operation
+from stillframe.domain.errors import Interrupted, StillframeError
+from stillframe.domain.operation import Operation, Settlement
 from stillframe.domain.snapshot import CopyKind, CopyName, Fault, InstanceSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
@@ -64,9 +64,14 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
 
         return Call(operation.id, operation.request_id, attempt.check, report)
 
+    def settle(self, settlement: Settlement) -> None:
+        """Settle the operation; where the reply of the store is lost, the same is said again."""
+        now = self.ports.now()
+        self.ports.retries.retrying("the store", None)(self.ports.operations.finish, self.operation.id, settlement, now)
+
     def undo_call(self) -> Call:
-        """What drivers are told while this task is reverted."""
-        return Call(self.operation.id, self.operation.request_id, self.attempt.check_undo, lambda _done, _total: None)
+        """What drivers are told while this task is reverted: nothing stops the cleaning up of its own work."""
+        return Call(self.operation.id, self.operation.request_id, lambda: None, lambda _done, _total: None)
 
     def snapshot(self) -> InstanceSnapshot:
         """The row that the operation works on, as it is now."""
@@ -79,7 +84,19 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
         return CopyName(kind, self.operation.snapshot_id, volume_id, self.operation.id)
 
     def delete_copies(self, call: Call, kind: CopyKind, operation_id: str | None = None) -> None:
-        """Delete the snapshot's copies of a kind, whole or half-made (None: whichever operation made them)."""
+        """Delete the snapshot's copies of a kind, whole or half-made (None: whichever operation made them).
+
+        One that cannot be deleted keeps none of the others; its error is raised when all have been tried.
+        """
+        first_error: StillframeError | None = None
         for copy in self.ports.storage.find(self.operation.snapshot_id):
-            if copy.name.kind is kind and operation_id in (None, copy.name.operation_id):
+            if copy.name.kind is not kind or operation_id not in (None, copy.name.operation_id):
+                continue
+            try:
                 self.ports.storage.delete(call, copy.id)
+            except Interrupted:
+                raise
+            except StillframeError as error:
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error

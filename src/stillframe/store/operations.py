@@ -125,6 +125,16 @@ class OperationStore:
             return int(attempts.scalar_one())
 
     @repeated
+    def give_attempt_back(self, operation_id: str) -> None:
+        """Do not count the attempt that is running: it is broken off for reasons of ours."""
+        with self._database.writing() as connection:
+            connection.execute(
+                sa.update(OPERATIONS)
+                .where(OPERATIONS.c.id == operation_id, OPERATIONS.c.state.in_(_OPEN), OPERATIONS.c.attempts > 0)
+                .values(attempts=OPERATIONS.c.attempts - 1)
+            )
+
+    @repeated
     def raise_progress(self, operation_id: str, percent: int) -> None:
         """Move the progress of an open operation up to `percent`, never down."""
         with self._database.writing() as connection:
