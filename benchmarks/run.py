@@ -1,0 +1,45 @@
+"""Runs the benchmarks; see docs/reference/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+from benchmarks import guest_pause, idle_memory, list_pages, many_instances, restore_width, snapshot_cost
+from benchmarks.figures import as_json, as_table
+
+BENCHMARKS: Final = {
+    "snapshot-cost": snapshot_cost,
+    "guest-pause": guest_pause,
+    "restore-width": restore_width,
+    "list-pages": list_pages,
+    "idle-memory": idle_memory,
+    "many-instances": many_instances,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is asked for; 1 if an aim is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}; without, all of them"
+    )
+    parser.add_argument("--rounds", type=int, default=15, help="repetitions of which the median counts (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    asked = parser.parse_args(arguments)
+    unknown = set(asked.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    found = {}
+    for name in asked.names or BENCHMARKS:
+        found[name] = BENCHMARKS[name].measure(asked.rounds)
+        print(f"\n{name}\n{as_table(found[name])}", flush=True)
+    if asked.json:
+        asked.json.write_text(as_json(found) + "\n")
+    return int(any(figure.met is False for figures in found.values() for figure in figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
