@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.running import Mappings, Running, running
+from tests.api.running import Mappings, Running, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 
-from api.running import Override, Running, running
 from stillframe import main, settings
 from stillframe.api.auth import require_safe_binding
 from stillframe.domain.errors import InvalidInput
+from tests.api.running import Override, Running, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from keystoneauth1.noauth import NoAuth
 from keystoneauth1.session import Session
 
 if TYPE_CHECKING:
-    from api.running import Running
+    from tests.api.running import Running
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.running import running
+from tests.api.running import running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from api.running import Running
+    from tests.api.running import Running
 
 COMPUTE_FORMS = ["/compute/v2.1/{project}", "/compute/v2.1", "/v2.1/{project}", "/v2.1"]
 VOLUME_FORMS = ["/volume/v3/{project}", "/v3/{project}"]

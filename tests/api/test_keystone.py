@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.identity import PASSWORD, Identity, keystone
-from api.running import Running, running
+from tests.api.identity import PASSWORD, Identity, keystone
+from tests.api.running import Running, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api.running import running
+from tests.api.running import running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from api.running import Running
     from stillframe.domain.instance import Instance
+    from tests.api.running import Running
 
 NAMES = ["b", "a", "c", "a", "b"]
 

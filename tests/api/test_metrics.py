@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.running import running
+from tests.api.running import running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from api.running import Running
+    from tests.api.running import Running
 
 
 def samples(api: Running) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from stillframe.api.routes import ROUTES
 
 if TYPE_CHECKING:
-    from api.running import Running
+    from tests.api.running import Running
 
 CHECKS = [
     not_a_server_error,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.running import SIZE, Mappings
 from stillframe.domain.errors import BackendError
 from stillframe.domain.instance import PowerState
+from tests.api.running import SIZE, Mappings
 
 if TYPE_CHECKING:
-    from api.running import Running
     from stillframe.domain.instance import Instance
+    from tests.api.running import Running
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 OBJECT = {

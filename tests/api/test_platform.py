@@ -9,7 +9,7 @@ import pytest
 from stillframe.domain.instance import PowerState
 
 if TYPE_CHECKING:
-    from api.running import Running
+    from tests.api.running import Running
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api.running import running
 from stillframe.domain.errors import BackendError, Damaged, OutOfSpace, Unavailable
 from stillframe.domain.instance import PowerState
+from tests.api.running import running
 
 if TYPE_CHECKING:
-    from api.running import Running
     from stillframe.domain.instance import Instance
+    from tests.api.running import Running
 
 ACTION = "/compute/v2.1/{project}/servers/{server}/action"
 SNAPSHOT = "/volume/v3/{project}/instance-snapshots/{snapshot}"

@@ -16,7 +16,7 @@ from oslo_log.formatters import ContextFormatter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from api.running import Running
+    from tests.api.running import Running
 
 REQUEST_ID = re.compile(r"req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cli.program import Place, started
-from databases import database_url, mariadb_server, postgresql_server
+from tests.cli.program import Place, started
+from tests.databases import database_url, mariadb_server, postgresql_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

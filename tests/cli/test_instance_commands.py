@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from cli.program import Place
+    from tests.cli.program import Place
 
 
 def test_an_instance_is_declared_and_seen_by_the_service(served: Place) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from api.identity import PASSWORD, Identity, keystone
-from cli.program import Place, started
+from tests.api.identity import PASSWORD, Identity, keystone
+from tests.cli.program import Place, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

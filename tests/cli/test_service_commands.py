@@ -13,12 +13,12 @@ import bcrypt
 import pytest
 import sqlalchemy as sa
 
-from cli.program import started
 from stillframe.cli.commands import COMMANDS
 from stillframe.cli.exit_codes import MEANINGS, ExitCode
+from tests.cli.program import started
 
 if TYPE_CHECKING:
-    from cli.program import Place
+    from tests.cli.program import Place
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from cli.program import Place
+    from tests.cli.program import Place
 
 
 @pytest.fixture

@@ -7,17 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from worlds import MIB, LocalWorld, MemoryWorld, World, may_mount, mounted
 
 from stillframe.drivers.local.images import Format
+from tests.conformance.worlds import MIB, LocalWorld, MemoryWorld, World
+from tests.lab.filesystems import mounted
 
 KINDS = {"xfs": 512 * MIB, "btrfs": 512 * MIB, "ext4": 512 * MIB}
 
 
 @pytest.fixture(scope="session")
 def file_systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
-    if not may_mount():
-        pytest.skip("mounting file systems needs root")
     with ExitStack() as stack:
         folder = tmp_path_factory.mktemp("mounts")
         yield {kind: stack.enter_context(mounted(folder, kind, size)) for kind, size in KINDS.items()}

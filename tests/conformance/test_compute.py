@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from worlds import SIZE, Watched, World, a_call, pattern
 
 from stillframe.domain.errors import BackendError, Conflict, DeadlineExceeded, NotFound, Refused
 from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
+from tests.conformance.worlds import SIZE, Watched, World, a_call, pattern
 
 
 def state(world: World, instance_id: str) -> PowerState:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import MIB, SIZE, LocalWorld, Stopped, a_call, mounted, pattern, run, stopping
 
 from stillframe.domain.errors import Conflict, Damaged, InvalidInput, OutOfSpace, Refused
 from stillframe.domain.instance import Instance
@@ -18,6 +17,8 @@ from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
 from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images
 from stillframe.drivers.wrappers import surround
+from tests.conformance.worlds import MIB, SIZE, LocalWorld, Stopped, a_call, pattern, run, stopping
+from tests.lab.filesystems import mounted
 
 
 def stops(world: LocalWorld, act: Callable[[], object]) -> Iterator[None]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import MIB, SIZE, Agent, LocalWorld, Stopped, a_call, ask, content, machine, pattern, run, stopping
 
 from stillframe.domain.errors import BackendError, Damaged, NotSupported, Refused
 from stillframe.domain.instance import Instance, PowerState
@@ -23,6 +22,20 @@ from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Format
+from tests.conformance.worlds import (
+    MIB,
+    SIZE,
+    Agent,
+    LocalWorld,
+    Stopped,
+    a_call,
+    ask,
+    content,
+    machine,
+    pattern,
+    run,
+    stopping,
+)
 
 
 def running(world: LocalWorld, sizes: tuple[int, ...] = (SIZE,)) -> Instance:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from worlds import MIB, SIZE, Watched, World, a_call, pattern
 
 from stillframe.domain.errors import DeadlineExceeded, NotFound, Refused
 from stillframe.domain.snapshot import CopyKind
+from tests.conformance.worlds import MIB, SIZE, Watched, World, a_call, pattern
 
 
 class TestCopies:

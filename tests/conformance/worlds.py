@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shlex
 import socket
 import subprocess
@@ -12,8 +11,7 @@ import tempfile
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -279,22 +277,6 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@contextmanager
-def mounted(folder: Path, kind: str, size: int) -> Iterator[Path]:
-    """A new file system of this kind in a file, mounted while the context is open."""
-    image, point = folder / f"{kind}.img", folder / kind
-    point.mkdir(parents=True)
-    with image.open("wb") as file:
-        file.truncate(size)
-    run(f"mkfs.{kind}", "-q", str(image))
-    run("mount", "-o", "loop", str(image), str(point))
-    try:
-        yield point
-    finally:
-        run("umount", "--lazy", str(point))
-        image.unlink()
-
-
 class Agent:
     """A guest agent that freezes nothing but keeps the books; `deaf` to freezing it answers with an error."""
 
@@ -351,7 +333,3 @@ def stopping(at: int) -> tuple[Files, Qemu]:
 def pattern(number: int, size: int = SIZE) -> bytes:
     """Bytes that differ in every sector and for every number."""
     return b"".join(f"{number:8}{sector:8}".encode().ljust(512, b".") for sector in range(size // 512))
-
-
-def may_mount() -> bool:
-    return os.geteuid() == 0

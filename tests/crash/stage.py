@@ -18,12 +18,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from falcon.testing import TestClient
-from points import BROKEN, Points, struck_drivers
-from world import World, instance_of, make
 
 from stillframe import main
 from stillframe.drivers.call import Call
 from stillframe.settings import Settings, load
+from tests.crash.points import BROKEN, Points, struck_drivers
+from tests.crash.world import World, instance_of, make
 
 _PATIENCE = 60.0
 

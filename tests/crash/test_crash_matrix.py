@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import world
-from worlds import mounted
+
+from tests.crash import world
+from tests.lab.filesystems import mounted
 
 pytestmark = pytest.mark.crash
 
@@ -52,7 +53,8 @@ class Stage:
         self._qemu = qemu
         self._base = folder / "base"
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("stage.py"))],
+            [sys.executable, "-m", "tests.crash.stage"],
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flows.world import wait_until
 from stillframe.domain.errors import BackendError
 from stillframe.domain.instance import PowerState
+from tests.flows.world import wait_until
 
 if TYPE_CHECKING:
-    from flows.world import World
+    from tests.flows.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
 FLOW_BOOKS = "INSERT INTO logbooks"

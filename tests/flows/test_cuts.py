@@ -15,7 +15,7 @@ from stillframe.domain.snapshot import ConsistencyLevel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flows.world import World
+    from tests.flows.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flows.world import PROJECT, SIZE
 from stillframe.domain.errors import BackendError, Refused
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.call import Call
+from tests.flows.world import PROJECT, SIZE
 
 if TYPE_CHECKING:
-    from flows.world import World
+    from tests.flows.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
 

@@ -14,7 +14,7 @@ from stillframe.domain.errors import BackendError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from flows.world import World
+    from tests.flows.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
 STEPS = 10

@@ -10,7 +10,7 @@ from stillframe.domain.errors import BackendError, OutOfSpace
 from stillframe.domain.instance import PowerState
 
 if TYPE_CHECKING:
-    from flows.world import World
+    from tests.flows.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
 

@@ -20,9 +20,6 @@ from typing import Any, NoReturn, TextIO
 
 import sqlalchemy as sa
 from falcon.testing import TestClient
-from points import Points, struck_drivers
-from stage import settings_of, settle
-from world import instance_of
 
 from stillframe import main
 from stillframe.domain.errors import BackendError
@@ -31,6 +28,9 @@ from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.wrappers import surround
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
+from tests.crash.points import Points, struck_drivers
+from tests.crash.stage import settings_of, settle
+from tests.crash.world import instance_of
 
 _SNAPSHOTS = "/volume/v3/demo/instance-snapshots"
 

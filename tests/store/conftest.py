@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from databases import Server, database, database_url, mariadb_server, postgresql_server, server_kind
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import SnapshotStore
 from stillframe.store.tables import METADATA
+from tests.databases import Server, database, database_url, mariadb_server, postgresql_server, server_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from stillframe.domain.operation import OperationState
 from stillframe.domain.status import Status
 from stillframe.store.rows import operation_to_row, snapshot_to_row
 from stillframe.store.tables import OPERATIONS, SNAPSHOTS
-from store.samples import LATER, NOON, new_id, sample_operation, sample_snapshot
+from tests.store.samples import LATER, NOON, new_id, sample_operation, sample_snapshot
 
 if TYPE_CHECKING:
     from stillframe.store.database import Database

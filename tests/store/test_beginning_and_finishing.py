@@ -12,7 +12,7 @@ from stillframe.domain.operation import Action, OperationState, Settlement
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel
 from stillframe.domain.status import Event, Status
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS
-from store.samples import (
+from tests.store.samples import (
     FAULT,
     LATER,
     NOON,
@@ -28,7 +28,7 @@ from store.samples import (
 )
 
 if TYPE_CHECKING:
-    from store.conftest import Store
+    from tests.store.conftest import Store
 
 CREATED = Settlement(Event.CREATED, succeeded=True, maps={"snapshots": {"v1": "c1"}})
 CREATE_FAILED = Settlement(Event.CREATE_FAILED, succeeded=False, fault=FAULT)

@@ -22,14 +22,14 @@ from stillframe.store.database import Database, connect
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import ListQuery, SnapshotStore
 from stillframe.store.tables import FENCES, OPERATIONS, SNAPSHOTS
-from store.samples import LATER, available, creating, following, new_id, sample_operation, sample_snapshot
+from tests.store.samples import LATER, available, creating, following, new_id, sample_operation, sample_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from databases import Server
-    from store.conftest import Store
+    from tests.databases import Server
+    from tests.store.conftest import Store
 
 SERVERS = pytest.mark.parametrize("server_kind", ["postgresql", "mariadb"], indirect=True)
 SQLITE = pytest.mark.parametrize("server_kind", ["sqlite"], indirect=True)

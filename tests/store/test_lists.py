@@ -14,13 +14,13 @@ from stillframe.domain.errors import InvalidInput
 from stillframe.domain.operation import Settlement
 from stillframe.domain.status import Event, Status
 from stillframe.store.snapshots import SORT_KEYS, ListQuery, Sort
-from store.samples import FAULT, NOON, available, creating, new_id
+from tests.store.samples import FAULT, NOON, available, creating, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from stillframe.domain.snapshot import InstanceSnapshot
-    from store.conftest import Store
+    from tests.store.conftest import Store
 
 ROWS = 23
 

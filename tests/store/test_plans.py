@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from stillframe.store.snapshots import ListQuery, Sort
-from store.plenty import snapshots
+from tests.store.plenty import snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from store.conftest import Store
+    from tests.store.conftest import Store
 
 ROWS = 10_000
 OLDEST_FIRST = (Sort("created_at", descending=False),)

@@ -17,7 +17,7 @@ from stillframe.domain.operation import Action, Settlement
 from stillframe.domain.status import Event, Status
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store.snapshots import ListQuery
-from store.samples import (
+from tests.store.samples import (
     FAULT,
     LATER,
     NOON,
@@ -34,7 +34,7 @@ from store.samples import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from store.conftest import Store
+    from tests.store.conftest import Store
 
 THREADS = 8
 ROUNDS = 6

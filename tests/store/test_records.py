@@ -11,8 +11,8 @@ from stillframe.domain.errors import Conflict, NotFound
 from stillframe.domain.operation import Action, Settlement
 from stillframe.domain.status import Event, Status
 from stillframe.store.operations import Fence
-from store.plenty import settled_operations
-from store.samples import (
+from tests.store.plenty import settled_operations
+from tests.store.samples import (
     FAULT,
     LATER,
     available,
@@ -25,7 +25,7 @@ from store.samples import (
 )
 
 if TYPE_CHECKING:
-    from store.conftest import Store
+    from tests.store.conftest import Store
 
 AFTER = LATER + timedelta(microseconds=1)
 

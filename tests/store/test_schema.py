@@ -22,7 +22,7 @@ from stillframe.store import schema
 from stillframe.store.database import connect
 from stillframe.store.operations import OperationStore
 from stillframe.store.tables import METADATA
-from store.samples import available
+from tests.store.samples import available
 
 if TYPE_CHECKING:
     from stillframe.store.database import Database

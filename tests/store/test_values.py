@@ -14,10 +14,10 @@ from stillframe.domain.errors import InvalidInput
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, Fault
 from stillframe.store.snapshots import FILTERS, ListQuery, Sort
 from stillframe.store.tables import SNAPSHOTS
-from store.samples import LATER, NOON, available, creating, new_id, sample_operation, sample_snapshot
+from tests.store.samples import LATER, NOON, available, creating, new_id, sample_operation, sample_snapshot
 
 if TYPE_CHECKING:
-    from store.conftest import Store
+    from tests.store.conftest import Store
 
 TEXTS = [
     "",

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from guest.disks import raw_copy
+from tests.lab.guest.disks import raw_copy
 
 SECTOR: Final = 512
 STRIDE: Final = 4096

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from guest.disks import Disks, format_of
-from guest.monitor import MonitorError, ask_agent, ask_monitor, tell_agent
+from tests.lab.guest.disks import Disks, format_of
+from tests.lab.guest.monitor import MonitorError, ask_agent, ask_monitor, tell_agent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from guest.image import Image
+    from tests.lab.guest.image import Image
 
 BOOT_SECONDS: Final = 120.0
 SERIALS: Final = ("order-a", "order-b", "files")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from guest.checks import check_filesystem, check_order
-from guest.disks import Disks, Format, converted, copied, make_disks
-from guest.image import GuestUnavailableError, Image, build_image
-from guest.machine import Guest
+from tests.lab.guest.checks import check_filesystem, check_order
+from tests.lab.guest.disks import Disks, Format, converted, copied, make_disks
+from tests.lab.guest.image import GuestUnavailableError, Image, build_image
+from tests.lab.guest.machine import Guest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
