@@ -21,6 +21,7 @@ LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 0.25
 _LAST_REPLIES_SECONDS: Final = 10.0
+_BUFFERED: Final = 16
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def end_on_signal() -> Iterator[threading.Event]:
 class HttpServer:
     """Listens from its making on, and answers while `run` runs; an address it cannot have is a `CommandFailed`."""
 
-    def __init__(self, application: Any, host: str, port: int, threads: int) -> None:
+    def __init__(self, application: Any, host: str, port: int, threads: int, most_bytes: int) -> None:
         self._channels: dict[int, Any] = {}
         where = f"[{host}]" if ":" in host and not host.startswith("[") else host
         try:
@@ -55,6 +56,8 @@ class HttpServer:
                 listen=f"{where}:{port}",
                 threads=threads,
                 ident="stillframe",
+                # The application's own limit is lower and answers in the API's words; this one bounds what is buffered.
+                max_request_body_size=_BUFFERED * most_bytes,
                 clear_untrusted_proxy_headers=False,  # oslo.middleware decides about those
             )
         except (OSError, ValueError) as error:

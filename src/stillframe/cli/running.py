@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +16,7 @@ from oslo_log import log
 from stillframe import main
 from stillframe.api.auth import require_safe_binding
 from stillframe.cli.borders import answering_database, usable_settings
+from stillframe.cli.exit_codes import ExitCode
 from stillframe.cli.http_server import HttpServer, end_on_signal
 from stillframe.cli.locks import database_lock, folder_lock
 
@@ -41,7 +44,7 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
         ending = stack.enter_context(end_on_signal())
         if serve:
             api = settings.api
-            http = HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads)
+            http = HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads, api.max_body_size)
             _start(service, work=work)
             say(f"stillframe {'serves' if work else 'accepts'} on {http.address} (authentication: {api.auth_strategy})")
             http.run(ending, check)
@@ -78,6 +81,9 @@ def _service(settings: Settings, *, serve: bool, work: bool) -> Iterator[tuple[S
             started = time.monotonic()
             if not service.stop(_STOP_SECONDS):
                 LOG.warning("after %.0f s something still runs; the next start resumes it", time.monotonic() - started)
+                # The interpreter would wait for its threads, and a copy may take hours.
+                logging.shutdown()
+                os._exit(ExitCode.OK if sys.exc_info()[0] is None else ExitCode.FAILED)
 
 
 def _nothing() -> None:
