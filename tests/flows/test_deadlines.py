@@ -219,7 +219,6 @@ def test_an_operation_is_settled_by_its_deadline_even_if_every_worker_hangs(worl
     assert status == "error"
 
 
-@pytest.mark.xfail(reason="it is settled as if it had touched something", strict=True)
 def test_a_restore_that_no_worker_ever_began_is_undone_by_its_deadline(world: World) -> None:
     snapshot_id = prepare(world, "restore")
     gate = world.faults.hold("complete")

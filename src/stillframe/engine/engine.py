@@ -315,7 +315,9 @@ class Engine:
         if hangs:
             message += " The instance stays reserved until that call ends or the service is started anew."
         try:
-            self._settle_failure(operation, work, DeadlineExceeded(message), undone=False, free=not hangs)
+            # Of what was never begun there is nothing to undo.
+            undone = operation.attempts == 0
+            self._settle_failure(operation, work, DeadlineExceeded(message), undone=undone, free=not hangs)
         except Superseded:
             LOG.info("task %s ended by itself at the last moment", operation.id)
 

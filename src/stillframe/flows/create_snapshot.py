@@ -75,10 +75,7 @@ class UpdatingSnapshots(Step):
     """Wait until every copy is durable and can be restored from."""
 
     def execute(self, cut: dict[str, Any]) -> None:
-        call, copies = self.call(), list(cut["copies"].values())
-        for position, copy_id in enumerate(copies):
-            self.ports.storage.complete(self.call_for_part(position, len(copies)), copy_id)
-            call.report(position + 1, len(copies))
+        self.complete_all(list(cut["copies"].values()))
 
 
 class SnapshotDone(Step):

@@ -64,8 +64,7 @@ class CreatingSafetyCopies(Step):
     def execute(self, copies: dict[str, str]) -> dict[str, str]:
         call = self.call()
         cut = self.ports.retries.retrying("the cut", call)(self._cut, call, copies)
-        for position, copy in enumerate(cut.snapshots):
-            self.ports.storage.complete(self.call_for_part(position, len(cut.snapshots)), copy.id)
+        self.complete_all([copy.id for copy in cut.snapshots])
         return {copy.name.volume_id: copy.id for copy in cut.snapshots}
 
     def _cut(self, call: Call, copies: dict[str, str]) -> Cut:

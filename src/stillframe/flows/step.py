@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from taskflow import task
 
@@ -20,6 +22,8 @@ from stillframe.engine.work import Attempt
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import SnapshotStore
 
+_COMPLETED_AT_A_TIME: Final = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -32,6 +36,18 @@ class Ports:
     retries: RetryPolicy
     now: Callable[[], datetime]
     graceful_stop_seconds: float
+
+
+class _Parts:
+    """The progress of a task that consists of equal parts which advance at a time."""
+
+    def __init__(self, count: int, report: Callable[[int, int], None]) -> None:
+        self._fractions = [0.0] * count
+        self._report = report
+
+    def report(self, number: int, done: int, total: int) -> None:
+        self._fractions[number] = done / total if total else 0.0
+        self._report(int(1000 * sum(self._fractions)), 1000 * len(self._fractions))
 
 
 class Step(task.Task):  # type: ignore[misc]  # untyped library
@@ -55,14 +71,17 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
         operation, attempt = self.operation, self.attempt
         return Call(operation.id, operation.request_id, attempt.check, lambda d, t: attempt.report(self.name, d, t))
 
-    def call_for_part(self, part: int, parts: int) -> Call:
-        """What a driver is told that does one of several equal parts of this task."""
-        operation, attempt = self.operation, self.attempt
+    def complete_all(self, copy_ids: Sequence[str]) -> None:
+        """Wait until all copies can be relied on; several at a time, for most of that is waiting for the disk."""
+        parts = _Parts(len(copy_ids), partial(self.attempt.report, self.name))
 
-        def report(done: int, total: int) -> None:
-            attempt.report(self.name, part * total + done, parts * total)
+        def complete(number: int) -> None:
+            call = Call(self.operation.id, self.operation.request_id, self.attempt.check, partial(parts.report, number))
+            self.ports.storage.complete(call, copy_ids[number])
+            parts.report(number, 1, 1)
 
-        return Call(operation.id, operation.request_id, attempt.check, report)
+        with ThreadPoolExecutor(_COMPLETED_AT_A_TIME, thread_name_prefix="complete") as pool:
+            list(pool.map(complete, range(len(copy_ids))))
 
     def settle(self, settlement: Settlement) -> None:
         """Settle the operation; where the reply of the store is lost, the same is said again."""
