@@ -12,7 +12,7 @@ service=
 end() {
     status=$?
     [ -z "$service" ] || { kill "$service" && wait "$service"; } 2>/dev/null || true
-    [ $status = 0 ] || { echo; echo "FAILED. The end of the service's log:"; tail -n 20 "$work/log"; } >&2
+    [ $status = 0 ] || { echo; echo "FAILED. The end of the service's log:"; tail -n 20 "$work/log" || true; } >&2
     rm -rf "$work"
 }
 trap end EXIT
