@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "lab"))
-
-from guest.disks import make_disks
-from guest.image import GuestUnavailableError, Image, build_image
-from guest.machine import Guest
+from tests.lab.guest.disks import make_disks
+from tests.lab.guest.image import GuestUnavailableError, Image, build_image
+from tests.lab.guest.machine import Guest
 
 from benchmarks.figures import Figure, median, percentile
 from benchmarks.filesystems import GIB, mounted
