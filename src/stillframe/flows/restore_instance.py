@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from taskflow.patterns import linear_flow, unordered_flow
+from taskflow.patterns import linear_flow
 
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.instance import PowerState
@@ -21,9 +21,9 @@ from stillframe.flows.restore_steps import (
     FencingInstance,
     RecordingIntent,
     ReleasingInstance,
-    RestoringVolume,
     UpdatingSnapshots,
     describe_outcomes,
+    restoring_volumes,
     settle_if_whole,
     settle_whole,
     still_fenced,
@@ -36,14 +36,8 @@ LOG = logging.getLogger(__name__)
 def plan(ports: Ports, attempt: Attempt) -> Work:
     """The work of `Action.RESTORE` and `Action.RETRY`; its arguments: `copies`, volume id to copy id, and `force`."""
     copies: dict[str, str] = dict(attempt.operation.arguments["copies"])
-    names = {volume_id: f"restoring_volume_{volume_id}" for volume_id in copies}
     args = (ports, attempt)
-    restoring = unordered_flow.Flow("restoring_volumes").add(
-        *(
-            RestoringVolume(*args, names[volume_id], volume_id=volume_id, copy_id=copy_id, provides=names[volume_id])
-            for volume_id, copy_id in copies.items()
-        )
-    )
+    restoring, names = restoring_volumes(*args, "restoring_volume", copies)
     outcomes = list(names.values())
     flow = linear_flow.Flow("InstRestoreFlow").add(
         CheckingVolumes(*args, "checking_volumes", inject={"copies": copies}),

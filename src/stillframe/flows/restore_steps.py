@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+from taskflow.patterns import unordered_flow
 
 from stillframe.domain.errors import Refused, StillframeError
 from stillframe.domain.instance import PowerState
@@ -15,8 +17,8 @@ from stillframe.domain.snapshot import CopyKind, Fault
 from stillframe.domain.status import Event
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
-from stillframe.engine.work import Failure
-from stillframe.flows.step import Step
+from stillframe.engine.work import Attempt, Failure
+from stillframe.flows.step import Ports, Step
 
 LOG = logging.getLogger(__name__)
 
@@ -110,6 +112,20 @@ class RestoringVolume(Step):
             message = f"An unexpected error, {type(error).__name__}; the service's log has its details."
             return {"ok": False, "volume_id": self.volume_id, "code": "internal-error", "message": message}
         return {"ok": True, "volume_id": self.volume_id}
+
+
+def restoring_volumes(
+    ports: Ports, attempt: Attempt, prefix: str, copies: Mapping[str, str]
+) -> tuple[unordered_flow.Flow, dict[str, str]]:
+    """A flow with a `RestoringVolume` for each of the copies, and the names of its tasks by volume id."""
+    names = {volume_id: f"{prefix}_{volume_id}" for volume_id in copies}
+    tasks = [
+        RestoringVolume(
+            ports, attempt, names[volume_id], volume_id=volume_id, copy_id=copy_id, provides=names[volume_id]
+        )
+        for volume_id, copy_id in copies.items()
+    ]
+    return unordered_flow.Flow(f"{prefix}s").add(*tasks), names
 
 
 class ReleasingInstance(Step):

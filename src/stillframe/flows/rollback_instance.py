@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from taskflow.patterns import linear_flow, unordered_flow
+from taskflow.patterns import linear_flow
 
 from stillframe.domain.operation import Settlement
 from stillframe.domain.snapshot import Fault
@@ -16,9 +16,9 @@ from stillframe.flows.restore_steps import (
     FencingInstance,
     RecordingIntent,
     ReleasingInstance,
-    RestoringVolume,
     UpdatingSnapshots,
     describe_outcomes,
+    restoring_volumes,
     settle_if_whole,
     settle_whole,
     still_fenced,
@@ -29,14 +29,8 @@ from stillframe.flows.step import Ports, Step
 def plan(ports: Ports, attempt: Attempt) -> Work:
     """The work of `Action.ROLLBACK`; its arguments: `copies`, volume id to safety copy id, and `force`."""
     copies: dict[str, str] = dict(attempt.operation.arguments["copies"])
-    names = {volume_id: f"rolling_back_volume_{volume_id}" for volume_id in copies}
     args = (ports, attempt)
-    rolling_back = unordered_flow.Flow("rolling_back_volumes").add(
-        *(
-            RestoringVolume(*args, names[volume_id], volume_id=volume_id, copy_id=copy_id, provides=names[volume_id])
-            for volume_id, copy_id in copies.items()
-        )
-    )
+    rolling_back, names = restoring_volumes(*args, "rolling_back_volume", copies)
     outcomes = list(names.values())
     flow = linear_flow.Flow("InstRollbackFlow").add(
         CheckingVolumes(*args, "checking_volumes", inject={"copies": copies}),
