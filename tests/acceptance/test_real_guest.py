@@ -131,8 +131,11 @@ class Stillframe:
         seen = [0]
 
         def done() -> bool:
-            seen.append(self.request("GET", task_uri)["details"]["progress"])
+            details = self.request("GET", task_uri)["details"]
+            seen.append(details["progress"])
             assert seen[-1] >= seen[-2]
+            failed = {"FAILURE", "REVERTED"} & set(details["flow_details"].values())
+            assert not failed, f"the task failed: {self.log.read_text()[-6000:]}"
             return seen[-1] == 100
 
         wait_for(done, seconds, lambda: f"the task stands at {seen[-1]} %: {self.log.read_text()[-3000:]}")
