@@ -179,7 +179,7 @@ class Scene:
         self.assert_guest_is_free()
         shown = self.service.show(snapshot_id)
         assert shown["status"] == "available"
-        assert shown["consistency"]["level"] == self.level
+        assert shown["consistency"]["level"] == self.level, self.service.log.read_text()[-3000:]
         assert len(shown["snapshots"]) == 3
         return Taken(snapshot_id, before, self.positions())
 

@@ -300,6 +300,9 @@ class Agent:
                 return
             with channel, channel.makefile("rwb") as stream:
                 for line in stream:
+                    if line.startswith(b"\xff"):
+                        # As qemu-ga does: the byte resets its parser and is answered as an error of its own.
+                        stream.write(b'{"error": {"class": "GenericError", "desc": "JSON parse error, stray"}}\n')
                     message = json.loads(line.rpartition(b"\xff")[2])
                     stream.write(self._answer(message["execute"], message.get("arguments", {})))
                     stream.flush()

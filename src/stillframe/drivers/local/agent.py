@@ -13,7 +13,8 @@ from typing import Any, Final
 from stillframe.domain.errors import BackendError, Unavailable
 
 _SENTINEL: Final = b"\xff"
-_SYNC_SECONDS: Final = 2.0
+# A guest that is busy or emulated takes its time.
+_SYNC_SECONDS: Final = 5.0
 
 
 class AgentError(BackendError):
@@ -46,6 +47,9 @@ def _conversation(path: Path) -> Iterator[tuple[socket.socket, Any]]:
             with channel.makefile("rb") as stream:
                 # Answers to somebody's earlier commands may still be on their way; the token tells ours apart.
                 token = secrets.randbits(31)
+                # A byte that no JSON has makes the agent drop what it holds of a broken command; it answers that with
+                # an error of its own, so it comes before nothing but the synchronisation, which skips answers.
+                channel.sendall(_SENTINEL)
                 _send(channel, {"execute": "guest-sync-delimited", "arguments": {"id": token}})
                 while _reply(stream).get("return") != token:
                     pass
@@ -55,7 +59,7 @@ def _conversation(path: Path) -> Iterator[tuple[socket.socket, Any]]:
 
 
 def _send(channel: socket.socket, message: dict[str, Any]) -> None:
-    channel.sendall(_SENTINEL + json.dumps(message).encode() + b"\n")
+    channel.sendall(json.dumps(message).encode() + b"\n")
 
 
 def _reply(stream: Any) -> dict[str, Any]:

@@ -45,15 +45,19 @@ def thaw(path: str) -> None:
         agent.connect(path)
         with agent.makefile("rwb") as stream:
             token = secrets.randbits(31)
+            # It resets the agent's parser, and is answered as an error, which the synchronisation skips.
+            stream.write(b"\xff")
             _send(stream, {"execute": "guest-sync-delimited", "arguments": {"id": token}})
             while _object(stream.readline()).get("return") != token:
                 pass
             _send(stream, {"execute": "guest-fsfreeze-thaw"})
-            stream.readline()
+            reply = _object(stream.readline())
+            if "error" in reply:
+                raise ConnectionError(reply["error"])
 
 
 def _send(stream: Any, message: dict[str, Any]) -> None:
-    stream.write(b"\xff" + json.dumps(message).encode() + b"\n")
+    stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()
 
 
