@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = set(asked.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    # What is mounted and what runs goes away on every way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     found = {}
     for name in asked.names or BENCHMARKS:
         found[name] = BENCHMARKS[name].measure(asked.rounds)
