@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from stillframe.drivers.local.declaration import Declarations
 from tests.property.model import Model, Snapshot
@@ -111,7 +111,11 @@ class Stage:
 
 
 class Story(RuleBasedStateMachine):
-    """Requests, writes and kills in any order; after each the world is compared with the model."""
+    """Requests, writes and kills in any order; after each the world is compared with the model.
+
+    A rule that has nothing to work on does nothing, rather than being excluded: how a kill turns out is not the same
+    each time, and what is drawn next must not depend on it.
+    """
 
     stage: ClassVar[Stage]
 
@@ -130,9 +134,10 @@ class Story(RuleBasedStateMachine):
 
     # What users do.
 
-    @precondition(lambda self: self.model.fence is None)
     @rule(disk=st.sampled_from(sorted(SIZES)), seed=st.integers(0, 99), at=st.floats(0, 1), length=st.integers(1, 5000))
     def write(self, disk: str, seed: int, at: float, length: int) -> None:
+        if self.model.fence is not None:
+            return
         offset = int(at * (SIZES[disk] - 1))
         data = random.Random(seed).randbytes(min(length, SIZES[disk] - offset))
         with self.stage.disk(disk).open("r+b") as file:
@@ -142,9 +147,10 @@ class Story(RuleBasedStateMachine):
         content[offset : offset + len(data)] = data
         self.model.disks[disk] = bytes(content)
 
-    @precondition(lambda self: self.model.fence is None and len(self.model.snapshots) < 6)
     @rule(disks=_DISKS, name=_TEXT, description=_TEXT, failing=_SELDOM, kills=_KILLS)
     def create(self, disks: set[str], name: str, description: str, failing: str | None, kills: list[int]) -> None:
+        if self.model.fence is not None or len(self.model.snapshots) > 5:
+            return
         body: dict[str, Any] = {"name": name, "description": description}
         if disks:
             body["volumes"] = sorted(self.stage.volume_ids[disk] for disk in disks)
@@ -156,18 +162,20 @@ class Story(RuleBasedStateMachine):
             self.model.create(made, name, description, chosen, fails=failing in chosen)
         self.agree(world)
 
-    @precondition(lambda self: self.model.ready_for("restore"))
     @rule(which=_WHICH, failing=_FAILING, kills=_KILLS)
     def restore(self, which: int, failing: set[str], kills: list[int]) -> None:
+        if not self.model.ready_for("restore"):
+            return
         chosen = self.choose("restore", which)
         world, accepted = self.ask_for("restore", chosen, [("restore", disk) for disk in failing], kills)
         if accepted:
             self.model.restore(chosen.id, failing)
         self.agree(world)
 
-    @precondition(lambda self: self.model.ready_for("restore"))
     @rule(which=_WHICH, number=_WHICH, kills=_KILLS)
     def restore_that_cannot_take_its_safety_copies(self, which: int, number: int, kills: list[int]) -> None:
+        if not self.model.ready_for("restore"):
+            return
         chosen = self.choose("restore", which)
         disks = sorted(chosen.snapshots or ())
         world, accepted = self.ask_for("restore", chosen, [("complete", disks[number % len(disks)])], kills)
@@ -175,25 +183,26 @@ class Story(RuleBasedStateMachine):
             self.model.restore_undone(chosen.id)
         self.agree(world)
 
-    @precondition(lambda self: self.model.ready_for("retry"))
     @rule(which=_WHICH, failing=_FAILING, kills=_KILLS)
     def retry(self, which: int, failing: set[str], kills: list[int]) -> None:
+        if not self.model.ready_for("retry"):
+            return
         chosen = self.choose("retry", which)
         world, accepted = self.ask_for("retry", chosen, [("restore", disk) for disk in failing], kills)
         if accepted:
             self.model.retry(chosen.id, failing)
         self.agree(world)
 
-    @precondition(lambda self: self.model.ready_for("rollback"))
     @rule(which=_WHICH, failing=_FAILING, kills=_KILLS)
     def rollback(self, which: int, failing: set[str], kills: list[int]) -> None:
+        if not self.model.ready_for("rollback"):
+            return
         chosen = self.choose("rollback", which)
         world, accepted = self.ask_for("rollback", chosen, [("restore", disk) for disk in failing], kills)
         if accepted:
             self.model.rollback(chosen.id, failing)
         self.agree(world)
 
-    @precondition(lambda self: any(self.with_fresh_safety_copies(kind) for kind in ("restore", "retry", "rollback")))
     @rule(kind=st.sampled_from(["restore", "retry", "rollback"]), which=_WHICH, kept=_SOME_DISKS)
     def put_back_and_keep_safety_copies(self, kind: str, which: int, kept: set[str]) -> None:
         """Not killed: what is taken up again first deletes its own safety copies, and here that would fail."""
@@ -207,9 +216,10 @@ class Story(RuleBasedStateMachine):
         getattr(self.model, kind)(chosen.id, (), left)
         self.agree(world)
 
-    @precondition(lambda self: self.model.ready_for("delete"))
     @rule(which=_WHICH, failing=_DISKS, kills=_KILLS)
     def delete(self, which: int, failing: set[str], kills: list[int]) -> None:
+        if not self.model.ready_for("delete"):
+            return
         chosen = self.choose("delete", which)
         # Whether a stale copy is there to fail is nobody's promise.
         failing = set() if chosen.stale is not None else failing
@@ -219,9 +229,10 @@ class Story(RuleBasedStateMachine):
             self.model.delete(chosen.id, failing)
         self.agree(world)
 
-    @precondition(lambda self: self.model.snapshots)
     @rule(which=_WHICH, name=st.none() | _TEXT, description=_TEXT)
     def rename(self, which: int, name: str | None, description: str) -> None:
+        if not self.model.snapshots:
+            return
         chosen = [*self.model.snapshots][which % len(self.model.snapshots)]
         changes = {"description": description} if name is None else {"name": name, "description": description}
         world, accepted = self.ask("PUT", f"{_SNAPSHOTS}/{chosen}", {"instance-snapshot": changes}, [], [])
@@ -243,9 +254,10 @@ class Story(RuleBasedStateMachine):
         else:
             self.refused(expected, "POST", self.stage.action_path, _restoring(kind, chosen))
 
-    @precondition(lambda self: self.model.snapshots)
     @rule(which=_WHICH)
     def ask_for_both_ways_out(self, which: int) -> None:
+        if not self.model.snapshots:
+            return
         chosen = [*self.model.snapshots][which % len(self.model.snapshots)]
         body = {"vm-restore": {"instance_snapshot_id": chosen, "retry": True, "rollback": True}}
         self.refused(400, "POST", self.stage.action_path, body)
@@ -258,9 +270,10 @@ class Story(RuleBasedStateMachine):
         elif self.model.fence is not None:
             self.refused(409, "POST", self.stage.action_path, {"vm-snapshot": body})
 
-    @precondition(lambda self: self.asked)
     @rule()
     def stop_and_start_anew(self) -> None:
+        if not self.asked:
+            return
         self.asked = False
         self.stage.order("dismiss")
         world = self.stage.order("start", at=None, faults=[])["world"]
@@ -366,7 +379,8 @@ class Story(RuleBasedStateMachine):
             assert shown["consistency"]["level"] == "crash"
 
     def _agree_on_files(self, copy_ids: Any) -> None:
-        disks = self.root_files("disks")
+        # A kill in the middle of a small file's making leaves its draft beside it; it goes with the copy.
+        disks = {name for name in self.root_files("disks") if "/.meta.json." not in name}
         expected = {f"{name}.img" for name in SIZES}
         for copy_id in copy_ids:
             expected |= {f".stillframe/{copy_id}/data", f".stillframe/{copy_id}/meta.json"}
@@ -418,7 +432,7 @@ def test_any_story_ends_as_the_model_says(stage: Stage) -> None:
         Story,
         settings=settings(
             max_examples=int(os.environ.get("STILLFRAME_STORIES", "15")),
-            stateful_step_count=25,
+            stateful_step_count=45,
             deadline=None,
             derandomize="CI" in os.environ,
             print_blob=True,
