@@ -32,7 +32,7 @@ demo: $(VENV)/.run-ready ## play snapshot, restore, a restore that fails, retry 
 	@examples/demo.sh
 
 test: check ## check everything: style, types, layers, and all tests
-	$(VENV)/bin/pytest -n 2
+	$(VENV)/bin/pytest -n 2 --dist worksteal
 
 check: $(VENV)/.test-ready ## check style, types and layers
 	$(VENV)/bin/ruff check

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import struct
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +36,7 @@ class Files:
 
     def __init__(self) -> None:
         self._clones: dict[int, bool] = {}
+        self._drafting = threading.Lock()
 
     # Looking.
 
@@ -115,17 +116,18 @@ class Files:
 
     def write(self, path: Path, content: bytes) -> None:
         """Put a small file there, whole or not at all, durably."""
-        draft = _draft(path, content)
-        draft.replace(path)
+        with self._drafting:
+            _draft(path, content).replace(path)
         sync_entries(path.parent)
 
     def write_new(self, path: Path, content: bytes) -> None:
         """As `write`, but raises `FileExistsError` if something is there already, whoever comes first."""
-        draft = _draft(path, content)
-        try:
-            os.link(draft, path)
-        finally:
-            draft.unlink()
+        with self._drafting:
+            draft = _draft(path, content)
+            try:
+                os.link(draft, path)
+            finally:
+                draft.unlink()
         sync_entries(path.parent)
 
     def rename(self, source: Path, target: Path) -> None:
@@ -214,8 +216,9 @@ def _own(file: int, model: os.stat_result) -> None:
 
 
 def _draft(path: Path, content: bytes) -> Path:
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # Of one name for all attempts, so that the next one takes the place of what a kill left of the one before.
+    draft = path.with_name(f".{path.name}.new")
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(file, "wb") as opened:
             opened.write(content)

@@ -221,7 +221,8 @@ class Qemu:
                 f"QEMU on {socket} did not answer {command} in {self._timeout:g} s; is its monitor held by "
                 "another client?"
             ) from problem
-        except (ConnectError, ExecInterruptedError, QMPError, OSError, EOFError) as problem:
+        # The library asserts that it is still connected right after connecting, which a process that ends may undo.
+        except (ConnectError, ExecInterruptedError, QMPError, OSError, EOFError, AssertionError) as problem:
             raise _NobodyError(f"QEMU on {socket} cannot be reached for {command}: {problem}") from problem
         finally:
             with suppress(Exception):
