@@ -22,6 +22,7 @@ from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import BackingFile, Format
+from stillframe.drivers.local.remembered import Remembered
 
 LOG = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ META: Final = "meta.json"
 _PARTIAL: Final = ".partial"
 _DELETING: Final = ".deleting"
 _DRAFT: Final = ".new"
+_REMEMBERED: Final = 50_000
 
 
 class Method(StrEnum):
@@ -103,6 +105,7 @@ class Copies:
         self._files = files
         self._declarations = declarations
         self._state = state / "roots"
+        self._read = Remembered(lambda path: read(path.parent), most=_REMEMBERED)
 
     def root(self, disk: Path) -> Path:
         """The folder for the copies of a disk, made and remembered if it is new."""
@@ -141,7 +144,7 @@ class Copies:
                 if not folder.is_dir() or (on_its_way and not meta(folder).exists()):
                     continue
                 try:
-                    yield read(folder), is_ready(folder)
+                    yield self._read.get(meta(folder)), is_ready(folder)
                 except Damaged as problem:
                     LOG.warning("copy left out: %s", problem)
 
