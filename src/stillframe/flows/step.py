@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -115,7 +115,8 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
         unwanted = [
             copy.id for copy in found if copy.name.kind is kind and operation_id in (None, copy.name.operation_id)
         ]
-        for error in self.delete_all(call, unwanted).values():
+        quiet = replace(call, report=lambda _done, _total: None)
+        for error in self.delete_all(quiet, unwanted).values():
             raise error
 
     def delete_all(self, call: Call, copy_ids: Sequence[str]) -> dict[str, StillframeError]:
