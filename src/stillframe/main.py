@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from stillframe.api.app import build_wsgi
 from stillframe.domain.errors import InvalidInput
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import FlashCopy, StorageDriver
 from stillframe.drivers.wrappers import RetryPolicy, with_checks, with_limit, with_retries
 from stillframe.engine.engine import Engine, Limits
@@ -39,6 +40,7 @@ class Drivers:
     compute: ComputeDriver
     storage: StorageDriver
     flashcopy: FlashCopy | None = None
+    sight: Sight | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ def build(
         upgrade_database(database)
     elif schema.current(database) != schema.head():
         raise InvalidInput("the database is not at this release's schema; run 'stillframe db upgrade' first")
-    drivers = _with_policy(drivers or build_drivers(settings), settings)
+    bare = drivers or build_drivers(settings)
+    drivers, hasty = _with_policy(bare, settings, _retries(settings)), _with_policy(bare, settings, _HASTY)
     policy = Policy(settings.conf)
     policy.load()
     operations, snapshots = OperationStore(database), SnapshotStore(database)
@@ -115,11 +118,13 @@ def build(
     engine = Engine(operations, FlowBooks(database.books), planner(ports), _limits(settings), now)
     metrics = Metrics(CollectorRegistry(), operations, engine.queued, now)
     engine.on_finished = metrics.operation_finished
-    instances = InstanceService(drivers.compute, drivers.storage, operations, policy, graceful, drivers.flashcopy)
+    instances = InstanceService(
+        hasty.compute, hasty.storage, operations, policy, graceful, hasty.flashcopy, hasty.sight
+    )
     service = SnapshotService(
         snapshots=snapshots,
         operations=operations,
-        storage=drivers.storage,
+        storage=hasty.storage,
         instances=instances,
         policy=policy,
         submit=engine.submit if work else _leave_to_another_process,
@@ -141,9 +146,9 @@ def build_drivers(settings: Settings) -> Drivers:
     for option, name in (("compute", compute), ("storage", storage)):
         if name not in _DRIVERS:
             raise InvalidInput(f"there is no driver '{name}'; there are: {', '.join(sorted(_DRIVERS))}", option)
-    if compute == storage:
-        return _DRIVERS[compute](settings)
-    return Drivers(_DRIVERS[compute](settings).compute, _DRIVERS[storage](settings).storage)
+    computing = _DRIVERS[compute](settings)
+    storing = computing if _DRIVERS[compute] is _DRIVERS[storage] else _DRIVERS[storage](settings)
+    return Drivers(computing.compute, storing.storage, storing.flashcopy, computing.sight)
 
 
 def _local(settings: Settings) -> Drivers:
@@ -169,17 +174,40 @@ def _memory(_settings: Settings) -> Drivers:
     return Drivers(driver.compute, driver.storage)
 
 
-_DRIVERS: Final[Mapping[str, Callable[[Settings], Drivers]]] = {"local": _local, "memory": _memory}
+def _openstack(settings: Settings) -> Drivers:
+    from stillframe.drivers.openstack import cloud
+    from stillframe.drivers.openstack.cinder import CinderStorage
+    from stillframe.drivers.openstack.nova import NovaCompute
+    from stillframe.drivers.openstack.reverting import Reverter
+    from stillframe.drivers.openstack.sight import CloudSight
+    from stillframe.drivers.openstack.waiting import Waiting
+
+    chosen, waiting = settings.openstack, Waiting()
+    connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
+    reverter = Reverter(connected, waiting, patience=chosen.revert_patience, reimage=chosen.reimage)
+    storage = CinderStorage(connected, waiting, reverter, patience=chosen.patience)
+    return Drivers(NovaCompute(connected, waiting), storage, sight=CloudSight(connected))
 
 
-def _with_policy(drivers: Drivers, settings: Settings) -> Drivers:
+_DRIVERS: Final[Mapping[str, Callable[[Settings], Drivers]]] = {
+    "cinder": _openstack,
+    "local": _local,
+    "memory": _memory,
+    "nova": _openstack,
+}
+
+# Somebody waits for the answer to a request, and may ask again.
+_HASTY: Final = RetryPolicy(attempts=2, first_wait=0.2, longest_wait=1)
+
+
+def _with_policy(drivers: Drivers, settings: Settings, retries: RetryPolicy) -> Drivers:
     """Retries outside, so that each try is checked; the limit inside, so that a waiting try holds no place."""
-    retries = _retries(settings)
     limited = with_limit(drivers.storage, concurrent=settings.drivers.concurrent_calls)
     return Drivers(
         compute=with_retries(with_checks(drivers.compute), retries),
         storage=with_retries(with_checks(limited), retries),
-        flashcopy=drivers.flashcopy,
+        flashcopy=drivers.flashcopy and with_retries(drivers.flashcopy, retries),
+        sight=drivers.sight and with_retries(drivers.sight, retries),
     )
 
 

@@ -62,16 +62,39 @@ _ENGINE: Final = [
     cfg.IntOpt("keep_records", default=604800, min=0, help="Seconds that the record of a finished operation is kept."),
 ]
 _DRIVERS: Final = [
-    cfg.StrOpt("compute", default="local", help="What runs the instances: local, memory."),
-    cfg.StrOpt("storage", default="local", help="What holds the volumes: local, memory."),
+    cfg.StrOpt("compute", default="local", help="What runs the instances: local, nova, memory."),
+    cfg.StrOpt("storage", default="local", help="What holds the volumes: local, cinder, memory."),
     cfg.FloatOpt("graceful_stop_seconds", default=60, min=0, help="How long a guest may take to shut down by itself."),
-    cfg.IntOpt("attempts", default=5, min=1, help="Tries of a call while the platform behind is unavailable."),
+    cfg.IntOpt(
+        "attempts",
+        default=10,
+        min=1,
+        help="Tries of a call of an operation while the platform behind is unavailable; about two minutes by default. "
+        "Requests are answered 503 after the second.",
+    ),
     cfg.FloatOpt("first_wait", default=0.5, min=0, help="Seconds before the second try; it doubles from there."),
     cfg.FloatOpt("longest_wait", default=30, min=0, help="Most seconds between two tries."),
     cfg.IntOpt("concurrent_calls", default=32, min=1, help="Calls that work on volumes at a time."),
 ]
 _LOCAL: Final = [
     cfg.StrOpt("instances_dir", help="Folder of the instance declarations; without it `instances` in state_dir."),
+]
+_OPENSTACK: Final = [
+    cfg.StrOpt("region_name", help="Region of the cloud whose Nova and Cinder are used; without it the only one."),
+    cfg.StrOpt("interface", default="internal", help="Endpoints of the catalogue that are used: internal or public."),
+    cfg.FloatOpt("patience", default=900, min=1, help="Seconds that Cinder may take for one snapshot or its deletion."),
+    cfg.FloatOpt(
+        "revert_patience",
+        default=14400,
+        min=1,
+        help="Seconds until a revert that neither ends nor fails counts as lost with the cinder-volume that ran it.",
+    ),
+    cfg.BoolOpt(
+        "reimage",
+        default=True,
+        help="Where Cinder lacks our extension and a volume has newer snapshots: copy the whole snapshot over the "
+        "volume by os-reimage.",
+    ),
 ]
 _HTTP_BASIC: Final = [
     cfg.StrOpt("user_file", default="/etc/stillframe/htpasswd", help="htpasswd file with bcrypt hashes."),
@@ -89,6 +112,7 @@ GROUPS: Final = (
     ("engine", _ENGINE),
     ("drivers", _DRIVERS),
     ("local", _LOCAL),
+    ("openstack", _OPENSTACK),
     ("http_basic", _HTTP_BASIC),
 )
 
@@ -143,6 +167,17 @@ class DriverSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenStackSettings:
+    """Which cloud's services are used and how long they are waited for, in seconds; logging in to it is in `conf`."""
+
+    region_name: str | None
+    interface: str
+    patience: float
+    revert_patience: float
+    reimage: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything, and `conf` for the libraries that read their own options from it (policy, logging, keystone)."""
 
@@ -151,6 +186,7 @@ class Settings:
     database: DatabaseSettings
     engine: EngineSettings
     drivers: DriverSettings
+    openstack: OpenStackSettings
     conf: cfg.ConfigOpts
 
 
@@ -224,6 +260,13 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
             longest_wait=conf.drivers.longest_wait,
             concurrent_calls=conf.drivers.concurrent_calls,
             instances_dir=Path(conf.local.instances_dir or state_dir / "instances").absolute(),
+        ),
+        openstack=OpenStackSettings(
+            region_name=conf.openstack.region_name,
+            interface=conf.openstack.interface,
+            patience=conf.openstack.patience,
+            revert_patience=conf.openstack.revert_patience,
+            reimage=conf.openstack.reimage,
         ),
         conf=conf,
     )
