@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.lab.openstack.fixtures import lab, lab_options, tenant
+from tests.lab.openstack.lab import Lab
+from tests.openstack.service import Stillframe, User, own_user, serving
 
 __all__ = ["lab", "lab_options", "tenant"]
+
+
+@pytest.fixture(scope="session")
+def service(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stillframe]:
+    with serving(lab, tmp_path_factory.mktemp("stillframe")) as running:
+        yield running
+
+
+@pytest.fixture
+def user(lab: Lab, service: Stillframe) -> User:
+    """A member of the project alpha."""
+    return own_user(lab, service, "alpha-member")

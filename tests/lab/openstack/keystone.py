@@ -23,11 +23,15 @@ REGION = "lab"
 
 @dataclass(frozen=True)
 class User:
-    """A user with roles in one project; all live in the domain `default` and have the same password."""
+    """A user with roles in one project, and some in all projects.
+
+    All live in the domain `default` and have the same password.
+    """
 
     name: str
     project: str
     roles: tuple[str, ...]
+    everywhere: tuple[str, ...] = ()
 
 
 _TENANTS = [
@@ -40,7 +44,7 @@ USERS = {
     user.name: user
     for user in [
         User("admin", "admin", ("admin",)),
-        User("stillframe", "service", ("admin", "service")),
+        User("stillframe", "service", ("admin", "service"), ("member",)),
         *_TENANTS,
         *_SERVICES,
     ]
@@ -126,8 +130,11 @@ class Keystone(Web):
             self.projects[user.project] = made["project"]["id"]
         body: dict[str, Any] = {"name": user.name, "domain_id": "default", "password": PASSWORD}
         made = api.post("/users", json={"user": body}).json()
+        user_id = made["user"]["id"]
         for role in user.roles:
-            api.put(f"/projects/{self.projects[user.project]}/users/{made['user']['id']}/roles/{roles[role]}")
+            api.put(f"/projects/{self.projects[user.project]}/users/{user_id}/roles/{roles[role]}")
+        for role in user.everywhere:
+            api.put(f"/OS-INHERIT/domains/default/users/{user_id}/roles/{roles[role]}/inherited_to_projects")
 
 
 def service_options(auth_url: str, user: str) -> dict[str, Option]:

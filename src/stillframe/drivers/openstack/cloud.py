@@ -125,7 +125,9 @@ class Cloud:
 
     def user(self, kind: str, token: str) -> Api:
         """As whoever has the token; our own goes with it, so that it holds while the request lasts."""
-        theirs = token_endpoint.Token(self.service(kind).endpoint(), token)
+        # Our own project, which may stand in the endpoint, is not theirs; since 3.67 Cinder needs none there.
+        endpoint = self.service(kind).endpoint().rstrip("/").removesuffix(f"/{self.project_id()}")
+        theirs = token_endpoint.Token(endpoint, token)
         both = service_token.ServiceTokenAuthWrapper(user_auth=theirs, service_auth=self._own)
         return self._api(kind, both, for_user=True)
 
