@@ -121,7 +121,7 @@ _STORAGE_VIRTUALIZE: Final = [
 #: The options of each `[array:NAME]`.
 ARRAY: Final = [
     cfg.URIOpt("endpoint", schemes=["https"], help="Where its REST API is, such as https://array.example.org:7443."),
-    cfg.StrOpt("username", help="Who the service is there; the role has to allow FlashCopy (CopyOperator or more)."),
+    cfg.StrOpt("username", help="Who the service is there; its role has to allow making volumes and mappings."),
     cfg.StrOpt("password", secret=True, help="The password, unless `password_file` has it."),
     cfg.StrOpt("password_file", help="A file that holds nothing but the password; read at each sign-in."),
     cfg.StrOpt("ca_file", help="The authority of its certificate, in PEM; without it the ones this machine trusts."),
