@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.drivers.local.images import Format
+from stillframe.drivers.storage_virtualize.options import Options, Strategy
 from tests.conformance.worlds import MIB, ArrayWorld, LocalWorld, MemoryWorld, World
 from tests.lab.filesystems import mounted
 from tests.lab.storage_virtualize.array import Array
@@ -42,12 +43,14 @@ LOCAL = [f"{kind}-{form}" for kind in KINDS for form in Format]
 ARRAYS = {
     "array": Behaviour(speed=100.0),
     "lingering-array": Behaviour(speed=100.0, linger=True),
+    "array-of-snapshots": Behaviour(speed=100.0, code_level="8.6.2.0 (build 169.4.2311)"),
 }
 
 
 def array_world(folder: Path, behaviour: Behaviour) -> Iterator[ArrayWorld]:
     with simulated(folder, Array(behaviour=replace(behaviour))) as served:
-        world = ArrayWorld(folder, served)
+        # An array whose code level has snapshots is used by them.
+        world = ArrayWorld(folder, served, Options(poll_seconds=0.01, strategy=Strategy.AUTO))
         try:
             yield world
         finally:

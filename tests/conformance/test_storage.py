@@ -17,7 +17,7 @@ class TestCopies:
         snapshot_id = str(uuid.uuid4())
         made = world.snapshot(instance, snapshot_id)
         assert [one.size for one in made] == [SIZE, 2 * MIB]
-        assert [one.id for one in made] == [name.uuid for name in world.names(instance, snapshot_id)]
+        assert [one.name for one in made] == world.names(instance, snapshot_id)
         found = {one.id: one for one in world.storage.find(snapshot_id)}
         assert found == {one.id: one for one in made}
         assert all(one.ready for one in found.values())

@@ -250,7 +250,7 @@ class ArrayWorld(World):
         self.client = Client(address)
         self.arrays = Arrays([Array(self.client)])
         self.volumes = DeclaredVolumes(self.declarations, self.arrays)
-        self.storage = StorageVirtualize(self.options, self.arrays, self.volumes)
+        self.storage: StorageDriver = StorageVirtualize(self.options, self.arrays, self.volumes)
 
     def close(self) -> None:
         for declaration in self.declarations.all():

@@ -130,6 +130,7 @@ def snapshot_rows(snapshot: Snapshot) -> list[Row]:
             "snapshot_name": snapshot.name,
             "volume_id": str(one.source.id),
             "volume_name": one.source.name,
+            "volume_size": str(one.target.size),
             "parent_uid": str(snapshot.id),
             "time": snapshot.created,
             "state": _snapshot_state(snapshot),

@@ -24,7 +24,7 @@ class Array:
         """See `Client.run`."""
         return self._client.run(command, subject, **parameters)
 
-    def remove(self, command: str, subject: str, /, **parameters: str | int | bool) -> None:
+    def remove(self, command: str, subject: str | None = None, /, **parameters: str | int | bool) -> None:
         """Run a command that removes or stops something, which may be gone already."""
         try:
             self._client.run(command, subject, **parameters)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from stillframe.domain.errors import Damaged, NotFound, Refused
-from stillframe.drivers.storage_virtualize import naming
+from stillframe.domain.snapshot import CopyName
+from stillframe.drivers.storage_virtualize import naming, objects
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.copies import Copies, Copy
-from stillframe.drivers.storage_virtualize.objects import Mapping, Vdisk
+from stillframe.drivers.storage_virtualize.objects import Vdisk
 from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
+
+#: The vdisks that copies are made of, with their arrays.
+Sources = Mapping[CopyName, tuple[Array, Vdisk]]
 
 #: How many mappings may be connected with each other, by IBM's documentation.
 _MAPPINGS: Final = 256
@@ -71,11 +76,12 @@ class Checks:
                 f"{_told(copy.array, vdisk)} has {vdisk.size} bytes now and had {copy.size} when the copy was made; "
                 "resize it back first"
             )
-        self._untouchable(copy.array, vdisk)
-        self._free_to_restore(copy.array, vdisk)
+        self.restorable(copy.array, vdisk)
         return copy, vdisk
 
-    def _free_to_restore(self, array: Array, vdisk: Vdisk) -> None:
+    def restorable(self, array: Array, vdisk: Vdisk) -> None:
+        """Raise `Refused` for a vdisk that may not be overwritten at present, whatever by."""
+        self._untouchable(array, vdisk)
         present = array.mapping_to(vdisk.name)
         if present is None:
             if not vdisk.online:
@@ -106,7 +112,7 @@ class Checks:
             )
 
 
-def _writes(mapping: Mapping) -> bool:
+def _writes(mapping: objects.Mapping) -> bool:
     return mapping.rc_controlled or mapping.status == "stopped" or (mapping.active and not mapping.whole)
 
 

@@ -50,7 +50,7 @@ class Copies:
     def all(self, snapshot_id: str | None) -> Iterator[Copy]:
         """The copies of an instance snapshot, or of all of them."""
         for array in self._arrays.all():
-            for pattern in naming.patterns(snapshot_id):
+            for pattern in naming.patterns("sf", snapshot_id):
                 yield from self._matching(array, pattern)
 
     def find(self, copy_id: str) -> Copy | None:

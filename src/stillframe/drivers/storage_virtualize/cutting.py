@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from stillframe.domain.errors import Conflict, Damaged, NotFound, Refused
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
@@ -14,7 +15,7 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.checks import Checks
+from stillframe.drivers.storage_virtualize.checks import Sources
 from stillframe.drivers.storage_virtualize.copies import Copies
 from stillframe.drivers.storage_virtualize.deleting import Deleter
 from stillframe.drivers.storage_virtualize.objects import Vdisk
@@ -23,8 +24,6 @@ from stillframe.drivers.storage_virtualize.waiting import wait_until
 
 LOG = logging.getLogger(__name__)
 
-Sources = Mapping[CopyName, Vdisk]
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -32,43 +31,38 @@ class Part:
 
     array: Array
     group: str
-    sources: Sources
+    sources: Mapping[CopyName, Vdisk]
 
 
 class Cutter:
     """Cuts by mappings to thin vdisks of their own that nothing is copied to but what is written over."""
 
-    def __init__(self, options: Options, checks: Checks, copies: Copies, deleter: Deleter) -> None:
+    def __init__(self, options: Options, copies: Copies, deleter: Deleter) -> None:
         self._options = options
-        self._checks = checks
         self._copies = copies
         self._deleter = deleter
-        self._prepared: dict[tuple[CopyName, ...], list[Part]] = {}
 
-    def prepare(self, call: Call, names: Sequence[CopyName]) -> None:
-        """Do all that may be done while the guest still runs: afterwards the groups only have to be started."""
-        parts = self._parts(names)
-        for name in names:
+    def prepare(self, call: Call, sources: Sources) -> Callable[[Call], Cut]:
+        """Do all that may be done while the guest still runs, and return the cut: only the start of the groups."""
+        for name in sources:
             self._drop_started(call, name)
+        parts = _parts(sources)
         for part in parts:
             self._make(call, part)
         for part in parts:
             self._get_ready(call, part)
-        self._prepared[tuple(names)] = parts
+        return partial(self._cut, sources, parts)
 
-    def cut(self, call: Call, names: Sequence[CopyName]) -> Cut:
-        """Start the groups. What `prepare` has not done, or what has come undone, is done first."""
-        parts = self._prepared.pop(tuple(names), None)
-        if parts is None or any(part.array.group_status(part.group) != "prepared" for part in parts):
-            self.prepare(call, names)
-            parts = self._prepared.pop(tuple(names))
+    def _cut(self, sources: Sources, parts: Sequence[Part], call: Call) -> Cut:
+        if any(part.array.group_status(part.group) != "prepared" for part in parts):
+            # What was prepared has come undone since.
+            self.prepare(call, sources)
         call.check()
         began = time.monotonic()
         for part in parts:
             part.array.run("startfcconsistgrp", part.group)
         window = 0.0 if len(parts) == 1 else (time.monotonic() - began) * 1000
-        sizes = {name: vdisk.size for part in parts for name, vdisk in part.sources.items()}
-        made = tuple(VolumeSnapshot(name.uuid, name, sizes[name], ready=False) for name in names)
+        made = tuple(VolumeSnapshot(name.uuid, name, vdisk.size, ready=False) for name, (_, vdisk) in sources.items())
         return Cut(made, simultaneous=len(parts) == 1, window_ms=window)
 
     def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
@@ -84,17 +78,6 @@ class Cutter:
             copy = self._copies.get(copy_id)
         call.report(copy.size, copy.size)
         return copy.described()
-
-    def _parts(self, names: Sequence[CopyName]) -> list[Part]:
-        chosen: defaultdict[str, dict[CopyName, Vdisk]] = defaultdict(dict)
-        arrays: dict[str, Array] = {}
-        for name in names:
-            array, vdisk = self._checks.source(name.volume_id)
-            arrays[array.name] = array
-            chosen[array.name][name] = vdisk
-        return [
-            Part(array, naming.group_of(next(iter(chosen[key]))), chosen[key]) for key, array in sorted(arrays.items())
-        ]
 
     def _drop_started(self, call: Call, name: CopyName) -> None:
         """A copy of this name that was cut before is of another instant."""
@@ -168,6 +151,15 @@ class Cutter:
             return status == "prepared"
 
         wait_until(call, min(self._options.poll_seconds, 0.1), prepared)
+
+
+def _parts(sources: Sources) -> list[Part]:
+    chosen: defaultdict[str, dict[CopyName, Vdisk]] = defaultdict(dict)
+    arrays: dict[str, Array] = {}
+    for name, (array, vdisk) in sources.items():
+        arrays[array.name] = array
+        chosen[array.name][name] = vdisk
+    return [Part(array, naming.group_of(next(iter(chosen[key]))), chosen[key]) for key, array in sorted(arrays.items())]
 
 
 def _make(array: Array, command: str, **parameters: str | int | bool) -> None:

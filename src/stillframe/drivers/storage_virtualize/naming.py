@@ -17,8 +17,9 @@ from typing import Final
 from stillframe.domain.errors import Refused
 from stillframe.domain.snapshot import CopyKind, CopyName
 
-_LETTERS: Final = {CopyKind.SNAPSHOT: "s", CopyKind.SAFETY: "t"}
-_KINDS: Final = {letter: kind for kind, letter in _LETTERS.items()}
+#: The letters that stand for the kinds of copies.
+LETTERS: Final = {CopyKind.SNAPSHOT: "s", CopyKind.SAFETY: "t"}
+KINDS: Final = {letter: kind for kind, letter in LETTERS.items()}
 _ID: Final = "[A-Za-z0-9_-]{22}"
 _TARGET: Final = re.compile(rf"sf([st])-({_ID})({_ID})-([A-Za-z0-9_-]{{14}})")
 _FORWARD: Final = re.compile(rf"sf([st])-({_ID})-({_ID})")
@@ -48,28 +49,28 @@ class Target:
     def copy_name(self, forward: str | None) -> CopyName:
         """The whole name of the copy, with what the name of its mapping says, or without its volume."""
         found = _FORWARD.fullmatch(forward) if forward else None
-        volume_id = _read(found[2]) if found else UNKNOWN_VOLUME
+        volume_id = read(found[2]) if found else UNKNOWN_VOLUME
         return CopyName(self.kind, self.snapshot_id, volume_id, self.operation_id)
 
     @property
     def half_id(self) -> str:
         """An id for a copy whose volume is not known; it leads back to the same vdisk."""
-        return _read(self.digest + "A" * 8)
+        return read(self.digest + "A" * 8)
 
 
 def target(name: CopyName) -> str:
     """The name of a copy's vdisk, 63 characters."""
-    return f"sf{_LETTERS[name.kind]}-{_write(name.snapshot_id)}{_write(name.operation_id)}-{digest(name.uuid)}"
+    return f"sf{LETTERS[name.kind]}-{write(name.snapshot_id)}{write(name.operation_id)}-{digest(name.uuid)}"
 
 
 def forward(name: CopyName) -> str:
     """The name of the mapping from a volume to its copy."""
-    return f"sf{_LETTERS[name.kind]}-{_write(name.volume_id)}-{_write(name.uuid)}"
+    return f"sf{LETTERS[name.kind]}-{write(name.volume_id)}-{write(name.uuid)}"
 
 
 def reverse(volume_id: str, copy_id: str) -> str:
     """The name of the mapping from a copy back to its volume."""
-    return f"{REVERSE}{_write(volume_id)}-{_write(copy_id)}"
+    return f"{REVERSE}{write(volume_id)}-{write(copy_id)}"
 
 
 def group(kind: CopyKind, snapshot_id: str, operation_id: str) -> str:
@@ -84,7 +85,7 @@ def group_of(name: CopyName) -> str:
 
 def digest(copy_id: str) -> str:
     """The end of the name of a copy's vdisk."""
-    return _write(copy_id)[:_DIGEST]
+    return write(copy_id)[:_DIGEST]
 
 
 def read_target(name: str) -> Target | None:
@@ -92,18 +93,15 @@ def read_target(name: str) -> Target | None:
     found = _TARGET.fullmatch(name)
     if found is None:
         return None
-    return Target(_KINDS[found[1]], _read(found[2]), _read(found[3]), found[4])
+    return Target(KINDS[found[1]], read(found[2]), read(found[3]), found[4])
 
 
-def patterns(snapshot_id: str | None) -> list[str]:
-    """What the names of the vdisks of an instance snapshot's copies look like (None: of all copies), with `*`."""
+def patterns(prefix: str, snapshot_id: str | None) -> list[str]:
+    """What names look like that begin with the id of an instance snapshot (None: any), with `*` at their end."""
     if snapshot_id is None:
-        return [f"sf{letter}-*" for letter in _KINDS]
-    try:
-        return [f"sf{letter}-{_write(snapshot_id)}*" for letter in _KINDS]
-    except Refused:
-        # Nothing can have been made for it.
-        return []
+        return [f"{prefix}{letter}-*" for letter in KINDS]
+    # Nothing can have been made for something else than a UUID.
+    return [f"{prefix}{letter}-{write(snapshot_id)}*" for letter in KINDS] if is_id(snapshot_id) else []
 
 
 def is_id(text: str) -> bool:
@@ -115,7 +113,8 @@ def is_id(text: str) -> bool:
     return True
 
 
-def _write(text: str) -> str:
+def write(text: str) -> str:
+    """An id as it stands in names, 22 characters; raises `Refused` for anything but a UUID."""
     try:
         number = uuid.UUID(text)
     except ValueError:
@@ -123,5 +122,6 @@ def _write(text: str) -> str:
     return base64.urlsafe_b64encode(number.bytes)[:22].decode()
 
 
-def _read(text: str) -> str:
+def read(text: str) -> str:
+    """The id that 22 characters of a name stand for."""
     return str(uuid.UUID(bytes=base64.urlsafe_b64decode(f"{text}==")))

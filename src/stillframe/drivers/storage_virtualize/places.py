@@ -37,6 +37,10 @@ class Volumes(Protocol):
         """The vdisk that a volume has to be; raises `NotFound` for an unknown volume."""
         ...
 
+    def volume_on(self, array: str, vdisk: str) -> str | None:
+        """The id of the volume that a vdisk is, or None."""
+        ...
+
 
 class Arrays:
     """All arrays of the settings."""
@@ -78,6 +82,13 @@ class ManagedVolumes:
         """See `Volumes`."""
         return Place(self._template % self._platform.get_volume(volume_id).id, None)
 
+    def volume_on(self, array: str, vdisk: str) -> str | None:  # noqa: ARG002 -- the template holds for all arrays
+        """See `Volumes`."""
+        begin, _, end = self._template.partition("%s")
+        if not (vdisk.startswith(begin) and vdisk.endswith(end)):
+            return None
+        return vdisk[len(begin) : len(vdisk) - len(end)]
+
 
 class DeclaredVolumes:
     """The vdisks that the local driver's declarations name."""
@@ -104,6 +115,14 @@ class DeclaredVolumes:
         """See `Volumes`."""
         _declaration, vdisk = self._declarations.vdisk(volume_id)
         return Place(vdisk.vdisk, vdisk.array)
+
+    def volume_on(self, array: str, vdisk: str) -> str | None:
+        """See `Volumes`."""
+        for declaration in self._declarations.all():
+            for declared in declaration.vdisks:
+                if declared.vdisk == vdisk and declared.array in (None, array):
+                    return declaration.volume_id(declared)
+        return None
 
     def _volume(self, declaration: Declaration, declared: DeclaredVdisk) -> Volume:
         found = self._arrays.find(Place(declared.vdisk, declared.array))
