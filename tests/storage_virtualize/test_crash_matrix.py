@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import pytest
 
+from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.storage_virtualize import naming
 from tests.crash.test_crash_matrix import Stage
 from tests.lab.storage_virtualize.array import Array
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.crash
 _TWO: Final = ["create old", "write", "create kept", "write"]
 _FAILED: Final = [*_TWO, "break", "restore kept"]
 
-#: What leads to the operation's start, and the request that is played. An older snapshot depends on the one played with.
+#: What leads to the operation's start, and the request that is played; an older snapshot depends on what it is about.
 OPERATIONS: Final = {
     "create": (["create old", "write"], "create kept"),
     "delete the middle one": ([*_TWO, "create new", "write"], "delete kept"),
@@ -41,6 +42,8 @@ OPERATIONS: Final = {
 }
 #: The same by snapshots of the array.
 BY_SNAPSHOTS: Final = ("create", "delete the middle one", "restore", "retry", "rollback")
+
+ENDS: Final = {"available", "error", "restore-error", "rollback-error", "error-deleting"}
 
 MODES: Final = [
     *((name, "flashcopy") for name in OPERATIONS),
@@ -104,14 +107,13 @@ class World:
             self.served.write(name, self._written % 4 * GRAIN, content)
 
     def _break(self) -> None:
-        """Let the array refuse every start of a mapping back to the second volume."""
-        self.served.faults.put(
-            "startfcmap", "fail", times=1000, code="CMMVC5907E", subject=f"{naming.REVERSE}{self._second()}*"
-        )
+        """Let the array refuse every restore of the second volume, of either kind."""
+        for command, subject in (("startfcmap", f"{naming.REVERSE}{self._second()}*"), ("restorefromsnapshot", "b")):
+            self.served.faults.put(command, "fail", times=1000, code="CMMVC5907E", subject=subject)
 
     def _second(self) -> str:
         settings = service.settings_of(self._stage.root)
-        declaration = service.Declarations(settings.drivers.instances_dir).all()[0]
+        declaration = Declarations(settings.drivers.instances_dir).all()[0]
         return naming.write(declaration.volume_id(declaration.vdisks[1]))
 
     def _objects(self) -> dict[str, Any]:
@@ -189,9 +191,7 @@ def test_a_refusal_of_any_command_leaves_a_way_out_and_nothing_on_the_array(worl
         told = f"refused at {point}, {name}: {left}"
         assert left["locks"] == 0, told
         statuses = {one["name"]: one["status"] for one in left["snapshots"]}
-        assert set(statuses.values()) <= {"available", "error", "restore-error", "rollback-error", "error-deleting"}, (
-            told
-        )
+        assert set(statuses.values()) <= ENDS, told
         world.served.faults.clear()
         for snapshot in statuses:
             world.play(f"delete {snapshot}")

@@ -202,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _command(self, parts: list[str], parameters: dict[str, Any]) -> None:
         command, subject = parts[0], parts[1] if len(parts) > 1 else None
-        named = subject or str(parameters.get("name", ""))
+        named = subject or str(parameters.get("name") or parameters.get("volumes", ""))
         fault = self.served.faults.next(command, named)
         way = fault.way if fault else ""
         if fault and way in ("busy", "expire", "break", "fail"):
