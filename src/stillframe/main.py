@@ -148,7 +148,7 @@ def build_drivers(settings: Settings) -> Drivers:
     platform = _DRIVERS[compute](settings)
     if storage not in (compute, _ON_ARRAYS):
         platform = replace(platform, storage=_DRIVERS[storage](settings).storage)
-    return _on_arrays(settings, platform) if storage == _ON_ARRAYS or settings.storage_virtualize.arrays else platform
+    return on_arrays(settings, platform) if storage == _ON_ARRAYS or settings.storage_virtualize.arrays else platform
 
 
 def _local(settings: Settings) -> Drivers:
@@ -174,7 +174,7 @@ def _memory(_settings: Settings) -> Drivers:
     return Drivers(driver.compute, driver.storage)
 
 
-def _on_arrays(settings: Settings, platform: Drivers) -> Drivers:
+def on_arrays(settings: Settings, platform: Drivers) -> Drivers:
     """The platform with the FlashCopy check, and with its volumes cut and restored by the arrays where that is wished.
 
     The local platform declares what is on arrays; any other one names its volumes there by a template.
