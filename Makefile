@@ -34,6 +34,9 @@ demo: $(VENV)/.run-ready ## play snapshot, restore, a restore that fails, retry 
 array-lab: $(VENV)/.test-ready ## serve a simulated IBM Storage Virtualize array on 127.0.0.1:7443
 	@$(VENV)/bin/python -m tests.lab.storage_virtualize --vdisk volume=67108864 --vdisk data=16777216
 
+demo-flashcopy: $(VENV)/.test-ready ## play the story on a simulated array and show its mappings as they copy
+	@examples/demo_flashcopy.sh
+
 test: check ## check everything: style, types, layers, and all tests
 	$(VENV)/bin/pytest -n 2 --dist worksteal
 

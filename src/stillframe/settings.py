@@ -218,6 +218,8 @@ def new_conf() -> cfg.ConfigOpts:
     for group, options in GROUPS:
         conf.register_opts(options, group=group)
     log.register_options(conf)
+    # One line for each request to an array would drown everything else.
+    conf.set_default("default_log_levels", [*log.get_default_log_levels(), "httpx=WARN", "httpcore=WARN"])
     return conf
 
 
