@@ -17,7 +17,7 @@ COMPILE := $(UV) pip compile --quiet --python-version 3.11 --universal --generat
 	--no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-run run demo test check openstack-lab openstack-test lock clean
+.PHONY: help install install-run run demo array-lab demo-flashcopy test check openstack-lab openstack-test lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,12 @@ run: $(VENV)/.run-ready ## serve an example instance from ./var on 127.0.0.1:879
 
 demo: $(VENV)/.run-ready ## play snapshot, restore, a restore that fails, retry and rollback; then clean up
 	@examples/demo.sh
+
+array-lab: $(VENV)/.test-ready ## serve a simulated IBM Storage Virtualize array on 127.0.0.1:7443
+	@$(VENV)/bin/python -m tests.lab.storage_virtualize --vdisk volume=67108864 --vdisk data=16777216
+
+demo-flashcopy: $(VENV)/.test-ready ## play the story on a simulated array and show its mappings as they copy
+	@examples/demo_flashcopy.sh
 
 test: check ## check everything: style, types, layers, and all tests
 	$(VENV)/bin/pytest -n 2 --dist worksteal

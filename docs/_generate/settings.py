@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from _generate.tables import table
-from stillframe.settings import GROUPS
+from stillframe.settings import ARRAY, GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ def page() -> Iterator[str]:
     yield "`OS_<GROUP>__<OPTION>` in capitals, such as `OS_DEFAULT__BIND_PORT` or `OS_ENGINE__WORKERS`; a value in the"
     yield "environment counts more than one in a file. With a value that cannot be used the service does not start."
     yield ""
-    for group, options in GROUPS:
+    for group, options in (*GROUPS, ("array:NAME", ARRAY)):
         yield f"## [{group or 'DEFAULT'}]"
         yield ""
         yield from table(("Option", "Type", "Default", "Meaning"), map(_option, options))

@@ -13,6 +13,7 @@ from oslo_log import log
 
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.operation import Action
+from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options, Strategy
 
 _DEFAULT: Final = [
     cfg.StrOpt("state_dir", default="/var/lib/stillframe", help="Folder for everything the service keeps."),
@@ -63,14 +64,19 @@ _ENGINE: Final = [
 ]
 _DRIVERS: Final = [
     cfg.StrOpt("compute", default="local", help="What runs the instances: local, nova, memory."),
-    cfg.StrOpt("storage", default="local", help="What holds the volumes: local, cinder, memory."),
+    cfg.StrOpt("storage", default="local", help="What holds the volumes: local, cinder, storage_virtualize, memory."),
     cfg.FloatOpt("graceful_stop_seconds", default=60, min=0, help="How long a guest may take to shut down by itself."),
     cfg.IntOpt(
         "attempts",
-        default=10,
+        default=3,
         min=1,
-        help="Tries of a call of an operation while the platform behind is unavailable; about two minutes by default. "
-        "Requests are answered 503 after the second.",
+        help="Tries of a call of a request, whose answer somebody waits for, while the platform behind is unavailable.",
+    ),
+    cfg.IntOpt(
+        "operation_attempts",
+        default=20,
+        min=1,
+        help="The same for calls of an operation, at whose end nobody waits: with the other defaults seven minutes.",
     ),
     cfg.FloatOpt("first_wait", default=0.5, min=0, help="Seconds before the second try; it doubles from there."),
     cfg.FloatOpt("longest_wait", default=30, min=0, help="Most seconds between two tries."),
@@ -96,6 +102,54 @@ _OPENSTACK: Final = [
         "volume by os-reimage.",
     ),
 ]
+_STORAGE_VIRTUALIZE: Final = [
+    cfg.ListOpt("arrays", default=[], help="Names of the arrays. Each has a group of its own, `[array:NAME]`."),
+    cfg.StrOpt(
+        "volume_name_template",
+        default="volume-%s",
+        help="What Cinder names its volumes on the arrays, `%s` being the volume's id: Cinder's option of this name.",
+    ),
+    cfg.IntOpt(
+        "copy_rate",
+        default=100,
+        min=1,
+        max=150,
+        help="Rate of a restore as the array counts it: 50 is 2 MB/s, 100 is 64 MB/s, 150 is 2 GB/s for each volume.",
+    ),
+    cfg.IntOpt(
+        "clean_rate",
+        default=50,
+        min=1,
+        max=150,
+        help="Rate at which a copy that is deleted hands on what older copies read through it; as copy_rate.",
+    ),
+    cfg.StrOpt(
+        "copies",
+        default=Strategy.FLASHCOPY.value,
+        choices=[
+            (Strategy.FLASHCOPY.value, "mappings to volumes of their own, in a consistency group"),
+            (Strategy.SNAPSHOTS.value, "snapshots of the array itself, from code level 8.6.2 on"),
+            (
+                Strategy.AUTO.value,
+                "snapshots where the code level has them and none of the volumes has mappings, else mappings",
+            ),
+        ],
+        help="By which kind of copy volumes are cut.",
+    ),
+    cfg.FloatOpt(
+        "poll_seconds", default=1.0, min=0.01, max=1.0, help="Seconds between two looks at a copy's progress."
+    ),
+]
+#: The options of each `[array:NAME]`.
+ARRAY: Final = [
+    cfg.URIOpt("endpoint", schemes=["https"], help="Where its REST API is, such as https://array.example.org:7443."),
+    cfg.StrOpt("username", help="Who the service is there; its role has to allow making volumes and mappings."),
+    cfg.StrOpt("password", secret=True, help="The password, unless `password_file` has it."),
+    cfg.StrOpt("password_file", help="A file that holds nothing but the password; read at each sign-in."),
+    cfg.StrOpt("ca_file", help="The authority of its certificate, in PEM; without it the ones this machine trusts."),
+    cfg.BoolOpt("verify_tls", default=True, help="Whether its certificate is looked at. Do not switch that off."),
+    cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for one answer."),
+]
 _HTTP_BASIC: Final = [
     cfg.StrOpt("user_file", default="/etc/stillframe/htpasswd", help="htpasswd file with bcrypt hashes."),
     cfg.ListOpt(
@@ -114,6 +168,7 @@ GROUPS: Final = (
     ("local", _LOCAL),
     ("openstack", _OPENSTACK),
     ("http_basic", _HTTP_BASIC),
+    ("storage_virtualize", _STORAGE_VIRTUALIZE),
 )
 
 
@@ -160,6 +215,7 @@ class DriverSettings:
     storage: str
     graceful_stop_seconds: float
     attempts: int
+    operation_attempts: int
     first_wait: float
     longest_wait: float
     concurrent_calls: int
@@ -187,6 +243,7 @@ class Settings:
     engine: EngineSettings
     drivers: DriverSettings
     openstack: OpenStackSettings
+    storage_virtualize: Options
     conf: cfg.ConfigOpts
 
 
@@ -196,6 +253,8 @@ def new_conf() -> cfg.ConfigOpts:
     for group, options in GROUPS:
         conf.register_opts(options, group=group)
     log.register_options(conf)
+    # One line for each request to an array would drown everything else.
+    conf.set_default("default_log_levels", [*log.get_default_log_levels(), "httpx=WARN", "httpcore=WARN"])
     return conf
 
 
@@ -256,6 +315,7 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
             storage=conf.drivers.storage,
             graceful_stop_seconds=conf.drivers.graceful_stop_seconds,
             attempts=conf.drivers.attempts,
+            operation_attempts=conf.drivers.operation_attempts,
             first_wait=conf.drivers.first_wait,
             longest_wait=conf.drivers.longest_wait,
             concurrent_calls=conf.drivers.concurrent_calls,
@@ -268,5 +328,41 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
             revert_patience=conf.openstack.revert_patience,
             reimage=conf.openstack.reimage,
         ),
+        storage_virtualize=_storage_virtualize(conf),
         conf=conf,
+    )
+
+
+def _storage_virtualize(conf: cfg.ConfigOpts) -> Options:
+    group = conf.storage_virtualize
+    if group.volume_name_template.count("%s") != 1:
+        raise ValueError("storage_virtualize.volume_name_template has to contain %s once")
+    return Options(
+        arrays=tuple(_array(conf, name) for name in group.arrays),
+        volume_name_template=group.volume_name_template,
+        copy_rate=group.copy_rate,
+        clean_rate=group.clean_rate,
+        strategy=Strategy(group.copies),
+        poll_seconds=group.poll_seconds,
+    )
+
+
+def _array(conf: cfg.ConfigOpts, name: str) -> ArrayOptions:
+    section = f"array:{name}"
+    conf.register_opts(ARRAY, group=section)
+    group = conf[section]
+    for option in ("endpoint", "username"):
+        if not group[option]:
+            raise ValueError(f"[{section}] needs {option}")
+    if bool(group.password) == bool(group.password_file):
+        raise ValueError(f"[{section}] needs either password or password_file")
+    return ArrayOptions(
+        name=name,
+        endpoint=group.endpoint,
+        username=group.username,
+        password=group.password,
+        password_file=Path(group.password_file) if group.password_file else None,
+        ca_file=Path(group.ca_file) if group.ca_file else None,
+        verify_tls=group.verify_tls,
+        timeout=group.timeout,
     )

@@ -8,7 +8,7 @@ import pytest
 
 from stillframe.domain.errors import DeadlineExceeded, NotFound, Refused
 from stillframe.domain.snapshot import CopyKind
-from tests.conformance.worlds import MIB, SIZE, Watched, World, a_call, pattern
+from tests.conformance.worlds import MIB, SIZE, SNAPSHOT, Watched, World, a_call, pattern
 
 
 class TestCopies:
@@ -17,7 +17,7 @@ class TestCopies:
         snapshot_id = str(uuid.uuid4())
         made = world.snapshot(instance, snapshot_id)
         assert [one.size for one in made] == [SIZE, 2 * MIB]
-        assert [one.id for one in made] == [name.uuid for name in world.names(instance, snapshot_id)]
+        assert [one.name for one in made] == world.names(instance, snapshot_id)
         found = {one.id: one for one in world.storage.find(snapshot_id)}
         assert found == {one.id: one for one in made}
         assert all(one.ready for one in found.values())
@@ -31,8 +31,8 @@ class TestCopies:
 
     def test_a_cut_copy_is_listed_as_not_ready_until_it_is_completed(self, world: World) -> None:
         instance = world.add()
-        cut = world.storage.cut(a_call(), instance, world.names(instance, "s"))
-        assert [one.ready for one in world.storage.find("s")] == [False]
+        cut = world.storage.cut(a_call(), instance, world.names(instance, SNAPSHOT))
+        assert [one.ready for one in world.storage.find(SNAPSHOT)] == [False]
         with pytest.raises(Refused):
             world.storage.check_restore(instance.volume_ids[0], cut.snapshots[0].id)
         assert world.storage.complete(a_call(), cut.snapshots[0].id).ready
@@ -41,13 +41,13 @@ class TestCopies:
         instance = world.add()
         volume_id = instance.volume_ids[0]
         world.write(volume_id, 0, pattern(1))
-        world.storage.cut(a_call(), instance, world.names(instance, "s"))
+        world.storage.cut(a_call(), instance, world.names(instance, SNAPSHOT))
         world.write(volume_id, 0, pattern(2))
-        made = world.snapshot(instance, "s")
+        made = world.snapshot(instance, SNAPSHOT)
         world.write(volume_id, 0, pattern(3))
         world.storage.restore(a_call(), volume_id, made[0].id)
         assert world.read(volume_id) == pattern(2)
-        assert len(world.storage.find("s")) == 1
+        assert len(world.storage.find(SNAPSHOT)) == 1
 
     def test_completing_twice_is_as_completing_once(self, world: World) -> None:
         made = world.snapshot(world.add())[0]
@@ -68,9 +68,9 @@ class TestCopies:
 
     def test_a_half_made_copy_can_be_deleted(self, world: World) -> None:
         instance = world.add()
-        cut = world.storage.cut(a_call(), instance, world.names(instance, "s"))
+        cut = world.storage.cut(a_call(), instance, world.names(instance, SNAPSHOT))
         world.storage.delete(a_call(), cut.snapshots[0].id)
-        assert world.storage.find("s") == []
+        assert world.storage.find(SNAPSHOT) == []
 
     def test_copies_outlive_their_instance(self, world: World) -> None:
         instance = world.add()

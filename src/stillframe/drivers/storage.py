@@ -61,6 +61,14 @@ class StorageDriver(Protocol):
         """
         ...
 
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
+        """Do what a cut of these names can have done beforehand, while the guest still runs; often nothing.
+
+        A cut may come without it, and it may come without a cut: then `find` lists what it made, and `delete` removes
+        it. Raises as `check_cut`.
+        """
+        ...
+
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
         """Fix the present content of one volume a name. Called once for all volumes, with the guest held still.
 

@@ -74,6 +74,7 @@ class CreatingSafetyCopies(Step):
         self.delete_copies(call, CopyKind.SAFETY)
         instance = self.ports.compute.get_instance(self.instance_id)
         names = [self.copy_name(CopyKind.SAFETY, volume_id) for volume_id in copies]
+        self.ports.storage.prepare_cut(call, instance, names)
         return self.ports.storage.cut(call, instance, names)
 
     def revert(self, **_kwargs: Any) -> None:

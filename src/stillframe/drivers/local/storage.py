@@ -63,6 +63,9 @@ class LocalStorage:
         disks = [self._disk(declaration, volume_id) for volume_id in volume_ids]
         self._checks.cut(declaration, disks, power_state(declaration, self._images, self._qemu))
 
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
+        """See `StorageDriver`: a file has to be looked at and copied at the instant itself."""
+
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
         """See `StorageDriver`."""
         declaration = self._declarations.instance(instance.id)
@@ -164,7 +167,7 @@ class LocalStorage:
             name=f"{declaration.name}-{disk.name}",
             size=size,
             status=status,
-            bootable=disk.bootable or disk is declaration.disks[0],
+            bootable=disk.bootable or disk is declaration.attached[0],
             instance_id=declaration.id,
             device=disk.name,
         )

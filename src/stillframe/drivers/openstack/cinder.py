@@ -64,6 +64,9 @@ class CinderStorage:
                     f"Volume {volume['id']} is {volume['status']}; it can be snapshot when it is in-use or available."
                 )
 
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
+        """See `StorageDriver`: Cinder has nothing that could be done beforehand."""
+
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:  # noqa: ARG002 -- of the port
         """See `StorageDriver`: one group snapshot where the volumes are a consistent group, else all at a time.
 

@@ -1,0 +1,408 @@
+"""What only the driver for arrays does: names, groups, mappings that depend on each other, refusals of the array."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from typing import Any
+
+import pytest
+
+from stillframe.domain.errors import BackendError, Damaged, NotSupported, OutOfSpace, Refused, Unavailable
+from stillframe.domain.instance import Instance
+from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
+from stillframe.drivers.storage_virtualize import naming
+from stillframe.drivers.storage_virtualize.options import Strategy
+from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
+from tests.conformance.worlds import MIB, SNAPSHOT, ArrayWorld, Watched, a_call, pattern
+from tests.lab.storage_virtualize.objects import Mapping
+from tests.storage_virtualize.conftest import Make
+
+SIZE = 2 * MIB
+
+
+def mapping_to(world: ArrayWorld, vdisk: str) -> Mapping:
+    with world.served.lock:
+        world.served.array.advance()
+        return next(one for one in world.served.array.mappings.values() if one.target.name == vdisk)
+
+
+def three(world: ArrayWorld) -> tuple[Instance, list[VolumeSnapshot], list[bytes]]:
+    """Three snapshots of a volume that changes in between, oldest first, and what it was at each."""
+    instance = world.add((SIZE,))
+    volume_id = instance.volume_ids[0]
+    made, contents = [], []
+    for number in range(3):
+        world.write(volume_id, number * SIZE // 4, pattern(number, SIZE // 4))
+        made.append(world.snapshot(instance)[0])
+        contents.append(world.read(volume_id))
+    world.write(volume_id, 0, pattern(9, SIZE))
+    return instance, made, contents
+
+
+def restored(world: ArrayWorld, volume_id: str, copy: VolumeSnapshot) -> bytes:
+    world.storage.restore(a_call(), volume_id, copy.id)
+    return world.read(volume_id)
+
+
+class TestNames:
+    def test_names_are_within_the_limits_of_an_array_and_lead_back(self) -> None:
+        for kind in CopyKind:
+            name = CopyName(kind, *(str(uuid.uuid4()) for _ in range(3)))
+            target = naming.read_target(naming.target(name))
+            assert target is not None
+            assert target.copy_name(naming.forward(name)) == name
+            assert target.group == naming.group_of(name)
+            assert len(naming.target(name)) == 63
+            assert len(naming.forward(name)) <= 63
+            assert naming.group_of(name).isalnum()
+            assert len(naming.group_of(name)) <= 15
+
+    def test_names_of_others_say_nothing(self) -> None:
+        assert naming.read_target("snapshot-web-0a1b2c3d") is None
+        assert naming.read_target("volume-0b6f4f0e-35ab-4cf5-8f83-1d5e7b1f7a01") is None
+
+    def test_vdisks_of_others_are_never_listed(self, world: ArrayWorld) -> None:
+        for name in ("sfs-short", "sft-", "snapshot-web-0a1b2c3d"):
+            world.served.array.add_vdisk(name, MIB)
+        assert world.storage.find(None) == []
+
+
+class TestCut:
+    def test_all_volumes_are_cut_by_one_command(self, world: ArrayWorld) -> None:
+        instance = world.add((SIZE, SIZE, SIZE))
+        names = world.names(instance)
+        world.storage.prepare_cut(a_call(), instance, names)
+        before = len(world.served.faults.commands)
+        cut = world.storage.cut(a_call(), instance, names)
+        assert world.served.faults.commands[before:] == ["lsfcconsistgrp", "startfcconsistgrp"]
+        assert cut.simultaneous
+
+    def test_nothing_of_the_group_is_left_when_the_copies_are_complete(self, world: ArrayWorld) -> None:
+        world.snapshot(world.add((SIZE, SIZE)))
+        assert world.served.objects()["groups"] == []
+
+    def test_what_was_prepared_and_came_undone_is_prepared_again(self, world: ArrayWorld) -> None:
+        instance = world.add((SIZE,))
+        names = world.names(instance)
+        world.storage.prepare_cut(a_call(), instance, names)
+        world.client.run("stopfcconsistgrp", naming.group_of(names[0]))
+        world.write(instance.volume_ids[0], 0, pattern(1, SIZE))
+        made = world.storage.cut(a_call(), instance, names).snapshots[0]
+        world.write(instance.volume_ids[0], 0, pattern(2, SIZE))
+        world.storage.complete(a_call(), made.id)
+        assert restored(world, instance.volume_ids[0], made) == pattern(1, SIZE)
+
+    def test_what_was_prepared_and_never_cut_can_be_deleted(self, world: ArrayWorld) -> None:
+        instance = world.add((SIZE, SIZE))
+        before = world.served.objects()
+        world.storage.prepare_cut(a_call(), instance, world.names(instance, SNAPSHOT))
+        for copy in world.storage.find(SNAPSHOT):
+            world.storage.delete(a_call(), copy.id)
+        assert world.served.objects() == before
+
+    def test_a_mirrored_volume_is_copied_into_the_pool_of_its_primary_copy(self, world: ArrayWorld) -> None:
+        instance = world.add((SIZE,))
+        source = world.served.array.vdisk(world.vdisk(instance.volume_ids[0]))
+        source.mirrored, source.pool = True, "fast"
+        copy = world.snapshot(instance)[0]
+        assert world.served.array.vdisk(naming.target(copy.name)).pool == "fast"
+
+    def test_no_room_is_said_so(self, world: ArrayWorld) -> None:
+        instance = world.add((SIZE,))
+        world.served.array.limits.pool_capacity = SIZE + 1
+        with pytest.raises(OutOfSpace, match="CMMVC8710E"):
+            world.snapshot(instance)
+
+    def test_a_copy_that_was_stopped_on_the_array_is_damaged(self, world: ArrayWorld) -> None:
+        instance = world.add((SIZE,))
+        names = world.names(instance)
+        made = world.storage.cut(a_call(), instance, names).snapshots[0]
+        world.client.run("stopfcconsistgrp", naming.group_of(names[0]))
+        with pytest.raises(Damaged, match="stopped"):
+            world.storage.complete(a_call(), made.id)
+
+
+class TestRefusals:
+    """Before anything is touched: the objects of the array are the same afterwards."""
+
+    @pytest.mark.parametrize("what", ["remote copy", "write protection", "running target", "remote-copy mapping"])
+    def test_volumes_that_must_not_be_touched_are_not(self, world: ArrayWorld, what: str) -> None:
+        instance = world.add((SIZE,))
+        volume_id = instance.volume_ids[0]
+        copy = world.snapshot(instance)[0]
+        vdisk = world.served.array.vdisk(world.vdisk(volume_id))
+        if what == "remote copy":
+            vdisk.remote_copy = "rcrel0"
+        elif what == "write protection":
+            vdisk.write_protected = True
+        else:
+            world.served.array.add_vdisk("golden", SIZE)
+            world.write(volume_id, 0, pattern(3, SIZE))
+            ends = {"source": "golden", "target": vdisk.name}
+            if what == "remote-copy mapping":
+                ends = {"source": vdisk.name, "target": "golden"}
+            world.client.run("mkfcmap", name="foreign", copyrate=1, **ends)
+            if what == "remote-copy mapping":
+                next(one for one in world.served.array.mappings.values() if one.name == "foreign").rc_controlled = True
+            world.client.run("startfcmap", "foreign", prep=True, restore=True)
+            world.served.array.behaviour.speed = 0.001
+        before = world.served.objects()
+        with pytest.raises(Refused, match=vdisk.name):
+            world.storage.check_cut(instance, [volume_id])
+        with pytest.raises(Refused, match=vdisk.name):
+            world.storage.check_restore(volume_id, copy.id)
+        with pytest.raises(Refused):
+            world.storage.restore(a_call(), volume_id, copy.id)
+        assert world.served.objects() == before
+
+    def test_a_clone_that_is_through_is_let_go_by_a_restore(self, world: ArrayWorld) -> None:
+        instance = world.add((SIZE,))
+        volume_id = instance.volume_ids[0]
+        world.served.array.add_vdisk("golden", SIZE)
+        world.client.run("mkfcmap", name="foreign", copyrate=150, source="golden", target=world.vdisk(volume_id))
+        world.client.run("startfcmap", "foreign", prep=True)
+        time.sleep(0.1)
+        world.write(volume_id, 0, pattern(1, SIZE))
+        copy = world.snapshot(instance)[0]
+        world.write(volume_id, 0, pattern(2, SIZE))
+        assert restored(world, volume_id, copy) == pattern(1, SIZE)
+
+    def test_a_reverse_mapping_that_cannot_be_started_is_taken_away(self, world: ArrayWorld) -> None:
+        instance, made, _contents = three(world)
+        before = world.served.objects()
+        world.served.faults.put("startfcmap", "fail", code="CMMVC6296E")
+        with pytest.raises(BackendError, match="CMMVC6296E"):
+            world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
+        assert world.served.objects() == before
+        assert world.read(instance.volume_ids[0]) == pattern(9, SIZE)
+
+
+class TestRestore:
+    def test_a_lingering_mapping_is_cleared_away(self, make: Make) -> None:
+        world = make(linger=True)
+        instance, made, contents = three(world)
+        before = world.served.objects()
+        for copy, content in zip(made, contents, strict=True):
+            assert restored(world, instance.volume_ids[0], copy) == content
+            assert world.served.objects() == before
+
+    def test_progress_is_that_of_the_mapping(self, make: Make) -> None:
+        world = make(copy_rate=50, speed=2.0)
+        instance = world.add((SIZE,))
+        volume_id = instance.volume_ids[0]
+        copy = world.snapshot(instance)[0]
+        world.write(volume_id, 0, pattern(1, SIZE * 3 // 4))
+        watched = Watched()
+        world.storage.restore(watched.call(), volume_id, copy.id)
+        done = [done for done, _total in watched.reports]
+        assert done == sorted(done)
+        assert len(set(done)) > 3
+        assert watched.reports[-1] == (SIZE, SIZE)
+
+    def test_a_restore_goes_on_where_an_earlier_call_left_it(self, make: Make) -> None:
+        world = make(copy_rate=1, speed=0.001)
+        instance, made, contents = three(world)
+        volume_id = instance.volume_ids[0]
+        watched = Watched()
+        thread = threading.Thread(target=_quietly, args=(world, watched, volume_id, made[0].id))
+        thread.start()
+        while not watched.reports:
+            time.sleep(0.01)
+        watched.interruption = BackendError("this process ends here")
+        thread.join()
+        assert mapping_to(world, world.vdisk(volume_id)).status == "copying"
+        world.served.array.behaviour.speed = 20
+        assert restored(world, volume_id, made[0]) == contents[0]
+        assert world.served.faults.commands.count("mkfcmap") == 4
+
+    def test_another_restore_takes_the_place_of_one_that_still_runs(self, make: Make) -> None:
+        world = make(copy_rate=1, speed=0.001)
+        instance, made, contents = three(world)
+        volume_id = instance.volume_ids[0]
+        world.client.run(
+            "mkfcmap",
+            source=naming.target(made[0].name),
+            target=world.vdisk(volume_id),
+            name=naming.reverse(volume_id, made[0].id),
+            copyrate=1,
+        )
+        world.client.run("startfcmap", naming.reverse(volume_id, made[0].id), prep=True, restore=True)
+        world.served.array.behaviour.speed = 10000
+        assert restored(world, volume_id, made[2]) == contents[2]
+        for copy, content in zip(made, contents, strict=True):
+            assert restored(world, volume_id, copy) == content
+
+    def test_a_restore_that_the_array_stops_can_be_repeated(self, make: Make) -> None:
+        world = make(copy_rate=1, speed=0.001)
+        instance, made, contents = three(world)
+        volume_id = instance.volume_ids[0]
+        watched = Watched()
+        caught: list[Exception] = []
+        thread = threading.Thread(target=_catching, args=(caught, world, watched, volume_id, made[1].id))
+        thread.start()
+        while not watched.reports:
+            time.sleep(0.01)
+        world.client.run("stopfcmap", naming.reverse(volume_id, made[1].id), force=True)
+        thread.join()
+        assert isinstance(caught[0], BackendError)
+        assert "event log" in str(caught[0])
+        world.served.array.behaviour.speed = 10000
+        assert restored(world, volume_id, made[1]) == contents[1]
+
+    def test_a_copy_is_not_deleted_while_a_volume_is_restored_from_it(self, make: Make) -> None:
+        world = make(copy_rate=1, speed=0.001)
+        instance, made, contents = three(world)
+        volume_id = instance.volume_ids[0]
+        watched = Watched()
+        thread = threading.Thread(target=_quietly, args=(world, watched, volume_id, made[1].id))
+        thread.start()
+        while not watched.reports:
+            time.sleep(0.01)
+        with pytest.raises(Refused, match="being restored"):
+            world.storage.delete(a_call(), made[1].id)
+        world.served.array.behaviour.speed = 10000
+        thread.join()
+        assert world.read(volume_id) == contents[1]
+        world.storage.delete(a_call(), made[1].id)
+
+
+class TestDelete:
+    @pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (0, 1, 2), (2, 0, 1)])
+    def test_older_copies_outlive_the_newer_ones_that_they_read_through(
+        self, world: ArrayWorld, order: tuple[int, ...]
+    ) -> None:
+        instance, made, contents = three(world)
+        left = {0, 1, 2}
+        for number in order:
+            world.storage.delete(a_call(), made[number].id)
+            left.remove(number)
+            for other in left:
+                assert world.served.read(naming.target(made[other].name)) == contents[other]
+        assert world.read(instance.volume_ids[0]) == pattern(9, SIZE)
+        assert world.served.objects()["vdisks"] == [world.vdisk(instance.volume_ids[0])]
+
+    def test_deleting_waits_until_the_older_ones_have_their_bytes(self, make: Make) -> None:
+        world = make(speed=0.5)
+        _instance, made, contents = three(world)
+        started = time.monotonic()
+        world.storage.delete(a_call(), made[2].id)
+        assert time.monotonic() - started > 0.1
+        assert world.served.read(naming.target(made[0].name)) == contents[0]
+
+    def test_force_is_never_said_where_it_would_harm_others(self, world: ArrayWorld) -> None:
+        given: list[tuple[str, dict[str, Any]]] = []
+        plain = world.client.run
+
+        def watched(command: str, subject: str | None = None, /, **parameters: Any) -> Any:
+            given.append((command, parameters))
+            return plain(command, subject, **parameters)
+
+        world.client.run = watched  # type: ignore[method-assign]
+        instance, made, _contents = three(world)
+        world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
+        for copy in made:
+            world.storage.delete(a_call(), copy.id)
+        assert {"stopfcmap", "rmvdisk"} <= {command for command, _parameters in given}
+        assert not [one for one in given if one[0] in ("stopfcmap", "rmvdisk") and one[1].get("force")]
+
+    def test_a_copy_that_something_else_is_copied_from_is_kept(self, world: ArrayWorld) -> None:
+        _instance, made, contents = three(world)
+        world.served.array.add_vdisk("clone", SIZE)
+        world.client.run("mkfcmap", name="clone", source=naming.target(made[1].name), target="clone", copyrate=0)
+        world.client.run("startfcmap", "clone", prep=True)
+        with pytest.raises(Refused, match="clone"):
+            world.storage.delete(a_call(), made[1].id)
+        assert world.served.read("clone") == contents[1]
+
+    def test_volume_protection_is_told_and_the_copy_stays_listed(self, world: ArrayWorld) -> None:
+        _instance, made, _contents = three(world)
+        world.served.array.behaviour.protect_volumes = True
+        with pytest.raises(BackendError, match="CMMVC8783E"):
+            world.storage.delete(a_call(), made[0].id)
+        assert made[0].name.snapshot_id in {one.name.snapshot_id for one in world.storage.find(None)}
+        world.served.array.behaviour.protect_volumes = False
+        left = world.storage.find(made[0].name.snapshot_id)[0]
+        world.storage.delete(a_call(), left.id)
+        assert world.storage.find(made[0].name.snapshot_id) == []
+
+
+class TestArraySnapshots:
+    LEVEL = "8.6.2.0 (build 169.4.2311)"
+
+    def test_they_are_used_where_the_code_level_has_them(self, make: Make) -> None:
+        world = make(Strategy.AUTO, code_level=self.LEVEL)
+        instance, made, contents = three(world)
+        assert len(world.served.objects()["snapshots"]) == 3
+        assert world.client.run("lsfcmap") == []
+        for copy, content in zip(made, contents, strict=True):
+            assert restored(world, instance.volume_ids[0], copy) == content
+        for copy in made:
+            world.storage.delete(a_call(), copy.id)
+        time.sleep(0.1)
+        assert world.served.objects()["vdisks"] == [world.vdisk(instance.volume_ids[0])]
+
+    def test_a_volume_with_mappings_is_cut_by_mappings(self, make: Make) -> None:
+        world = make(Strategy.AUTO, code_level="8.5.0.0 (build 1)")
+        instance = world.add((SIZE,))
+        volume_id = instance.volume_ids[0]
+        world.write(volume_id, 0, pattern(1, SIZE))
+        old = world.snapshot(instance)[0]
+        world.served.array.behaviour.code_level = self.LEVEL
+        again = make_again(world)
+        world.write(volume_id, 0, pattern(2, SIZE))
+        again.snapshot(instance)
+        assert world.served.objects()["snapshots"] == []
+        assert restored(again, volume_id, old) == pattern(1, SIZE)
+
+    def test_they_are_refused_below_their_code_level(self, make: Make) -> None:
+        world = make(Strategy.SNAPSHOTS)
+        instance = world.add((SIZE,))
+        with pytest.raises(NotSupported, match=r"8\.6\.2"):
+            world.storage.check_cut(instance, instance.volume_ids)
+
+    def test_one_copy_of_a_cut_is_struck_off_and_the_others_stay(self, make: Make) -> None:
+        world = make(Strategy.SNAPSHOTS, code_level=self.LEVEL)
+        instance = world.add((SIZE, SIZE))
+        first, second = instance.volume_ids
+        world.write(second, 0, pattern(1, SIZE))
+        made = {copy.name.volume_id: copy for copy in world.snapshot(instance, SNAPSHOT)}
+        world.storage.delete(a_call(), made[first].id)
+        assert [one.name.volume_id for one in world.storage.find(SNAPSHOT)] == [second]
+        world.write(second, 0, pattern(2, SIZE))
+        assert restored(world, second, made[second]) == pattern(1, SIZE)
+        world.storage.delete(a_call(), made[second].id)
+        assert world.storage.find(None) == []
+        time.sleep(0.1)
+        assert world.served.objects()["snapshots"] == []
+
+
+class TestOutages:
+    def test_an_array_that_does_not_answer_is_unavailable(self, world: ArrayWorld) -> None:
+        instance = world.add((SIZE,))
+        world.served.faults.unreachable(60)
+        for look in (
+            lambda: world.storage.find(None),
+            lambda: world.storage.list_volumes(None),
+            lambda: world.storage.check_cut(instance, instance.volume_ids),
+        ):
+            with pytest.raises(Unavailable):
+                look()
+
+
+def make_again(world: ArrayWorld) -> ArrayWorld:
+    """The same world after a restart of the service: what it knew of the array is forgotten."""
+    world.storage = StorageVirtualize(world.options, world.arrays, world.volumes)
+    return world
+
+
+def _quietly(world: ArrayWorld, watched: Watched, volume_id: str, copy_id: str) -> None:
+    _catching([], world, watched, volume_id, copy_id)
+
+
+def _catching(caught: list[Exception], world: ArrayWorld, watched: Watched, volume_id: str, copy_id: str) -> None:
+    try:
+        world.storage.restore(watched.call(), volume_id, copy_id)
+    except BackendError as error:
+        caught.append(error)
