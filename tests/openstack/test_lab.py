@@ -172,7 +172,7 @@ def test_roles_and_projects_are_kept_apart(lab: Lab, tenant: Tenant) -> None:
 
 def test_filters_of_ours_see_who_calls_and_extensions_of_ours_are_loaded(lab: Lab, tenant: Tenant) -> None:
     probe = Filter("tests.lab.openstack.probe:echo", {"endpoint": "http://127.0.0.1:1"})
-    lab.extend_apis(probe, probe, ["tests.lab.openstack.probe.volume_extensions"])
+    lab.extend_apis(probe, probe, ["tests.lab.openstack.probe_extension.volume_extensions"])
     try:
         for api in (tenant.compute, tenant.volume):
             seen = checked(api.get("/probe", headers={"X-Roles": "admin"}), 200)

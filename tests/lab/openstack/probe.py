@@ -1,12 +1,13 @@
-"""What the lab's own tests put into Nova and Cinder: a filter that says what it sees, and a volume extension."""
+"""A filter that the lab's own tests put into Nova and Cinder: it says what it sees.
+
+It imports neither: Nova and Cinder have options of the same names, and one process can not load both.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from typing import Any
-
-from cinder.api import extensions
 
 KEYS = ("HTTP_X_PROJECT_ID", "HTTP_X_ROLES", "HTTP_X_IDENTITY_STATUS")
 
@@ -25,16 +26,3 @@ def echo(_global: Any, **options: str) -> Callable[[Any], Any]:
         return probe
 
     return around
-
-
-class Probed(extensions.ExtensionDescriptor):  # type: ignore[misc]
-    """An extension that is only listed."""
-
-    name = "Probed"
-    alias = "lab-probed"
-    updated = "2025-01-01T00:00:00+00:00"
-
-
-def volume_extensions(manager: Any) -> None:
-    """What `osapi_volume_extension` may name: it loads what it likes into the extension manager."""
-    Probed(manager)
