@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.lab.openstack.filters import Filter
 from tests.lab.openstack.fixtures import needs_lab
 from tests.lab.openstack.glance import IMAGE_BYTES
 from tests.lab.openstack.lab import Lab
@@ -167,3 +168,21 @@ def test_roles_and_projects_are_kept_apart(lab: Lab, tenant: Tenant) -> None:
     assert reader.post(f"/servers/{server}/action", json={"os-stop": None}).status_code == 403
     assert stranger.get(f"/servers/{server}").status_code == 404
     assert lab.api("stillframe", "compute").get(f"/servers/{server}").status_code == 200
+
+
+def test_filters_of_ours_see_who_calls_and_extensions_of_ours_are_loaded(lab: Lab, tenant: Tenant) -> None:
+    probe = Filter("tests.lab.openstack.probe:echo", {"endpoint": "http://127.0.0.1:1"})
+    lab.extend_apis(probe, probe, ["tests.lab.openstack.probe_extension.volume_extensions"])
+    try:
+        for api in (tenant.compute, tenant.volume):
+            seen = checked(api.get("/probe", headers={"X-Roles": "admin"}), 200)
+            assert seen["options"] == {"endpoint": "http://127.0.0.1:1"}
+            assert seen["HTTP_X_PROJECT_ID"] == lab.projects["alpha"]
+            assert seen["HTTP_X_IDENTITY_STATUS"] == "Confirmed"
+            assert set(seen["HTTP_X_ROLES"].split(",")) == {"member", "reader"}
+            assert api.get("/probe", authenticated=False).status_code == 401
+        loaded = checked(tenant.volume.get("/extensions"))["extensions"]
+        assert "lab-probed" in {one["alias"] for one in loaded}
+    finally:
+        lab.extend_apis()
+    assert tenant.compute.get("/probe").status_code == 404

@@ -40,15 +40,14 @@ class Cinder:
         self.folder = self.place.folder / "cinder"
         self.file = self.folder / "cinder.conf"
         file = ("--config-file", str(self.file))
-        self.api = Web(self.place, "cinder-api", "cinder.wsgi.api", free_port(), arguments=file)
+        arguments = (*file, "--config-file", str(self._only("api")))
+        self.api = Web(self.place, "cinder-api", "cinder.wsgi.api", free_port(), arguments=arguments)
         program = [self.place.program("cinder-scheduler"), *file]
         ready = consumed(self.rabbit.transport, f"cinder-scheduler.{VOLUME_HOST}")
         self.scheduler = Service(self.place, "cinder-scheduler", program, ready)
         self.volumes = {backend.name: self._volume(backend.name) for backend in self.backends}
 
-    def configure(
-        self, database: Database, keystone: Keystone, glance: str, extra: Filter | None, extensions: Sequence[str]
-    ) -> None:
+    def configure(self, database: Database, keystone: Keystone, glance: str, extra: Filter | None) -> None:
         self.folder.mkdir()
         (self.folder / "conversion").mkdir()
         self.write_paste(extra)
@@ -72,12 +71,13 @@ class Cinder:
                         "my_ip": HOST,
                         "api_paste_config": str(self.folder / "api-paste.ini"),
                         "resource_query_filters_file": str(venv / "etc" / "cinder" / "resource_filters.json"),
-                        "osapi_volume_extension": ["cinder.api.contrib.standard_extensions", *extensions],
                         "glance_api_servers": glance,
                         "allowed_direct_url_schemes": "cinder",
                         "image_conversion_dir": str(self.folder / "conversion"),
                         "default_volume_type": "rawfile",
                         "enabled_backends": ",".join(backend.name for backend in self.backends),
+                        # Without its manager Ceph says that it has no room.
+                        "scheduler_default_filters": "AvailabilityZoneFilter,CapabilitiesFilter",
                         "report_interval": 5,
                         "service_down_time": 20,
                         "backend_stats_polling_interval": 10,
@@ -107,6 +107,11 @@ class Cinder:
         """Write the API's api-paste.ini; a running API takes it at its next start."""
         write_paste(self.place.venv / "etc" / "cinder" / "api-paste.ini", self.folder / "api-paste.ini", extra)
 
+    def write_extensions(self, extensions: Sequence[str]) -> None:
+        """Name the API's extensions (`package.module.factory`) beside the stock ones; taken at its next start."""
+        options = {"osapi_volume_extension": ["cinder.api.contrib.standard_extensions", *extensions]}
+        self._only("api").write_text(ini({"DEFAULT": options}))
+
     def migrate(self) -> None:
         self.place.run(self.place.program("cinder-manage"), "--config-file", str(self.file), "db", "sync")
 
@@ -114,8 +119,8 @@ class Cinder:
     def services(self) -> list[Service]:
         return [*self.volumes.values(), self.scheduler, self.api]
 
-    def _only(self, backend: str) -> Path:
-        return self.folder / f"{backend}.conf"
+    def _only(self, part: str) -> Path:
+        return self.folder / f"{part}.conf"
 
     def _volume(self, backend: str) -> Service:
         files = ("--config-file", str(self.file), "--config-file", str(self._only(backend)))

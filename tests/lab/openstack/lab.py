@@ -5,9 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +14,6 @@ from typing import Any
 
 from keystoneauth1.adapter import Adapter
 
-from tests.lab.openstack import watchdog
 from tests.lab.openstack.ceph import Ceph
 from tests.lab.openstack.cinder import Backend, Cinder
 from tests.lab.openstack.database import Database
@@ -29,6 +25,7 @@ from tests.lab.openstack.nova import Nova
 from tests.lab.openstack.placement import Placement
 from tests.lab.openstack.rabbit import Rabbit
 from tests.lab.openstack.services import HOST, MARK, Option, Place, Service, answers, free_port, until
+from tests.lab.openstack.watchdog import guarded
 
 __all__ = ["Lab", "Options", "openstack_lab"]
 
@@ -138,10 +135,13 @@ class Lab:
             entries[user] = {"auth": auth, "region_name": "lab", "identity_api_version": 3}
         return {"clouds": entries}
 
-    def install_filters(self, nova: Filter | None, cinder: Filter | None) -> None:
-        """Put other filters into the APIs of Nova and Cinder, and restart both."""
-        self.nova.write_paste(nova)
-        self.cinder.write_paste(cinder)
+    def extend_apis(
+        self, nova_filter: Filter | None = None, cinder_filter: Filter | None = None, extensions: Sequence[str] = ()
+    ) -> None:
+        """Give the APIs of Nova and Cinder these filters and volume extensions, and no others; both restart."""
+        self.nova.write_paste(nova_filter)
+        self.cinder.write_paste(cinder_filter)
+        self.cinder.write_extensions(extensions)
         for service in (self.nova.api, self.cinder.api):
             service.stop()
             service.begin()
@@ -232,8 +232,8 @@ class Lab:
         self.placement.configure(self.database, self.keystone)
         self.glance.configure(self.database, self.keystone)
         self.nova.configure(self.database, self.keystone, self._network_url, self.options.nova_filter)
-        extra = (self.options.cinder_filter, self.options.volume_extensions)
-        self.cinder.configure(self.database, self.keystone, self.glance.url, *extra)
+        self.cinder.configure(self.database, self.keystone, self.glance.url, self.options.cinder_filter)
+        self.cinder.write_extensions(self.options.volume_extensions)
 
     def _configure_and_migrate(self) -> None:
         self._configure()
@@ -280,18 +280,7 @@ def openstack_lab(options: Options | None = None) -> Iterator[Lab]:
     folder = Path(tempfile.mkdtemp(prefix="stillframe-lab-"))
     # RabbitMQ and MariaDB run under accounts of their own.
     folder.chmod(0o755)
-    mark = f"{MARK}={folder}"
-    end = "keep" if options.keep else "remove"
-    command = [sys.executable, "-I", "-S", watchdog.__file__, mark, str(folder), end]
-    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    lab: Lab | None = None
-    try:
+    with guarded(f"{MARK}={folder}", folder, keep=options.keep):
         lab = Lab(folder, options)
         lab.start()
         yield lab
-    finally:
-        if guard.stdin is not None:
-            guard.stdin.close()
-        guard.wait()
-        if not options.keep:
-            shutil.rmtree(folder, ignore_errors=True)

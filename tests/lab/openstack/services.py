@@ -59,7 +59,13 @@ class Place:
             RuntimeError: it failed; the message has its output.
         """
         done = subprocess.run(
-            command, env=self.environment(**more), cwd=self.folder, capture_output=True, check=False, text=True
+            command,
+            env=self.environment(**more),
+            cwd=self.folder,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=300,
         )
         if done.returncode != 0:
             raise RuntimeError(

@@ -8,11 +8,25 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+@contextmanager
+def guarded(mark: str, folder: Path, *, keep: bool = False) -> Iterator[None]:
+    """While the context lasts, a watchdog waits for its end, in whatever way: then no process with this `mark`
+    (`NAME=value`, in its environment) is left, nor the folder, unless it is kept.
+    """
+    command = [sys.executable, "-I", "-S", __file__, mark, str(folder), "keep" if keep else "remove"]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.communicate()
 
 
 def processes_of(mark: bytes) -> Iterator[int]:
