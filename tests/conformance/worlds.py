@@ -72,6 +72,14 @@ class World(ABC):
     def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
         """A new instance that is off, with one disk a size."""
 
+    def size(self, asked: int) -> int:
+        """The size that a disk has for which this one is asked."""
+        return asked
+
+    def project(self, name: str) -> str:
+        """The id of a project."""
+        return name
+
     @abstractmethod
     def forget(self, instance: Instance) -> None:
         """The instance is not known to the platform any more."""

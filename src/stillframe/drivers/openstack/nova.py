@@ -77,15 +77,16 @@ class NovaCompute:
         off = self.get_instance(instance_id).power_state is PowerState.SHUTOFF
         yield ConsistencyLevel.CRASH if off else ConsistencyLevel.NONE
         if off and self.get_instance(instance_id).power_state is not PowerState.SHUTOFF:
-            raise BackendError(f"Server {instance_id} was started while its volumes were cut.")
+            raise BackendError(f"Server {instance_id} did not stay off while its volumes were cut.")
 
     def release(self, instance_id: str) -> None:
         """See `ComputeDriver`: nothing is ever held still."""
 
     def start(self, call: Call, instance_id: str) -> None:
         """See `ComputeDriver`; a server in ERROR is rebooted hard, which repairs what can be repaired."""
-        if _owner(self._server(instance_id)) is not None:
-            raise Refused(f"Server {instance_id} is fenced.")
+        owner = self.fenced_by(instance_id)
+        if owner is not None:
+            raise Refused(f"Server {instance_id} is fenced for instance snapshot {owner}.")
         self._switch(call, instance_id, "ACTIVE", _TO_START, _NOVA_SECONDS)
 
     def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:
@@ -115,7 +116,10 @@ class NovaCompute:
 
     def fenced_by(self, instance_id: str) -> str | None:
         """See `ComputeDriver`."""
-        return _owner(self._server(instance_id))
+        try:
+            return _owner(self._server(instance_id))
+        except NotFound:
+            return None
 
     def _server(self, instance_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._api.get(f"/servers/{instance_id}")["server"]

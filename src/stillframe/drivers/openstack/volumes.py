@@ -16,9 +16,8 @@ STORAGE: Final = "block-storage"
 GIB: Final = 1 << 30
 SNAPSHOT_KEY: Final = "stillframe_snapshot"
 
-_UUID: Final = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 # Members of a group snapshot have nothing of ours but the group snapshot's name, so everything stands in the name.
-_NAME: Final = re.compile(rf"stillframe (snapshot|safety) ({_UUID}) ({_UUID})")
+_NAME: Final = re.compile(r"stillframe (snapshot|safety) (\S+) (\S+)")
 
 Document = Mapping[str, Any]
 
