@@ -214,7 +214,7 @@ def test_an_action_of_nova_arrives_over_http(tmp_path: Any, mount: str) -> None:
             assert b64decode(reply.json()["body"]) == body
             whole = told["SCRIPT_NAME"] + told["PATH_INFO"]
             assert (whole, told["QUERY_STRING"]) == (
-                f"{mount.removeprefix('/inside')}/p/servers/Ã¤ b/action",
+                f"{mount}/p/servers/Ã¤ b/action",
                 "x=%20&y",
             )
             assert told["HTTP_X_ROLES"] == "admin"
