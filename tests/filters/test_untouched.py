@@ -183,6 +183,14 @@ def test_what_is_not_ours_reaches_cinder_byte_for_byte(
     check(surround, "cinder", asked)
 
 
+@pytest.mark.parametrize("body", FOREIGN)
+def test_bodies_that_clients_get_wrong_are_nothing_for_the_log(
+    surround: Callable[[str, WSGIApplication], WSGIApplication], caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    check(surround, "nova", Asked("POST", "/v2.1", "/servers/id/action", body, {}, str(len(body))))
+    assert caplog.records == []
+
+
 class Broken(Arriving):
     """A connection that breaks."""
 
