@@ -33,6 +33,7 @@ TERMS: Final = (
     "driver",
     "fault",
     "fence",
+    "filter",
     "FlashCopy mapping",
     "flow",
     "instance",
