@@ -34,7 +34,11 @@ class Stillframe:
         options: dict[str, dict[str, Option]] = {
             "DEFAULT": {"state_dir": str(folder / "state"), "bind_port": self.port, "auth_strategy": "keystone"},
             "keystone_authtoken": token_options(lab.keystone.auth_url, "stillframe"),
-            "openstack": service_options(lab.keystone.auth_url, "stillframe"),
+            "openstack": {
+                **service_options(lab.keystone.auth_url, "stillframe"),
+                "patience": 60,
+                "revert_patience": 20,
+            },
             "drivers": {"compute": "nova", "storage": "cinder", "graceful_stop_seconds": 10},
         }
         self._config.write_text(ini(options))
@@ -121,7 +125,13 @@ class User:
 
     def delete(self, snapshot_id: str) -> None:
         checked(self.snapshots("DELETE", f"/{snapshot_id}"), 200)
-        until(lambda: self.snapshots(path=f"/{snapshot_id}").status_code == 404, PATIENCE)
+
+        def gone() -> bool:
+            reply = self.snapshots(path=f"/{snapshot_id}")
+            assert "error" not in reply.json().get("instance_snapshot", {}).get("status", ""), reply.text
+            return reply.status_code == 404
+
+        until(gone, PATIENCE)
 
     def settled(self, snapshot_id: str) -> dict[str, Any]:
         end = time.monotonic() + PATIENCE
@@ -146,3 +156,9 @@ def holdings(lab: Lab, tenant: Tenant) -> Mapping[str, Any]:
     }
     usage = checked(tenant.volume.get("/limits"))["limits"]["absolute"]
     return found | {key: value for key, value in usage.items() if key.startswith("total")}
+
+
+def cloud_user(lab: Lab, name: str) -> User:
+    """A user who uses the endpoints of Nova and Cinder, where filters hand over what is not theirs."""
+    project_id = lab.projects[name.rpartition("-")[0]]
+    return User(lab, name, f"{lab.nova.api.url}/v2.1", f"{lab.cinder.api.url}/v3/{project_id}")

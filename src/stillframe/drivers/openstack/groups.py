@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from stillframe.domain.errors import BackendError, Conflict, Damaged, NotFound
+from stillframe.domain.errors import BackendError, Conflict, Damaged, NotFound, Refused
 from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import volumes
@@ -67,8 +67,8 @@ class ConsistentGroups:
         try:
             if self._settled(call, group_snapshot_id) not in ("available", "error"):
                 raise BackendError(f"Cinder could not delete group snapshot {group_snapshot_id}; its log says why.")
-            # Another of its members may have come first.
-            with suppress(Conflict):
+            # Another of its members may have come first; whether it goes is seen below.
+            with suppress(Conflict, Refused):
                 self._api.delete(f"/group_snapshots/{group_snapshot_id}", call.request_id)
             status = self._settled(call, group_snapshot_id)
         except NotFound:
