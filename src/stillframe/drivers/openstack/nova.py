@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +18,8 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.waiting import Waiting
+
+LOG = logging.getLogger(__name__)
 
 _COMPUTE: Final = "compute"
 # Nova has no way to freeze a guest's file systems but within its own createImage.
@@ -131,12 +136,21 @@ class NovaCompute:
     def _switch(
         self, call: Call, instance_id: str, wanted: str, ways: Mapping[str, Mapping[str, Any]], seconds: float
     ) -> None:
-        """Ask for the next step to the wanted status whenever the server has nothing to do, until it is there."""
+        """Ask for the next step to the wanted status whenever the server has nothing to do, until it is there.
+
+        A task that neither ends nor fails was lost on its way to nova-compute; an administrator's reset ends it.
+        """
         asked: list[str] = []
+        reset_at = time.monotonic() + seconds / 2
         for _ in self._waiting.until(call, seconds, f"server {instance_id} to be {wanted}"):
             server = self._server(instance_id)
             status = server["status"]
             if server["OS-EXT-STS:task_state"] is not None:
+                if time.monotonic() > reset_at:
+                    LOG.warning("task %s: server %s hangs; it is reset", call.operation_id, instance_id)
+                    lost = {"os-resetState": {"state": "active" if "ACTIVE" in ways else "error"}}
+                    self._act(instance_id, lost, call.request_id)
+                    reset_at = math.inf
                 continue
             if status == wanted:
                 return
