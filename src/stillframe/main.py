@@ -181,6 +181,7 @@ def _memory(_settings: Settings) -> Drivers:
 
 def _openstack(settings: Settings) -> Drivers:
     from stillframe.drivers.openstack import cloud
+    from stillframe.drivers.openstack.backends import Backends
     from stillframe.drivers.openstack.cinder import CinderStorage
     from stillframe.drivers.openstack.nova import NovaCompute
     from stillframe.drivers.openstack.reverting import Reverter
@@ -189,7 +190,8 @@ def _openstack(settings: Settings) -> Drivers:
 
     chosen, waiting = settings.openstack, Waiting()
     connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
-    reverter = Reverter(connected, waiting, patience=chosen.revert_patience, reimage=chosen.reimage)
+    backends = Backends(connected, chosen.reverting_backends)
+    reverter = Reverter(connected, waiting, backends, patience=chosen.revert_patience, reimage=chosen.reimage)
     storage = CinderStorage(connected, waiting, reverter, patience=chosen.patience)
     return Drivers(NovaCompute(connected, waiting), storage, sight=CloudSight(connected))
 

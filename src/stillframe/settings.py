@@ -95,6 +95,12 @@ _OPENSTACK: Final = [
         min=1,
         help="Seconds until a revert that neither ends nor fails counts as lost with the cinder-volume that ran it.",
     ),
+    cfg.ListOpt(
+        "reverting_backends",
+        default=[],
+        help="Names (volume_backend_name) of Cinder's back ends whose drivers revert by themselves although they "
+        "report sparse copies; without being named here, they are not trusted to.",
+    ),
     cfg.BoolOpt(
         "reimage",
         default=True,
@@ -230,6 +236,7 @@ class OpenStackSettings:
     interface: str
     patience: float
     revert_patience: float
+    reverting_backends: tuple[str, ...]
     reimage: bool
 
 
@@ -326,6 +333,7 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
             interface=conf.openstack.interface,
             patience=conf.openstack.patience,
             revert_patience=conf.openstack.revert_patience,
+            reverting_backends=tuple(conf.openstack.reverting_backends),
             reimage=conf.openstack.reimage,
         ),
         storage_virtualize=_storage_virtualize(conf),

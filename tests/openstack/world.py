@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from stillframe.domain.instance import Instance
+from stillframe.drivers.openstack.backends import Backends
 from stillframe.drivers.openstack.cinder import CinderStorage
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.openstack.nova import NovaCompute
@@ -28,7 +29,7 @@ class CloudWorld(World):
     def __init__(self, lab: Lab, cloud: Cloud, *, reimage: bool = True) -> None:
         self.lab = lab
         waiting = Waiting()
-        reverter = Reverter(cloud, waiting, patience=60, reimage=reimage)
+        reverter = Reverter(cloud, waiting, Backends(cloud, ()), patience=60, reimage=reimage)
         self.storage = CinderStorage(cloud, waiting, reverter, patience=60)
         self.compute = NovaCompute(cloud, waiting)
         self.tenants = {name: Tenant(lab, f"{name}-member") for name in set(PROJECTS.values())}

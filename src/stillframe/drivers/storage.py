@@ -105,6 +105,14 @@ class StorageDriver(Protocol):
         """
         ...
 
+    def release(self, call: Call, volume_id: str) -> None:
+        """Give a volume back after restores that broke off: it can be used and cut again, whatever it holds.
+
+        Waits while one of them still runs in the back end. Nothing happens to a volume that is as it should be. Raises
+        `NotFound`.
+        """
+        ...
+
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """Remove one copy and everything that was made for it; one that is gone already is fine."""
         ...

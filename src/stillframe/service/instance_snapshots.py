@@ -152,7 +152,7 @@ class SnapshotService:
         *,
         force: bool,
     ) -> Accepted:
-        self.instances.require_unlocked(caller, instance)
+        self.instances.require_unlocked(instance)
         _require_off_or_force(instance, force=force)
         detached = [volume for volume in copies or {} if volume not in instance.volume_ids]
         if detached:

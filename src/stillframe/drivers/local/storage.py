@@ -111,6 +111,9 @@ class LocalStorage:
             self._files.sync_shared(live.parent)
         call.report(copy.size, copy.size)
 
+    def release(self, call: Call, volume_id: str) -> None:
+        """See `StorageDriver`: a restore that broke off has not touched the disk."""
+
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
         with border(f"deleting the copy {volume_snapshot_id}"):

@@ -16,7 +16,7 @@ from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.groups import ConsistentGroups
 from stillframe.drivers.openstack.reverting import Reverter
 from stillframe.drivers.openstack.volumes import STORAGE, Document
-from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 from stillframe.drivers.storage import Cut, StorageCapabilities
 
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=False, copy_progress=False)
@@ -92,7 +92,13 @@ class CinderStorage:
 
     def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
         """See `StorageDriver`."""
-        found = [volumes.as_copy(snapshot, name) for snapshot, name in volumes.copies(self._api, snapshot_id)]
+        own = self._cloud.project_id()
+        found = [
+            volumes.as_copy(snapshot, name)
+            for snapshot, name in volumes.copies(self._api, snapshot_id)
+            # Anybody can give a snapshot such a name, but only in a project of their own.
+            if name.kind is not CopyKind.SAFETY or volumes.project_of(snapshot) == own
+        ]
         return sorted(found, key=lambda one: one.id)
 
     def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
@@ -103,20 +109,36 @@ class CinderStorage:
         """See `StorageDriver`."""
         self._reverter.revert(call, volume_id, volume_snapshot_id)
 
+    def release(self, call: Call, volume_id: str) -> None:
+        """See `StorageDriver`."""
+        self._reverter.release(call, volume_id)
+
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`; the members of a group snapshot go together, for Cinder lets none go alone."""
         try:
-            snapshot = self._settled(call, volume_snapshot_id)
+            try:
+                snapshot = self._settled(call, volume_snapshot_id)
+            except TimedOut:
+                snapshot = volumes.get_snapshot(self._api, volume_snapshot_id)
             if snapshot.get("group_snapshot_id"):
                 self._groups.delete(call, snapshot["group_snapshot_id"])
                 return
-            self._api.delete(f"/snapshots/{volume_snapshot_id}", call.request_id)
-            for _ in self._waiting.until(call, self._patience, f"snapshot {volume_snapshot_id} to be deleted"):
-                status = volumes.get_snapshot(self._api, volume_snapshot_id)["status"]
-                if status == "error_deleting":
-                    raise BackendError(f"Cinder could not delete snapshot {volume_snapshot_id}; its log says why.")
+            self._reverter.forget(call, volume_snapshot_id)
+            if snapshot["status"] in ("available", "error"):
+                self._api.delete(f"/snapshots/{volume_snapshot_id}", call.request_id)
+            else:
+                # What an earlier deletion or a killed service has left in another status Cinder deletes by force only.
+                action: Mapping[str, Any] = {"os-force_delete": {}}
+                self._api.post(f"/snapshots/{volume_snapshot_id}/action", action, call.request_id)
+            self._waiting.until(
+                call,
+                self._patience,
+                f"snapshot {volume_snapshot_id} to be deleted",
+                lambda: volumes.get_snapshot(self._api, volume_snapshot_id)["status"] == "error_deleting" or None,
+            )
         except NotFound:
             return
+        raise BackendError(f"Cinder could not delete snapshot {volume_snapshot_id}; its log says why.")
 
     def _described(self, volume_ids: Sequence[str]) -> list[Document]:
         with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="look") as pool:
@@ -150,11 +172,12 @@ class CinderStorage:
 
     def _settled(self, call: Call, snapshot_id: str) -> Document:
         """The snapshot once Cinder has nothing to do on it; raises `NotFound` when it is gone."""
-        for _ in self._waiting.until(call, self._patience, f"snapshot {snapshot_id} to be made"):
+
+        def look() -> Document | None:
             snapshot = volumes.get_snapshot(self._api, snapshot_id)
-            if snapshot["status"] not in ("creating", "deleting"):
-                return snapshot
-        raise AssertionError("the loop above ends by itself")
+            return None if snapshot["status"] in ("creating", "deleting") else snapshot
+
+        return self._waiting.until(call, self._patience, f"snapshot {snapshot_id} to be made", look)
 
 
 def _ours(snapshot: Document) -> CopyName:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -102,6 +101,8 @@ class NovaCompute:
         """See `ComputeDriver`."""
         server = self._server(instance_id)
         holder = _owner(server)
+        if server["tenant_id"] == self._cloud.project_id():
+            raise Refused(f"Server {instance_id} is of the service's own project, whose users could undo its lock.")
         if holder not in (None, owner):
             raise Conflict(f"Server {instance_id} is fenced for instance snapshot {holder}.")
         if holder is None and server["locked"]:
@@ -141,30 +142,32 @@ class NovaCompute:
         A task that neither ends nor fails was lost on its way to nova-compute; an administrator's reset ends it.
         """
         asked: list[str] = []
-        reset_at = time.monotonic() + seconds / 2
-        for _ in self._waiting.until(call, seconds, f"server {instance_id} to be {wanted}"):
+        reset_at = [time.monotonic() + seconds / 2]
+
+        def step() -> bool | None:
             server = self._server(instance_id)
             status = server["status"]
             if server["OS-EXT-STS:task_state"] is not None:
-                if time.monotonic() > reset_at:
+                if reset_at and time.monotonic() > reset_at[0]:
                     LOG.warning("task %s: server %s hangs; it is reset", call.operation_id, instance_id)
                     lost = {"os-resetState": {"state": "active" if "ACTIVE" in ways else "error"}}
                     self._act(instance_id, lost, call.request_id)
-                    reset_at = math.inf
-                continue
+                    reset_at.clear()
+                return None
             if status == wanted:
-                return
+                return True
             if status not in ways:
                 raise Refused(f"Server {instance_id} is {status}; it has to be finished with that first.")
             if status == "ERROR" and "ERROR" in asked:
                 fault = server.get("fault", {}).get("message", "Nova does not say why")
                 raise BackendError(f"Server {instance_id} is in ERROR: {fault}")
             asked.append(status)
-            try:
+            # Its status may have changed since it was looked at.
+            with suppress(Conflict):
                 self._act(instance_id, ways[status], call.request_id)
-            except Conflict:
-                # Its status has changed since it was looked at.
-                continue
+            return None
+
+        self._waiting.until(call, seconds, f"server {instance_id} to be {wanted}", step)
 
 
 def list_servers(api: Api, **query: str) -> list[Instance]:

@@ -24,13 +24,6 @@ class Reimaging:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def copies_sparsely(self, volume: Document) -> bool:
-        """Whether the back end would leave out the zeroes of the snapshot; in doubt it would."""
-        host = volume.get("os-vol-host-attr:host")
-        pools = self._cloud.service(STORAGE).get("/scheduler-stats/get_pools", detail="true")["pools"]
-        found = [pool["capabilities"] for pool in pools if pool["name"] == host]
-        return not found or any(one.get("sparse_copy_volume") not in (None, False, "False") for one in found)
-
     def prepare(self, call: Call, volume: Document, snapshot_id: str) -> None:
         """Make the image, and note what the volume is now; one that an earlier attempt made stays as it is."""
         image = self._find(snapshot_id)
@@ -48,7 +41,9 @@ class Reimaging:
                 {
                     "name": _name(snapshot_id),
                     "disk_format": "raw",
-                    "container_format": "bare",
+                    # Nothing but the snapshot is ever read. A Cinder that knows no such images (before 2025.1) tries to
+                    # unpack the content, which is none, and fails before it has touched the volume.
+                    "container_format": "compressed",
                     "visibility": "private",
                     "block_device_mapping": json.dumps([device]),
                     "bdm_v2": "True",
@@ -80,7 +75,12 @@ class Reimaging:
         if before["metadata"]:
             api.post(path, {"os-set_image_metadata": {"metadata": before["metadata"]}}, call.request_id)
         api.post(path, {"os-set_bootable": {"bootable": before["bootable"] == "true"}}, call.request_id)
-        self._images.delete(f"/v2/images/{image['id']}", call.request_id)
+        self.forget(call, snapshot_id)
+
+    def forget(self, call: Call, snapshot_id: str) -> None:
+        """Remove the image; there are two if a reply was lost while it was made."""
+        while (image := self._find(snapshot_id)) is not None:
+            self._images.delete(f"/v2/images/{image['id']}", call.request_id)
 
     @property
     def _images(self) -> Api:

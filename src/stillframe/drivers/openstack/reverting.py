@@ -7,23 +7,22 @@ says for a moment, and nothing but its status: an attachment that was ever calle
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, Damaged, NotFound, Refused, StillframeError
+from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import volumes
+from stillframe.drivers.openstack.backends import EXTENSION, Backends
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.reimaging import Reimaging
 from stillframe.drivers.openstack.strategy import Circumstances, Strategy, choose
 from stillframe.drivers.openstack.volumes import STORAGE, Document
-from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 
 LOG = logging.getLogger(__name__)
 
-EXTENSION: Final = "stillframe-revert"
-_LOOK_AGAIN_SECONDS: Final = 60.0
 _BUSY: Final = ("reverting", "downloading")
 _RESTORABLE: Final = ("available", "in-use", "error", *_BUSY)
 
@@ -34,22 +33,22 @@ class Reverter:
     `patience`: seconds until a revert that neither ends nor fails counts as lost with the service that ran it.
     """
 
-    def __init__(self, cloud: Cloud, waiting: Waiting, *, patience: float, reimage: bool) -> None:
+    def __init__(self, cloud: Cloud, waiting: Waiting, backends: Backends, *, patience: float, reimage: bool) -> None:
         self._cloud = cloud
         self._waiting = waiting
+        self._backends = backends
         self._patience = patience
         self._allows_reimage = reimage
         self._reimaging = Reimaging(cloud)
-        self._extended: tuple[float, bool] | None = None
 
     @property
     def _api(self) -> Api:
         return self._cloud.service(STORAGE)
 
-    def check(self, volume_id: str, snapshot_id: str) -> None:
-        """See `StorageDriver.check_restore`."""
+    def check(self, volume_id: str, snapshot_id: str) -> tuple[Document, Document, Strategy]:
+        """The volume, the snapshot, and how one goes back to the other; raises as `StorageDriver.check_restore`."""
         volume = volumes.get_volume(self._api, volume_id)
-        snapshot = self._snapshot(snapshot_id)
+        snapshot = volumes.get_snapshot(self._api, snapshot_id)
         if volume["status"] not in _RESTORABLE:
             raise Refused(f"Volume {volume_id} is {volume['status']}; wait until Cinder is done with it.")
         if snapshot["volume_id"] != volume_id:
@@ -63,21 +62,44 @@ class Reverter:
             )
         if len(volume["attachments"]) > 1:
             raise Refused(f"Volume {volume_id} is attached more than once; detach it from the other servers first.")
-        choose(volume_id, self._circumstances(volume, snapshot))
+        return volume, snapshot, choose(volume_id, self._circumstances(volume, snapshot))
 
     def revert(self, call: Call, volume_id: str, snapshot_id: str) -> None:
         """See `StorageDriver.restore`."""
-        self._finish_earlier(call, volume_id, snapshot_id)
-        self.check(volume_id, snapshot_id)
-        volume, snapshot = volumes.get_volume(self._api, volume_id), self._snapshot(snapshot_id)
-        strategy = choose(volume_id, self._circumstances(volume, snapshot))
-        LOG.info(
-            "task %s: volume %s goes back to snapshot %s by %s", call.operation_id, volume_id, snapshot_id, strategy
-        )
+        self.release(call, volume_id)
+        volume, snapshot, strategy = self.check(volume_id, snapshot_id)
+        LOG.info("task %s: volume %s goes back to %s by %s", call.operation_id, volume_id, snapshot_id, strategy)
         if strategy is Strategy.EXTENSION:
             self._act(call, self._api, volume_id, {EXTENSION: {"snapshot_id": snapshot_id}})
-            self._end(call, volume)
-            return
+        else:
+            self._begin_in_window(call, volume, snapshot, strategy)
+        self._end(call, volume)
+        if strategy is Strategy.REIMAGE:
+            self._reimaging.tidy(call, volume_id, snapshot_id)
+
+    def release(self, call: Call, volume_id: str) -> None:
+        """Wait for what an earlier attempt began, and put right what Cinder has left of it."""
+        try:
+            found = self._await(call, volume_id)
+        except TimedOut:
+            LOG.warning("task %s: the revert of volume %s counts as lost", call.operation_id, volume_id)
+            found = volumes.get_volume(self._api, volume_id)
+        snapshots = volumes.snapshots_of(self._api, volume_id)
+        for snapshot in snapshots:
+            if snapshot["status"] == "restoring":
+                action = {"os-reset_status": {"status": "available"}}
+                self._api.post(f"/snapshots/{snapshot['id']}/action", action, call.request_id)
+        self._remove_backups(call, volume_id, snapshots)
+        if found["attachments"] and found["status"] in ("available", "error", *_BUSY):
+            self._set_status(call, volume_id, "in-use")
+
+    def forget(self, call: Call, snapshot_id: str) -> None:
+        """Remove what reimaging has left of a snapshot that is to be deleted."""
+        if self._allows_reimage and not self._backends.extended():
+            self._reimaging.forget(call, snapshot_id)
+
+    def _begin_in_window(self, call: Call, volume: Document, snapshot: Document, strategy: Strategy) -> None:
+        volume_id, snapshot_id = volume["id"], snapshot["id"]
         if strategy is Strategy.REIMAGE:
             self._reimaging.prepare(call, volume, snapshot_id)
         self._set_status(call, volume_id, "available")
@@ -92,58 +114,66 @@ class Reverter:
             if volumes.get_volume(self._api, volume_id)["status"] == "available":
                 self._set_status(call, volume_id, "in-use")
             raise
-        self._end(call, volume)
-        if strategy is Strategy.REIMAGE:
-            self._reimaging.tidy(call, volume_id, snapshot_id)
 
     def _end(self, call: Call, before: Document) -> None:
         volume = self._await(call, before["id"])
-        if volume["status"] == "error":
-            raise BackendError(f"Cinder could not put volume {before['id']} back; the log of cinder-volume says why.")
-        self._require_untouched(before)
+        failed = volume["status"] == "error"
+        if not failed:
+            self._require_untouched(before)
         if volume["attachments"]:
+            # A volume in error could not even be snapshot; that it is not whole is known to us, and it is fenced.
             self._set_status(call, before["id"], "in-use")
+        if failed:
+            raise BackendError(f"Cinder could not put volume {before['id']} back; the log of cinder-volume says why.")
 
     def _await(self, call: Call, volume_id: str) -> Document:
-        for _ in self._waiting.until(call, self._patience, f"volume {volume_id} to be put back"):
-            volume = volumes.get_volume(self._api, volume_id)
-            if volume["status"] not in _BUSY:
-                return volume
-        raise AssertionError("the loop above ends by itself")
+        """The volume once no revert of it runs; its status alone may have been overwritten since one began."""
 
-    def _finish_earlier(self, call: Call, volume_id: str, snapshot_id: str) -> None:
-        """Wait for what an earlier attempt began, and put right what Cinder has left of it."""
-        try:
-            self._await(call, volume_id)
-        except BackendError:
-            LOG.warning("task %s: the revert of volume %s counts as lost", call.operation_id, volume_id)
-            self._set_status(call, volume_id, "error")
-        if self._snapshot(snapshot_id)["status"] == "restoring":
-            self._api.post(
-                f"/snapshots/{snapshot_id}/action", {"os-reset_status": {"status": "available"}}, call.request_id
+        def look() -> Document | None:
+            volume = volumes.get_volume(self._api, volume_id)
+            busy = volume["status"] in _BUSY or any(
+                one["status"] == "restoring" for one in volumes.snapshots_of(self._api, volume_id)
             )
-        # Cinder keeps these when a revert fails, and as the newest ones they would be in the way of the next.
-        left = f"[revert] volume {volume_id} backup snapshot"
-        for snapshot in volumes.snapshots_of(self._api, volume_id):
-            if snapshot["name"] == left:
+            return None if busy else volume
+
+        return self._waiting.until(call, self._patience, f"volume {volume_id} to be put back", look)
+
+    def _remove_backups(self, call: Call, volume_id: str, snapshots: list[Document]) -> None:
+        """Delete what Cinder keeps of a revert of ours that failed; as the newest it would be in the next one's way.
+
+        Those that were there before our safety copies may be somebody's last good ones.
+        """
+        ours = [volumes.moment(one["created_at"]) for one in snapshots if self._is_safety(one)]
+        for snapshot in snapshots:
+            backup = snapshot["name"] == f"[revert] volume {volume_id} backup snapshot"
+            if backup and ours and volumes.moment(snapshot["created_at"]) >= min(ours):
                 self._delete(call, snapshot["id"])
+
+    def _is_safety(self, snapshot: Document) -> bool:
+        name = volumes.parse_name(snapshot)
+        safety = name is not None and name.kind is CopyKind.SAFETY
+        return safety and volumes.project_of(snapshot) == self._cloud.project_id()
 
     def _delete(self, call: Call, snapshot_id: str) -> None:
         try:
             self._api.post(f"/snapshots/{snapshot_id}/action", {"os-force_delete": {}}, call.request_id)
-            for _ in self._waiting.until(call, self._patience, f"snapshot {snapshot_id} to be deleted"):
-                volumes.get_snapshot(self._api, snapshot_id)
+            self._waiting.until(
+                call,
+                self._patience,
+                f"snapshot {snapshot_id} to be deleted",
+                lambda: volumes.get_snapshot(self._api, snapshot_id) and None,
+            )
         except NotFound:
             return
 
     def _circumstances(self, volume: Document, snapshot: Document) -> Circumstances:
-        extension = self._has_extension()
-        newest = extension or _is_newest(volumes.snapshots_of(self._api, volume["id"]), volume, snapshot)
+        extension, habits = self._backends.extended(), self._backends.habits(volume)
         return Circumstances(
             extension=extension,
-            newest=newest,
+            newest=extension or _is_newest(volumes.snapshots_of(self._api, volume["id"]), volume, snapshot),
+            reverts=habits.reverts,
             encrypted=bool(volume["encrypted"]),
-            sparse=not newest and self._reimaging.copies_sparsely(volume),
+            sparse=habits.sparse,
             reimage=self._allows_reimage,
         )
 
@@ -151,13 +181,6 @@ class Reverter:
         """The identity for which the snapshot is the newest: its owner, or an administrator, who sees all."""
         owner = volumes.project_of(snapshot)
         return self._cloud.project(STORAGE, owner) if owner == volumes.project_of(volume) else self._api
-
-    def _has_extension(self) -> bool:
-        now = time.monotonic()
-        if self._extended is None or now - self._extended[0] > _LOOK_AGAIN_SECONDS:
-            found = self._api.get("/extensions")["extensions"]
-            self._extended = (now, any(one["alias"] == EXTENSION for one in found))
-        return self._extended[1]
 
     def _require_untouched(self, before: Document) -> None:
         """Raises `BackendError` if somebody used the moment; the volume is then restored once more, or by hand."""
@@ -171,9 +194,6 @@ class Reverter:
 
     def _act(self, call: Call, api: Api, volume_id: str, action: Mapping[str, Any]) -> None:
         api.post(f"/volumes/{volume_id}/action", action, call.request_id)
-
-    def _snapshot(self, snapshot_id: str) -> Document:
-        return volumes.get_snapshot(self._api, snapshot_id)
 
 
 def _is_newest(found: list[Document], volume: Document, snapshot: Document) -> bool:

@@ -25,29 +25,36 @@ class Strategy(StrEnum):
 class Circumstances:
     """What the choice depends on.
 
-    `newest`: no later snapshot is in the way of Cinder's own revert. `sparse`: the back end leaves blocks as they are
-    where the snapshot has zeroes, so that stale data would show. `reimage`: the operator allows it.
+    `newest`: no later snapshot is in the way of Cinder's own revert. `reverts`: the back end's driver reverts by itself
+    and at once. `sparse`: where Cinder copies in its place, blocks stay as they are where the snapshot has zeroes, so
+    that stale data would show. `reimage`: the operator allows it.
     """
 
     extension: bool
     newest: bool
+    reverts: bool
     encrypted: bool
     sparse: bool
     reimage: bool
 
 
 def choose(volume_id: str, known: Circumstances) -> Strategy:
-    """The way for one volume; raises `NotSupported` that says what would open one."""
-    if known.extension:
+    """The way for one volume; raises `NotSupported` that says what is in it and what would open one."""
+    if known.reverts and known.extension:
         return Strategy.EXTENSION
-    if known.newest:
+    if known.reverts and known.newest:
         return Strategy.REVERT
     obstacle = _obstacle(known)
     if obstacle is None:
         return Strategy.REIMAGE
+    if known.reverts:
+        raise NotSupported(
+            f"Volume {volume_id} has newer snapshots, which Cinder's own revert does not pass over, and {obstacle}. "
+            "Have the operator install stillframe's extension of Cinder's API, or delete the newer snapshots."
+        )
     raise NotSupported(
-        f"Volume {volume_id} has newer snapshots, which Cinder's own revert does not pass over, and {obstacle}. "
-        "Have the operator install stillframe's extension of Cinder's API, or delete the newer snapshots."
+        f"The back end of volume {volume_id} does not revert by itself, and {obstacle}. Its snapshots can be used by "
+        "making new volumes from them."
     )
 
 
@@ -57,5 +64,5 @@ def _obstacle(known: Circumstances) -> str | None:
     if known.encrypted:
         return "it is encrypted, so that the snapshot cannot be copied over it"
     if known.sparse:
-        return "its back end copies sparsely, which would leave stale data in it"
+        return "it is copied sparsely, which would leave stale data in it"
     return None

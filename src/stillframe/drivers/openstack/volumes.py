@@ -70,7 +70,8 @@ def parse_name(snapshot: Document) -> CopyName | None:
 def as_copy(snapshot: Document, name: CopyName) -> VolumeSnapshot:
     """A snapshot of ours in the words of the port."""
     ready = snapshot["status"] in ("available", "restoring")
-    return VolumeSnapshot(id=snapshot["id"], name=name, size=snapshot["size"] * GIB, ready=ready)
+    owner = None if name.kind is CopyKind.SAFETY else project_of(snapshot)
+    return VolumeSnapshot(snapshot["id"], name, snapshot["size"] * GIB, ready=ready, project_id=owner)
 
 
 def as_volume(volume: Document) -> Volume:
