@@ -102,6 +102,22 @@ class TestCut:
             world.storage.delete(a_call(), copy.id)
         assert world.served.objects() == before
 
+    @pytest.mark.parametrize("failures", [3, 1000])
+    def test_a_cache_that_is_not_written_out_is_tried_again_but_not_for_ever(
+        self, world: ArrayWorld, failures: int
+    ) -> None:
+        instance = world.add((SIZE,))
+        before = world.served.objects()
+        world.served.array.behaviour.flush_failures = failures
+        if failures < 5:
+            assert world.snapshot(instance, SNAPSHOT)[0].ready
+        else:
+            with pytest.raises(BackendError, match="event log"):
+                world.snapshot(instance, SNAPSHOT)
+        for copy in world.storage.find(SNAPSHOT):
+            world.storage.delete(a_call(), copy.id)
+        assert world.served.objects() == before
+
     def test_a_mirrored_volume_is_copied_into_the_pool_of_its_primary_copy(self, world: ArrayWorld) -> None:
         instance = world.add((SIZE,))
         source = world.served.array.vdisk(world.vdisk(instance.volume_ids[0]))
