@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from typing import Any
 
 import pytest
 
 from stillframe.domain.errors import BackendError, Damaged, NotSupported, OutOfSpace, Refused, Unavailable
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
+from stillframe.drivers.local.declaration import DeclaredVdisk
 from stillframe.drivers.storage_virtualize import naming
-from stillframe.drivers.storage_virtualize.options import Strategy
+from stillframe.drivers.storage_virtualize.array import Array
+from stillframe.drivers.storage_virtualize.client import Client
+from stillframe.drivers.storage_virtualize.options import ArrayOptions, Strategy
+from stillframe.drivers.storage_virtualize.places import Arrays, DeclaredVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
 from tests.conformance.worlds import MIB, SNAPSHOT, ArrayWorld, Watched, a_call, pattern
-from tests.lab.storage_virtualize.objects import Mapping
+from tests.lab.storage_virtualize.array import Array as Simulated
+from tests.lab.storage_virtualize.objects import Behaviour, Mapping
+from tests.lab.storage_virtualize.server import PASSWORD, USER, simulated
 from tests.storage_virtualize.conftest import Make
 
 SIZE = 2 * MIB
@@ -308,20 +313,12 @@ class TestDelete:
         assert world.served.read(naming.target(made[0].name)) == contents[0]
 
     def test_force_is_never_said_where_it_would_harm_others(self, world: ArrayWorld) -> None:
-        given: list[tuple[str, dict[str, Any]]] = []
-        plain = world.client.run
-
-        def watched(command: str, subject: str | None = None, /, **parameters: Any) -> Any:
-            given.append((command, parameters))
-            return plain(command, subject, **parameters)
-
-        world.client.run = watched  # type: ignore[method-assign]
         instance, made, _contents = three(world)
         world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
         for copy in made:
             world.storage.delete(a_call(), copy.id)
-        assert {"stopfcmap", "rmvdisk"} <= {command for command, _parameters in given}
-        assert not [one for one in given if one[0] in ("stopfcmap", "rmvdisk") and one[1].get("force")]
+        assert {"stopfcmap", "rmvdisk"} <= set(world.served.faults.commands)
+        assert set(world.served.faults.forced) == {"rmfcmap", "rmfcconsistgrp"}
 
     def test_a_copy_that_something_else_is_copied_from_is_kept(self, world: ArrayWorld) -> None:
         _instance, made, contents = three(world)
@@ -392,6 +389,47 @@ class TestArraySnapshots:
         assert world.storage.find(None) == []
         time.sleep(0.1)
         assert world.served.objects()["snapshots"] == []
+
+
+class TestSeveralArrays:
+    def test_an_instance_on_two_arrays_is_cut_array_by_array(
+        self, make: Make, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        world = make()
+        second = Simulated(name="b", behaviour=Behaviour(speed=100.0))
+        with simulated(tmp_path_factory.mktemp("second"), second) as served:
+            address = ArrayOptions("b", served.endpoint, USER, PASSWORD, ca_file=served.ca_file)
+            client = Client(address)
+            arrays = Arrays([*world.arrays.all(), Array(client)])
+            volumes = DeclaredVolumes(world.declarations, arrays)
+            storage = StorageVirtualize(world.options, arrays, volumes)
+            for array in (world.served.array, second):
+                array.add_vdisk("same-name", SIZE)
+            vdisks = tuple(DeclaredVdisk(name=name, vdisk="same-name", array=name) for name in ("a", "b"))
+            instance = world.declare("two", vdisks)
+            for number, place in enumerate((world.served, served)):
+                place.write("same-name", 0, pattern(number, SIZE))
+            names = world.names(instance, SNAPSHOT)
+            storage.prepare_cut(a_call(), instance, names)
+            cut = storage.cut(a_call(), instance, names)
+            assert not cut.simultaneous
+            assert cut.window_ms > 0
+            for number, (place, copy) in enumerate(zip((world.served, served), cut.snapshots, strict=True)):
+                storage.complete(a_call(), copy.id)
+                place.write("same-name", 0, pattern(7, SIZE))
+                storage.restore(a_call(), copy.name.volume_id, copy.id)
+                assert place.read("same-name") == pattern(number, SIZE)
+                assert len(place.objects()["vdisks"]) == 2
+            assert {one.id for one in storage.find(SNAPSHOT)} == {one.id for one in cut.snapshots}
+            for copy in cut.snapshots:
+                storage.delete(a_call(), copy.id)
+            assert world.served.objects() == served.objects()
+            client.close()
+
+    def test_an_array_that_the_settings_do_not_have_is_named(self, world: ArrayWorld) -> None:
+        instance = world.declare("lost", (DeclaredVdisk(name="a", vdisk="x", array="elsewhere"),))
+        with pytest.raises(Refused, match="elsewhere"):
+            world.storage.check_cut(instance, instance.volume_ids)
 
 
 class TestOutages:

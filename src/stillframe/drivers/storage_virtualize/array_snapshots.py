@@ -21,7 +21,7 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
 from stillframe.drivers.storage_virtualize import naming, objects
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.checks import Checks, Sources
+from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Checks, Sources
 from stillframe.drivers.storage_virtualize.objects import WHOLE, Vdisk
 from stillframe.drivers.storage_virtualize.options import Options, Strategy
 from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
@@ -118,7 +118,7 @@ class ArraySnapshots:
         for array, part in parts:
             label = _label(next(iter(part)))
             volumes = ":".join(vdisk.name for vdisk in part.values())
-            array.run("addsnapshot", name=str(label), volumes=volumes, ignorelegacy=True)
+            array.run("addsnapshot", None, CUT_SECONDS, name=str(label), volumes=volumes, ignorelegacy=True)
             for name, vdisk in part.items():
                 copy_id = Member(array, "", label, vdisk.name, 0, 0, None).id
                 made.append(VolumeSnapshot(copy_id, name, vdisk.size, ready=False))

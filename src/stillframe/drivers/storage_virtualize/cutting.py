@@ -17,7 +17,7 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.checks import Sources
+from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Sources
 from stillframe.drivers.storage_virtualize.copies import Copies
 from stillframe.drivers.storage_virtualize.deleting import Deleter
 from stillframe.drivers.storage_virtualize.objects import Vdisk
@@ -59,13 +59,13 @@ class Cutter:
         return partial(self._cut, sources, parts)
 
     def _cut(self, sources: Sources, parts: Sequence[Part], call: Call) -> Cut:
-        if any(part.array.group_status(part.group) != "prepared" for part in parts):
+        if any(part.array.group_status(part.group, CUT_SECONDS) != "prepared" for part in parts):
             # What was prepared has come undone since.
             self.prepare(call, sources)
         call.check()
         began = time.monotonic()
         for part in parts:
-            part.array.run("startfcconsistgrp", part.group)
+            part.array.run("startfcconsistgrp", part.group, CUT_SECONDS)
         window = 0.0 if len(parts) == 1 else (time.monotonic() - began) * 1000
         made = tuple(VolumeSnapshot(name.uuid, name, vdisk.size, ready=False) for name, (_, vdisk) in sources.items())
         return Cut(made, simultaneous=len(parts) == 1, window_ms=window)
