@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 import uuid
@@ -389,6 +390,41 @@ class TestArraySnapshots:
         assert world.storage.find(None) == []
         time.sleep(0.1)
         assert world.served.objects()["snapshots"] == []
+
+
+class TestAnything:
+    """Random stories against a model that is a dictionary of bytes."""
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_whatever_is_done_in_whatever_order_the_bytes_are_right(self, make: Make, seed: int) -> None:
+        chance = random.Random(seed)
+        world = make(linger=seed % 2 == 1, speed=chance.choice([0.5, 100.0]))
+        instance = world.add((SIZE,))
+        volume_id = instance.volume_ids[0]
+        volume, copies = bytearray(SIZE), {}
+        for step in range(30):
+            what = chance.choice(["write", "write", "snapshot", "restore", "delete"])
+            if what == "write":
+                offset = chance.randrange(0, SIZE, 4096)
+                data = pattern(step, min(chance.choice([4096, 1 << 17]), SIZE - offset))
+                world.write(volume_id, offset, data)
+                volume[offset : offset + len(data)] = data
+            elif what == "snapshot":
+                copies[world.snapshot(instance)[0].id] = bytes(volume)
+            elif copies:
+                copy_id = chance.choice(sorted(copies))
+                if what == "restore":
+                    world.storage.restore(a_call(), volume_id, copy_id)
+                    volume[:] = copies[copy_id]
+                else:
+                    world.storage.delete(a_call(), copy_id)
+                    del copies[copy_id]
+            assert world.read(volume_id) == volume
+            for copy_id, content in copies.items():
+                vdisk = next(one for one in world.served.objects()["vdisks"] if one.endswith(naming.digest(copy_id)))
+                assert world.served.read(vdisk) == content
+        assert {one.id for one in world.storage.find(None)} == set(copies)
+        assert len(world.served.objects()["mappings"]) == len(copies)
 
 
 class TestSeveralArrays:
