@@ -126,8 +126,10 @@ class World:
     def _bytes(self) -> list[str]:
         """What every vdisk reads as, the hidden ones too."""
         with self.served.lock:
+            self.served.array.advance()
             return sorted(
-                hashlib.sha256(self.served.array.read(name)).hexdigest()[:16] for name in self.served.array.vdisks
+                hashlib.sha256(self.served.array.read(one.name)).hexdigest()[:16] if one.online else "offline"
+                for one in self.served.array.vdisks.values()
             )
 
 
