@@ -83,7 +83,7 @@ def upgrade_database(database: Database) -> None:
     """Bring our tables and TaskFlow's to this release; repeating it does nothing."""
     if schema.current(database) != schema.head():
         schema.upgrade(database)
-    FlowBooks(database.writer).upgrade()
+    FlowBooks(database.books).upgrade()
 
 
 def build(
@@ -115,7 +115,7 @@ def build(
     operations, snapshots = OperationStore(database), SnapshotStore(database)
     graceful = settings.drivers.graceful_stop_seconds
     ports = Ports(snapshots, operations, patient.compute, patient.storage, _retries(settings), now, graceful)
-    engine = Engine(operations, FlowBooks(database.writer), planner(ports), _limits(settings), now)
+    engine = Engine(operations, FlowBooks(database.books), planner(ports), _limits(settings), now)
     metrics = Metrics(CollectorRegistry(), operations, engine.queued, now)
     engine.on_finished = metrics.operation_finished
     instances = InstanceService(drivers.compute, drivers.storage, operations, policy, graceful, drivers.flashcopy)

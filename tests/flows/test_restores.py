@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,8 @@ from stillframe.domain.errors import BackendError, OutOfSpace
 from stillframe.domain.instance import PowerState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.flows.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
@@ -244,3 +246,24 @@ def test_a_deletion_that_fails_keeps_the_fence_of_a_failed_restore(world: World)
     world.delete(snapshot_id)
     assert world.is_gone(snapshot_id)
     assert world.fences() == (None, None)
+
+
+def test_of_the_safety_copies_that_are_left_over_only_those_that_still_exist_are_shown(
+    world: World, snapshot_id: str
+) -> None:
+    copies: list[str] = []
+
+    def keep_the_first(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        copies.append(args[1])
+        if args[1] == copies[0]:
+            raise BROKEN
+        return method(*args, **kwargs)
+
+    world.faults.put("delete", keep_the_first)
+    shown = world.restore(snapshot_id)
+    assert (shown["status"], shown["fault"]["code"]) == ("available", "backend-error")
+    assert list(shown["temp_snapshots"].values()) == copies[:1]
+    assert list(shown["temp_snapshots"]) == world.copies("safety")
+    world.faults.mend()
+    assert world.restore(snapshot_id)["temp_snapshots"] is None
+    assert world.copies("safety") == []

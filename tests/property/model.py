@@ -32,8 +32,8 @@ class Snapshot:
     failed: set[str] | None = None
     fault: str | None = None
     changed: bool = False
-    #: Disks whose safety copies are named but may be gone, and the content of those that are left means nothing.
-    stale: set[str] | None = None
+    #: The safety copies are left over from a restore that came to its end, and their content means nothing.
+    stale: bool = False
 
 
 @dataclass
@@ -75,13 +75,13 @@ class Model:
     def restore_undone(self, snapshot_id: str) -> None:
         """A restore that could not take its safety copies."""
         snapshot = self.snapshots[snapshot_id]
-        snapshot.temp, snapshot.stale, snapshot.fault, snapshot.changed = None, None, TOLD, True
+        snapshot.temp, snapshot.stale, snapshot.fault, snapshot.changed = None, False, TOLD, True
 
     def restore(self, snapshot_id: str, failing: Collection[str], kept: Collection[str] = ()) -> None:
         """A restore; volumes that fail, and safety copies that cannot be deleted if none does."""
         snapshot = self.snapshots[snapshot_id]
         assert snapshot.snapshots is not None
-        snapshot.temp, snapshot.stale = {disk: self.disks[disk] for disk in snapshot.snapshots}, None
+        snapshot.temp, snapshot.stale = {disk: self.disks[disk] for disk in snapshot.snapshots}, False
         self._put_back(snapshot, snapshot.snapshots, failing, kept)
 
     def retry(self, snapshot_id: str, failing: Collection[str], kept: Collection[str] = ()) -> None:
@@ -119,8 +119,8 @@ class Model:
             snapshot.status, snapshot.fault, self.fence = "restore-error", TOLD, snapshot.id
             return
         snapshot.status, self.fence = "available", None
-        snapshot.stale = {*(snapshot.temp or ())} - {*kept} if kept else None
-        snapshot.temp = snapshot.temp if kept else None
+        snapshot.stale = bool(kept)
+        snapshot.temp = _only(snapshot.temp, kept)
         snapshot.fault = TOLD if kept else None
 
 

@@ -221,8 +221,6 @@ class Story(RuleBasedStateMachine):
         if not self.model.ready_for("delete"):
             return
         chosen = self.choose("delete", which)
-        # Whether a stale copy is there to fail is nobody's promise.
-        failing = set() if chosen.stale is not None else failing
         faults = [("delete", disk) for disk in failing]
         world, accepted = self.ask("DELETE", f"{_SNAPSHOTS}/{chosen.id}", None, faults, kills)
         if accepted:
@@ -287,7 +285,7 @@ class Story(RuleBasedStateMachine):
         return self.model.snapshots[ready[which % len(ready)]]
 
     def with_fresh_safety_copies(self, kind: str) -> list[str]:
-        return [one for one in self.model.ready_for(kind) if self.model.snapshots[one].stale is None]
+        return [one for one in self.model.ready_for(kind) if not self.model.snapshots[one].stale]
 
     def ask_for(self, kind: str, chosen: Snapshot, faults: list[tuple[str, str]], kills: list[int]) -> Any:
         return self.ask("POST", self.stage.action_path, _restoring(kind, chosen.id), faults, kills)
@@ -327,18 +325,15 @@ class Story(RuleBasedStateMachine):
         owed, allowed = set(), set()
         for shown, snapshot in zip(world["snapshots"], expected, strict=True):
             self._agree_on_row(shown, snapshot)
-            stale = snapshot.stale or set()
             for kind, named in (("snapshot", shown["snapshots"]), ("safety", shown["temp_snapshots"])):
                 for volume_id, copy_id in (named or {}).items():
                     disk = self._disk(volume_id)
                     allowed.add(copy_id)
-                    if kind == "safety" and disk in stale:
-                        continue
                     owed.add(copy_id)
                     described = {"id": copy_id, "kind": kind, "snapshot": snapshot.id, "disk": disk, "ready": True}
                     assert ids.get(copy_id) == described
                     contents = snapshot.snapshots if kind == "snapshot" else snapshot.temp
-                    if kind == "snapshot" or snapshot.stale is None:
+                    if kind == "snapshot" or not snapshot.stale:
                         assert self._content(copy_id) == (contents or {})[disk], f"copy {described} has other bytes"
         assert owed <= ids.keys() <= allowed, f"left over: {ids.keys() - allowed}, missing: {owed - ids.keys()}"
         self._agree_on_files(ids.keys())
@@ -379,8 +374,7 @@ class Story(RuleBasedStateMachine):
             assert shown["consistency"]["level"] == "crash"
 
     def _agree_on_files(self, copy_ids: Any) -> None:
-        # A kill in the middle of a small file's making leaves its draft beside it; it goes with the copy.
-        disks = {name for name in self.root_files("disks") if "/.meta.json." not in name}
+        disks = set(self.root_files("disks"))
         expected = {f"{name}.img" for name in SIZES}
         for copy_id in copy_ids:
             expected |= {f".stillframe/{copy_id}/data", f".stillframe/{copy_id}/meta.json"}

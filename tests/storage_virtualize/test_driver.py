@@ -6,6 +6,7 @@ import random
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -123,6 +124,28 @@ class TestCut:
         for copy in world.storage.find(SNAPSHOT):
             world.storage.delete(a_call(), copy.id)
         assert world.served.objects() == before
+
+    @pytest.mark.parametrize("strategy", [Strategy.FLASHCOPY, Strategy.SNAPSHOTS])
+    @pytest.mark.parametrize("how_far", ["prepared", "cut", "completed"])
+    def test_copies_of_one_cut_can_be_deleted_beside_each_other(
+        self, make: Make, strategy: Strategy, how_far: str
+    ) -> None:
+        world = make(strategy, code_level="8.6.2.0 (build 169.4.2311)")
+        instance = world.add((SIZE,) * 6)
+        before = world.served.objects()
+        for _ in range(3):
+            names = world.names(instance, SNAPSHOT)
+            world.storage.prepare_cut(a_call(), instance, names)
+            if how_far != "prepared":
+                world.storage.cut(a_call(), instance, names)
+            ids = [copy.id for copy in world.storage.find(SNAPSHOT)]
+            with ThreadPoolExecutor(6) as pool:
+                if how_far == "completed":
+                    list(pool.map(lambda copy_id: world.storage.complete(a_call(), copy_id), ids))
+                list(pool.map(lambda copy_id: world.storage.delete(a_call(), copy_id), ids))
+            time.sleep(0.05)
+            assert world.storage.find(None) == []
+            assert world.served.objects() == before
 
     def test_a_mirrored_volume_is_copied_into_the_pool_of_its_primary_copy(self, world: ArrayWorld) -> None:
         instance = world.add((SIZE,))

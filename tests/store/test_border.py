@@ -56,6 +56,7 @@ def every_call(store: Store) -> dict[str, Callable[[], object]]:
         "free_settled": operations.free_settled,
         "forget_finished": lambda: operations.forget_finished(LATER),
         "fence": lambda: operations.fence("instance"),
+        "make_durable": lambda: operations.make_durable(operation.id),
         "note_power": lambda: operations.note_power("instance", was_active=True),
         "open_by_action": operations.open_by_action,
         "snapshot": lambda: snapshots.get(operation.snapshot_id),

@@ -6,8 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from cliff import columns
-from osc_lib.command import command
+from cliff import columns, command, lister, show
 
 from stillframe.cli.exit_codes import CommandFailed, ExitCode, as_failure
 from stillframe.domain.errors import InvalidInput
@@ -58,11 +57,11 @@ class Command(_Common):
     """A command that prints no table."""
 
 
-class ShowOne(_Common, command.ShowOne):
+class ShowOne(_Common, show.ShowOne):
     """A command that shows one thing."""
 
 
-class Lister(_Common, command.Lister):
+class Lister(_Common, lister.Lister):
     """A command that lists things."""
 
 

@@ -22,6 +22,8 @@ LOG = logging.getLogger(__name__)
 _LOOK_EVERY: Final = 0.25
 _LAST_REPLIES_SECONDS: Final = 10.0
 _BUFFERED: Final = 16
+# Clients keep idle connections open; at waitress's own limit of 100 the next one would wait for one of them to go.
+_CONNECTIONS: Final = 800
 
 
 @contextmanager
@@ -55,6 +57,7 @@ class HttpServer:
                 map=self._channels,
                 listen=f"{where}:{port}",
                 threads=threads,
+                connection_limit=_CONNECTIONS,
                 ident="stillframe",
                 # The application's own limit is lower and answers in the API's words; this one bounds what is buffered.
                 max_request_body_size=_BUFFERED * most_bytes,
@@ -75,7 +78,8 @@ class HttpServer:
             self._finish()
 
     def _turn(self) -> None:
-        wasyncore.loop(timeout=_LOOK_EVERY, map=self._channels, count=1)
+        # With poll: a file descriptor that is too large for select would end the service.
+        wasyncore.loop(timeout=_LOOK_EVERY, use_poll=True, map=self._channels, count=1)
 
     def _finish(self) -> None:
         for one in list(self._channels.values()):

@@ -66,7 +66,7 @@ class RetryPolicy:
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Unavailable),
             stop=tenacity.stop_after_attempt(self.attempts),
-            wait=tenacity.wait_exponential_jitter(initial=self.first_wait, max=self.longest_wait),
+            wait=tenacity.wait_exponential_jitter(multiplier=self.first_wait, max=self.longest_wait),
             before_sleep=before_sleep,
             reraise=True,
         )

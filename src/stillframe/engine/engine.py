@@ -28,6 +28,7 @@ _LOOK_EVERY: Final = 1.0
 _FORGET_EVERY: Final = 3600.0
 _GRACE: Final = timedelta(seconds=10)
 _LONGEST_WAIT: Final = 300.0
+_ENDED: Final = frozenset({states.SUCCESS, states.REVERTED})
 
 Finished = Callable[[Operation, float], None]
 
@@ -145,6 +146,9 @@ class Engine:
         if detail is None and operation.record is None and operation.state.final:
             # Its record took the place of its flow while we looked.
             operation = self._ledger.get(operation.id)
+        elif detail is not None and detail.state in _ENDED and not operation.state.final:
+            # It was settled while we looked: a flow has no end before its operation has.
+            operation = self._ledger.get(operation.id)
         return measure(operation, detail)
 
     def _active(self) -> bool:
@@ -153,6 +157,9 @@ class Engine:
 
     def _run_guarded(self, operation_id: str) -> None:
         with self._lock:
+            if operation_id not in self._running or self._running[operation_id] is not None:
+                # The overseer has settled it while it was queued, or is about to.
+                return
             self._running[operation_id] = threading.current_thread()
         try:
             self._run(operation_id)
@@ -237,7 +244,7 @@ class Engine:
             settlement = settlement.keeping_lock()
         status = self._ledger.finish(operation.id, settlement, self._now())
         LOG.error(
-            "task %s failed; snapshot snapshot %s is %s: %s", operation.id, operation.snapshot_id, status, message
+            "task %s failed; instance snapshot %s is %s: %s", operation.id, operation.snapshot_id, status, message
         )
 
     def _close(self, operation_id: str) -> None:
@@ -297,16 +304,27 @@ class Engine:
                 LOG.exception("the overseer could not look after task %s; it tries again", operation.id)
 
     def _look_after(self, operation: Operation) -> None:
-        """Take up what no thread works on, and fail what hangs past its deadline."""
+        """Take up what no thread works on, and fail what is past its deadline because it hangs or was never begun."""
+        late = self._now() > operation.deadline + _GRACE
         with self._lock:
             known = operation.id in self._running
-            thread = self._running.get(operation.id)
+            queued = known and self._running[operation.id] is None
+            if queued and late:
+                # From here on no worker takes it up.
+                self._running[operation.id] = threading.current_thread()
             not_before, _wait = self._not_before.get(operation.id, (0.0, 0.0))
         if not known:
             if time.monotonic() >= not_before:
                 self.submit(operation.id)
-        elif self._now() > operation.deadline + _GRACE:
-            self._fail_late(operation, hangs=thread is not None)
+        elif late and queued:
+            try:
+                self._fail_late(operation, hangs=False)
+            finally:
+                self._close(operation.id)
+                with self._lock:
+                    self._running.pop(operation.id, None)
+        elif late:
+            self._fail_late(operation, hangs=True)
 
     def _fail_late(self, operation: Operation, *, hangs: bool) -> None:
         work = self._planner(_Attempt(operation, self._ledger, self._now))

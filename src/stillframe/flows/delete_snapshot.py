@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from taskflow.patterns import linear_flow
 
-from stillframe.domain.errors import StillframeError
 from stillframe.domain.operation import Settlement
 from stillframe.domain.snapshot import Fault
 from stillframe.domain.status import Event
 from stillframe.engine.work import Attempt, Failure, Work
 from stillframe.flows.step import Ports, Step
-
-LOG = logging.getLogger(__name__)
 
 
 def plan(ports: Ports, attempt: Attempt) -> Work:
@@ -34,16 +30,8 @@ class DeletingSnapshots(Step):
         snapshot, call = self.snapshot(), self.call()
         named = {*(snapshot.snapshots or {}).values(), *(snapshot.temp_snapshots or {}).values()}
         found = {copy.id for copy in self.ports.storage.find(snapshot.id)}
-        failures: dict[str, Any] = {}
-        copy_ids = sorted(named | found)
-        for position, copy_id in enumerate(copy_ids):
-            try:
-                self.ports.storage.delete(call, copy_id)
-            except StillframeError as error:
-                LOG.warning("task %s: volume snapshot %s was not deleted: %s", self.operation.id, copy_id, error)
-                failures[copy_id] = {"code": error.code, "message": error.message}
-            call.report(position + 1, len(copy_ids))
-        return failures
+        errors = self.delete_all(call, sorted(named | found))
+        return {copy_id: {"code": error.code, "message": error.message} for copy_id, error in errors.items()}
 
 
 class UpdatingSnapshots(Step):

@@ -80,7 +80,7 @@ class RestoreDone(Step):
             # No volume is left to restore, but a retry takes the fence away.
             settlement = _restore_failed(Fault(released["code"], released["message"], self.ports.now()), {})
         else:
-            settlement = settle_whole(Event.RESTORED, (released, updated), self.ports.now())
+            settlement = settle_whole(Event.RESTORED, released, updated, self.ports.now())
         self.settle(settlement)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -140,6 +140,8 @@ class ReleasingInstance(Step):
         if not all(outcome["ok"] for outcome in outcomes.values()):
             return None
         call = self.call()
+        # Once the guest runs, no loss of power may make us forget that its volumes need no restore any more.
+        self.ports.operations.make_durable(self.operation.id)
         for fenced, release in ((True, unfence_instance), (False, start_again)):
             try:
                 # Neither of them may come after somebody else has settled the operation.
@@ -154,7 +156,7 @@ class ReleasingInstance(Step):
 
 
 class UpdatingSnapshots(Step):
-    """Delete the safety copies once nobody needs them any more; `leftovers` says that some are still there."""
+    """Delete the safety copies once nobody needs them any more; `leftovers` are those that are still there."""
 
     def execute(self, released: dict[str, Any] | None, **outcomes: dict[str, Any]) -> dict[str, Any] | None:
         if not all(outcome["ok"] for outcome in outcomes.values()) or still_fenced(released):
@@ -164,12 +166,20 @@ class UpdatingSnapshots(Step):
         except StillframeError as error:
             LOG.exception("task %s: safety copies are left over", self.operation.id)
             return {
-                "leftovers": True,
+                "leftovers": self._leftovers(),
                 "code": error.code,
                 "message": "The volumes are whole, but safety copies are left over; the next restore to this instance "
                 f"snapshot or its deletion removes them: {error.message}",
             }
-        return {"leftovers": False}
+        return {"leftovers": {}}
+
+    def _leftovers(self) -> dict[str, str]:
+        try:
+            found = self.ports.storage.find(self.operation.snapshot_id)
+        except StillframeError:
+            LOG.exception("task %s: nobody knows which safety copies are left over", self.operation.id)
+            return dict(self.snapshot().temp_snapshots or {})
+        return {copy.name.volume_id: copy.id for copy in found if copy.name.kind is CopyKind.SAFETY}
 
 
 def unfence_instance(step: Step, _call: Call) -> None:
@@ -189,16 +199,18 @@ def still_fenced(released: dict[str, Any] | None) -> bool:
     return released is not None and bool(released["fenced"])
 
 
-def settle_whole(event: Event, trouble: Sequence[dict[str, Any] | None], now: datetime) -> Settlement:
-    """All volumes are whole and free; `trouble` holds what `ReleasingInstance` and `UpdatingSnapshots` said.
+def settle_whole(
+    event: Event, released: dict[str, Any] | None, updated: dict[str, Any] | None, now: datetime
+) -> Settlement:
+    """All volumes are whole and free; `released` and `updated` are what the steps of these names said, if they did.
 
     What went wrong after the volumes were whole is told; safety copies that are left over stay shown.
     """
-    told = next((said for said in trouble if said and "message" in said), None)
+    told = next((said for said in (released, updated) if said and "message" in said), None)
     fault = None if told is None else Fault(told["code"], told["message"], now)
     maps: dict[str, dict[str, str] | None] = {"failed_snapshots": None}
-    if not any(said and said.get("leftovers") for said in trouble):
-        maps["temp_snapshots"] = None
+    if updated is not None:
+        maps["temp_snapshots"] = updated["leftovers"] or None
     return Settlement(event, succeeded=True, fault=fault, maps=maps, unfence=True)
 
 
@@ -211,7 +223,7 @@ def settle_if_whole(event: Event, names: Collection[str], failure: Failure) -> S
     released, updated = failure.results.get("releasing_instance"), failure.results.get("updating_snapshots")
     if not all(outcome and outcome["ok"] for outcome in outcomes) or released is None or released["fenced"]:
         return None
-    settlement = settle_whole(event, (released, updated or {"leftovers": True}), failure.fault.created_at)
+    settlement = settle_whole(event, released, updated, failure.fault.created_at)
     return replace(settlement, fault=settlement.fault or failure.fault)
 
 

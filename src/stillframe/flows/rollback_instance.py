@@ -59,7 +59,7 @@ class RollbackDone(Step):
             fault = Fault(released["code"], released["message"], self.ports.now())
             settlement = Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=fault)
         else:
-            settlement = settle_whole(Event.ROLLED_BACK, (released, updated), self.ports.now())
+            settlement = settle_whole(Event.ROLLED_BACK, released, updated, self.ports.now())
         self.settle(settlement)
 
 

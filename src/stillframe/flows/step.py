@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -22,7 +23,10 @@ from stillframe.engine.work import Attempt
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import SnapshotStore
 
-_COMPLETED_AT_A_TIME: Final = 8
+LOG = logging.getLogger(__name__)
+
+# Most of the time that a copy's completion or deletion takes is waiting for the disk or the platform.
+_COPIES_AT_A_TIME: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
         return Call(operation.id, operation.request_id, attempt.check, lambda d, t: attempt.report(self.name, d, t))
 
     def complete_all(self, copy_ids: Sequence[str]) -> None:
-        """Wait until all copies can be relied on; several at a time, for most of that is waiting for the disk."""
+        """Wait until all copies can be relied on."""
         parts = _Parts(len(copy_ids), partial(self.attempt.report, self.name))
 
         def complete(number: int) -> None:
@@ -80,7 +84,7 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
             self.ports.storage.complete(call, copy_ids[number])
             parts.report(number, 1, 1)
 
-        with ThreadPoolExecutor(_COMPLETED_AT_A_TIME, thread_name_prefix="complete") as pool:
+        with ThreadPoolExecutor(_COPIES_AT_A_TIME, thread_name_prefix="complete") as pool:
             list(pool.map(complete, range(len(copy_ids))))
 
     def settle(self, settlement: Settlement) -> None:
@@ -107,15 +111,31 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
 
         One that cannot be deleted keeps none of the others; its error is raised when all have been tried.
         """
-        first_error: StillframeError | None = None
-        for copy in self.ports.storage.find(self.operation.snapshot_id):
-            if copy.name.kind is not kind or operation_id not in (None, copy.name.operation_id):
-                continue
+        found = self.ports.storage.find(self.operation.snapshot_id)
+        unwanted = [
+            copy.id for copy in found if copy.name.kind is kind and operation_id in (None, copy.name.operation_id)
+        ]
+        quiet = replace(call, report=lambda _done, _total: None)
+        for error in self.delete_all(quiet, unwanted).values():
+            raise error
+
+    def delete_all(self, call: Call, copy_ids: Sequence[str]) -> dict[str, StillframeError]:
+        """Delete copies, and return the errors of those that could not be deleted; raises `Interrupted`."""
+        parts = _Parts(len(copy_ids), call.report)
+
+        def delete(number: int) -> StillframeError | None:
             try:
-                self.ports.storage.delete(call, copy.id)
+                self.ports.storage.delete(call, copy_ids[number])
             except Interrupted:
                 raise
             except StillframeError as error:
-                first_error = first_error or error
-        if first_error is not None:
-            raise first_error
+                LOG.warning(
+                    "task %s: volume snapshot %s was not deleted: %s", call.operation_id, copy_ids[number], error
+                )
+                return error
+            parts.report(number, 1, 1)
+            return None
+
+        with ThreadPoolExecutor(_COPIES_AT_A_TIME, thread_name_prefix="delete") as pool:
+            errors = list(pool.map(delete, range(len(copy_ids))))
+        return {copy_id: error for copy_id, error in zip(copy_ids, errors, strict=True) if error is not None}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.pool import ConnectionPoolEntry
 
+# An execution option of ours, see `Database.books`.
+_DURABLE: Final = "stillframe_durable"
 # How long a server may be silent before its connection counts as lost; without limits a thread could wait for ever.
 _PATIENCE: Final[Mapping[str, Mapping[str, Any]]] = {
     "psycopg": {
@@ -42,6 +44,14 @@ class Database:
     reader: sa.Engine
     writer: sa.Engine
 
+    @property
+    def books(self) -> sa.Engine:
+        """The writer for records that may be lost with the power, and then only down to the last durable transaction.
+
+        SQLite's log is one file: making a transaction durable makes durable whatever was committed before it.
+        """
+        return self.writer.execution_options(**{_DURABLE: False})
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """A connection to look with; all that goes wrong on it is of our error tree."""
@@ -49,12 +59,13 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         """One transaction, committed at the end of the block, undone by an exception; errors as in `reading`.
 
         `Unavailable` says nothing about a transaction whose commit was on its way: it may have been made or not.
+        One that is not `durable` may be lost with the power, see `books`.
         """
-        with translated(), self.writer.begin() as connection:
+        with translated(), (self.writer if durable else self.books).begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -125,11 +136,15 @@ def _sqlite_engine(url: sa.URL, synchronous: str, *, begin: str, pool_size: int)
         # The module's own transaction control is switched off: it would begin too late to protect what was read.
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
+        durable = synchronous != "FULL" or connection.get_execution_options().get(_DURABLE, True)
+        wanted = synchronous if durable else "NORMAL"
+        if connection.info.get("synchronous") != wanted:
+            connection.exec_driver_sql(f"PRAGMA synchronous={wanted}")
+            connection.info["synchronous"] = wanted
         connection.exec_driver_sql(begin)
 
     return engine

@@ -44,7 +44,8 @@ class Fence:
 class OperationStore:
     """The rows of operations, instance locks and fences, and the statuses that change with them.
 
-    Each change is one transaction, and nothing of it is left if it is not committed.
+    Each change is one transaction, and nothing of it is left if it is not committed. Only the bookkeeping that a new
+    start makes good may be lost with the power.
     """
 
     def __init__(self, database: Database) -> None:
@@ -113,7 +114,7 @@ class OperationStore:
     @repeated
     def start_attempt(self, operation_id: str) -> int:
         """Count an attempt and return its number, from 1; raises `Superseded` if the operation is final."""
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             changed = connection.execute(
                 sa.update(OPERATIONS)
                 .where(OPERATIONS.c.id == operation_id, OPERATIONS.c.state.in_(_OPEN))
@@ -127,7 +128,7 @@ class OperationStore:
     @repeated
     def give_attempt_back(self, operation_id: str) -> None:
         """Do not count the attempt that is running: it is broken off for reasons of ours."""
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             connection.execute(
                 sa.update(OPERATIONS)
                 .where(OPERATIONS.c.id == operation_id, OPERATIONS.c.state.in_(_OPEN), OPERATIONS.c.attempts > 0)
@@ -137,7 +138,7 @@ class OperationStore:
     @repeated
     def raise_progress(self, operation_id: str, percent: int) -> None:
         """Move the progress of an open operation up to `percent`, never down."""
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             connection.execute(
                 sa.update(OPERATIONS)
                 .where(
@@ -161,6 +162,16 @@ class OperationStore:
                 connection.execute(
                     sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == here).values(temp_snapshots=dict(safety_copies))
                 )
+
+    @repeated
+    def make_durable(self, operation_id: str) -> None:
+        """Have all that was recorded about an open operation outlive a loss of power, its flow book too.
+
+        Raises `Superseded` if the operation is final.
+        """
+        with self._database.writing() as connection:
+            # Any change will do: see `Database.books`.
+            self._change_open(connection, operation_id, {"attempts": OPERATIONS.c.attempts})
 
     @repeated
     def finish(self, operation_id: str, settlement: Settlement, now: datetime) -> Status:
@@ -193,7 +204,7 @@ class OperationStore:
     @repeated
     def keep_record(self, operation_id: str, record: Mapping[str, Any]) -> None:
         """Keep the final progress document of an operation."""
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             connection.execute(sa.update(OPERATIONS).where(OPERATIONS.c.id == operation_id).values(record=dict(record)))
 
     @repeated
@@ -206,7 +217,7 @@ class OperationStore:
         )
         if operation_id is not None:
             settled = settled.where(OPERATIONS.c.id == operation_id)
-        with self._database.writing() as connection:
+        with self._database.writing(durable=False) as connection:
             # Looked up first, without locks: what is settled stays settled, and a lock never changes its owner.
             owners = list(connection.execute(settled).scalars())
             if owners:

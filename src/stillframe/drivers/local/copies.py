@@ -22,6 +22,7 @@ from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import BackingFile, Format
+from stillframe.drivers.local.remembered import Remembered
 
 LOG = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ META: Final = "meta.json"
 _PARTIAL: Final = ".partial"
 _DELETING: Final = ".deleting"
 _DRAFT: Final = ".new"
+_REMEMBERED: Final = 50_000
 
 
 class Method(StrEnum):
@@ -88,6 +90,11 @@ class Place:
         return self.root / f"{self.id}{_PARTIAL}{_DRAFT}"
 
     @property
+    def exists(self) -> bool:
+        """Whether anything of the copy lies here, on its way in or out too."""
+        return any(folder.is_dir() for folder in (self.final, self.partial, self.deleting, self.draft))
+
+    @property
     def present(self) -> Path | None:
         """The folder that holds the copy now, or None."""
         return next((folder for folder in (self.final, self.partial) if folder.is_dir()), None)
@@ -103,6 +110,8 @@ class Copies:
         self._files = files
         self._declarations = declarations
         self._state = state / "roots"
+        self._notes = Remembered(lambda note: Path(note.read_text()), most=_REMEMBERED)
+        self._read = Remembered(lambda path: read(path.parent), most=_REMEMBERED)
 
     def root(self, disk: Path) -> Path:
         """The folder for the copies of a disk, made and remembered if it is new."""
@@ -118,17 +127,28 @@ class Copies:
 
     def roots(self) -> list[Path]:
         """Every folder of copies that exists, by the notes and by the declarations."""
-        noted = {Path(note.read_text()) for note in self._state.glob("[!.]*")} if self._state.is_dir() else set()
-        declared = {disk.file.parent / FOLDER for _, disk in self._declarations.disks()}
-        return sorted(root for root in noted | declared if root.is_dir())
+        return sorted(root for root in self._noted() | self._declared() if root.is_dir())
 
     def places(self, copy_id: str) -> list[Place]:
-        """Where anything of a copy could lie."""
-        return [Place(root, copy_id) for root in self.roots()]
+        """Where there is anything of a copy."""
+        # Following the links to every declared disk takes long, and only notes that were lost make it necessary.
+        for roots in (self._noted, self._declared):
+            places = [place for root in sorted(roots()) if (place := Place(root, copy_id)).exists]
+            if places:
+                return places
+        return []
 
     def locate(self, copy_id: str) -> Path | None:
         """The folder of a copy, complete or partial, or None."""
         return next((found for place in self.places(copy_id) if (found := place.present)), None)
+
+    def _noted(self) -> set[Path]:
+        if not self._state.is_dir():
+            return set()
+        return {self._notes.get(note) for note in self._state.iterdir() if not note.name.startswith(".")}
+
+    def _declared(self) -> set[Path]:
+        return {disk.file.parent / FOLDER for _, disk in self._declarations.disks()}
 
     def all(self) -> Iterator[tuple[Copy, bool]]:
         """Every copy of ours and whether it is ready, those that a kill left on their way in or out too.
@@ -141,7 +161,7 @@ class Copies:
                 if not folder.is_dir() or (on_its_way and not meta(folder).exists()):
                     continue
                 try:
-                    yield read(folder), is_ready(folder)
+                    yield self._read.get(meta(folder)), is_ready(folder)
                 except Damaged as problem:
                     LOG.warning("copy left out: %s", problem)
 

@@ -122,6 +122,8 @@ class Cutter:
             uid=found.st_uid,
             gid=found.st_gid,
             socket=str(declaration.qmp_socket) if declaration.qmp_socket else None,
+            # A raw disk's file is all there is to know; asking about a chain takes a program, and a guest may wait.
+            file_size=found.st_size if disk.format is Format.RAW else None,
         )
         return _Plan(copy, disk, Place(self._books.root(file), name.uuid))
 
@@ -196,9 +198,12 @@ class Cutter:
             self._images.check(data, copy.format, call.check)
         backing = self._images.chain(data, copy.format, Path(copy.source).parent)
         done = copies.completed(copy, data.stat().st_size, backing)
-        self._files.write(copies.meta(folder), copies.content(done))
+        if done == copy:
+            self._files.sync(copies.meta(folder))
+        else:
+            self._files.write(copies.meta(folder), copies.content(done))
         self._files.rename(folder, place.final)
-        self._files.sync(place.root)
+        self._files.sync_shared(place.root)
         return done
 
     def _end_backup(self, call: Call, folder: Path) -> None:

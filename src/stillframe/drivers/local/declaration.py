@@ -16,11 +16,13 @@ from stillframe.domain.errors import Conflict, InvalidInput, NotFound
 from stillframe.drivers.local.border import border
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format, Images, same_file
+from stillframe.drivers.local.remembered import Remembered
 
 LOG = logging.getLogger(__name__)
 
 _NAMESPACE: Final = uuid.UUID("7a2c6c1e-0f0e-5a7e-8f53-6d0c64d7b1f2")
 _SUFFIX: Final = ".toml"
+_REMEMBERED: Final = 10_000
 
 
 def _absolute(path: Path) -> Path:
@@ -113,17 +115,18 @@ class Declaration(BaseModel):
 
 
 class Declarations:
-    """The folder of instance files; read anew at every call, so that an edited file counts at once."""
+    """The folder of instance files; looked through at every call, so that an edited file counts at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._files = Remembered(load, most=_REMEMBERED)
 
     def all(self) -> list[Declaration]:
         """Every readable declaration by name; one broken file must not hide the others and is logged."""
         found: dict[str, Declaration] = {}
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             try:
-                declaration = load(path)
+                declaration = self._files.get(path)
             except InvalidInput as problem:
                 LOG.error("instance file left out: %s", problem)  # noqa: TRY400 -- the message says it all
                 continue

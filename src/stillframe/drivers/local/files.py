@@ -37,6 +37,8 @@ class Files:
     def __init__(self) -> None:
         self._clones: dict[int, bool] = {}
         self._drafting = threading.Lock()
+        self._flushes: dict[Path, _Flush] = {}
+        self._flushing = threading.Lock()
 
     # Looking.
 
@@ -114,6 +116,12 @@ class Files:
         with _opened(path, os.O_RDONLY) as file:
             os.fsync(file)
 
+    def sync_shared(self, folder: Path) -> None:
+        """As `sync`, for what many threads do in one folder at a time: those that wait for a flush share the next."""
+        with self._flushing:
+            flush = self._flushes.setdefault(folder, _Flush())
+        flush.run(lambda: self.sync(folder))
+
     def write(self, path: Path, content: bytes) -> None:
         """Put a small file there, whole or not at all, durably."""
         with self._drafting:
@@ -167,6 +175,24 @@ class Files:
                     entry.unlink()
             (path / last).unlink(missing_ok=True)
             path.rmdir()
+
+
+class _Flush:
+    """A flush that was begun after somebody asked for one is as good as a flush of their own."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._begun = 0
+        self._ended = 0
+
+    def run(self, flush: Callable[[], None]) -> None:
+        wanted = self._begun + 1
+        with self._turn:
+            if self._ended >= wanted:
+                return
+            self._begun += 1
+            flush()
+            self._ended = self._begun
 
 
 def sync_entries(folder: Path) -> None:

@@ -108,7 +108,7 @@ class LocalStorage:
                 else:
                     self._build(call, data, draft, live)
                 self._files.rename(draft, live)
-            self._files.sync(live.parent)
+            self._files.sync_shared(live.parent)
         call.report(copy.size, copy.size)
 
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
@@ -125,7 +125,7 @@ class LocalStorage:
             except Damaged:
                 LOG.warning("removing a copy whose record cannot be read: %s", folder)
             self._cutter.put_aside(call, place)
-            self._files.sync(place.root)
+            self._files.sync_shared(place.root)
         for left in (place.deleting, place.draft):
             if left.exists():
                 self._files.remove_folder(left, copies.META)
