@@ -210,7 +210,7 @@ def _with_retries(drivers: Drivers, retries: RetryPolicy) -> Drivers:
     return Drivers(
         compute=with_retries(with_checks(drivers.compute), retries),
         storage=with_retries(with_checks(drivers.storage), retries),
-        flashcopy=drivers.flashcopy,
+        flashcopy=None if drivers.flashcopy is None else with_retries(drivers.flashcopy, retries),
     )
 
 

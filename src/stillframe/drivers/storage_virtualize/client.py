@@ -22,6 +22,8 @@ _DENIED: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _DOWN: Final = frozenset({httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT})
 _TRIES_WHEN_BUSY: Final = 6
 _LONGEST_WAIT: Final = 8.0
+# A token may have become invalid again before it is used, as when an array is restarted.
+_RENEWALS: Final = 2
 _CONNECT_SECONDS: Final = 10.0
 
 
@@ -75,8 +77,10 @@ class Client:
     def _with_token(self, where: str, path: str, parameters: dict[str, Any], timeout: httpx.Timeout) -> httpx.Response:
         token = self._token or self._sign_in("")
         reply = self._post(where, path, {"X-Auth-Token": token}, parameters, timeout)
-        if reply.status_code in _DENIED:
-            # Tokens last an hour; the second time it is the role that forbids it.
+        for _ in range(_RENEWALS):
+            if reply.status_code not in _DENIED:
+                break
+            # Tokens last an hour; after that it is the role that forbids it.
             token = self._sign_in(token)
             reply = self._post(where, path, {"X-Auth-Token": token}, parameters, timeout)
         return reply
