@@ -52,6 +52,30 @@ class TestCopies:
             world.storage.delete(a_call(), one.id)
         assert world.storage.find(SNAPSHOT) == []
 
+    def test_a_prepared_cut_has_what_is_there_at_the_cut(self, world: World) -> None:
+        instance = world.add((SIZE, SIZE))
+        names = world.names(instance, SNAPSHOT)
+        for number in (1, 2):
+            for volume_id in instance.volume_ids:
+                world.write(volume_id, 0, pattern(number))
+            world.storage.prepare_cut(a_call(), instance, names)
+        for volume_id in instance.volume_ids:
+            world.write(volume_id, 0, pattern(3))
+        cut = world.storage.cut(a_call(), instance, names)
+        for copy in cut.snapshots:
+            world.write(copy.name.volume_id, 0, pattern(4))
+            world.storage.complete(a_call(), copy.id)
+            world.storage.restore(a_call(), copy.name.volume_id, copy.id)
+            assert world.read(copy.name.volume_id) == pattern(3)
+
+    def test_what_was_prepared_and_never_cut_is_found_and_can_be_deleted(self, world: World) -> None:
+        instance = world.add((SIZE, SIZE))
+        world.storage.prepare_cut(a_call(), instance, world.names(instance, SNAPSHOT))
+        for copy in world.storage.find(SNAPSHOT):
+            assert not copy.ready
+            world.storage.delete(a_call(), copy.id)
+        assert world.storage.find(None) == []
+
     def test_completing_twice_is_as_completing_once(self, world: World) -> None:
         made = world.snapshot(world.add())[0]
         assert world.storage.complete(a_call(), made.id) == made

@@ -277,6 +277,9 @@ class ArrayWorld(World):
             with self.served.lock:
                 self.served.array.add_vdisk(f"{name}-{number}", size)
             vdisks.append(DeclaredVdisk(name=f"disk{number}", vdisk=f"{name}-{number}"))
+        return self.declare(name, vdisks, project_id)
+
+    def declare(self, name: str, vdisks: Sequence[DeclaredVdisk], project_id: str = "project") -> Instance:
         monitor = self.sockets / f"{name}.qmp"
         declaration = Declaration(
             id=str(uuid.uuid4()),

@@ -24,6 +24,10 @@ _HEADING: Final = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 _FENCE: Final = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 
 TERMS: Final = (
+    "array",
+    "consistency group",
+    "reverse mapping",
+    "vdisk",
     "attachment",
     "attempt",
     "consistency level",

@@ -157,9 +157,7 @@ def recover(root: Path, _order: dict[str, Any]) -> dict[str, Any]:
                 "name": row["name"],
                 "status": row["status"],
                 "fault": row["fault"] and row["fault"]["code"],
-                **{
-                    key: row[key] and {names[volume]: copies[copy] for volume, copy in row[key].items()} for key in maps
-                },
+                **{key: row[key] and {names[vol]: copies.get(copy) for vol, copy in row[key].items()} for key in maps},
             }
             for row in rows
         ],

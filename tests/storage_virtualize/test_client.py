@@ -61,6 +61,13 @@ def test_an_expired_token_is_renewed_without_anybody_noticing(served: SimulatedA
     assert client.run("lssystem")["name"] == "array"
 
 
+def test_a_command_that_the_role_forbids_is_refused_in_the_end(served: SimulatedArray, client: Client) -> None:
+    served.faults.put("mkvdisk", "expire", times=100)
+    with pytest.raises(BackendError, match="as the test wished"):
+        client.run("mkvdisk", name="new", **NEW)
+    assert served.faults.commands.count("mkvdisk") == 3
+
+
 def test_threads_that_find_the_token_expired_sign_in_once(served: SimulatedArray, client: Client) -> None:
     client.run("lssystem")
     served.tokens.clear()

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stillframe.domain.errors import BackendError, Damaged, NotSupported, OutOfSpace, Refused, Unavailable
-from stillframe.domain.instance import Instance
-from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
+from stillframe.domain.errors import BackendError, Damaged, OutOfSpace, Refused, Unavailable
+from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.options import Strategy
-from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
-from tests.conformance.worlds import MIB, SNAPSHOT, ArrayWorld, Watched, a_call, pattern
-from tests.lab.storage_virtualize.objects import Mapping
+from tests.conformance.worlds import MIB, SNAPSHOT, ArrayWorld, a_call, pattern
 from tests.storage_virtualize.conftest import Make
-
-SIZE = 2 * MIB
-
-
-def mapping_to(world: ArrayWorld, vdisk: str) -> Mapping:
-    with world.served.lock:
-        world.served.array.advance()
-        return next(one for one in world.served.array.mappings.values() if one.target.name == vdisk)
-
-
-def three(world: ArrayWorld) -> tuple[Instance, list[VolumeSnapshot], list[bytes]]:
-    """Three snapshots of a volume that changes in between, oldest first, and what it was at each."""
-    instance = world.add((SIZE,))
-    volume_id = instance.volume_ids[0]
-    made, contents = [], []
-    for number in range(3):
-        world.write(volume_id, number * SIZE // 4, pattern(number, SIZE // 4))
-        made.append(world.snapshot(instance)[0])
-        contents.append(world.read(volume_id))
-    world.write(volume_id, 0, pattern(9, SIZE))
-    return instance, made, contents
-
-
-def restored(world: ArrayWorld, volume_id: str, copy: VolumeSnapshot) -> bytes:
-    world.storage.restore(a_call(), volume_id, copy.id)
-    return world.read(volume_id)
+from tests.storage_virtualize.stories import SIZE, restored, three
 
 
 class TestNames:
@@ -101,6 +72,44 @@ class TestCut:
         for copy in world.storage.find(SNAPSHOT):
             world.storage.delete(a_call(), copy.id)
         assert world.served.objects() == before
+
+    @pytest.mark.parametrize("failures", [3, 1000])
+    def test_a_cache_that_is_not_written_out_is_tried_again_but_not_for_ever(
+        self, world: ArrayWorld, failures: int
+    ) -> None:
+        instance = world.add((SIZE,))
+        before = world.served.objects()
+        world.served.array.behaviour.flush_failures = failures
+        if failures < 5:
+            assert world.snapshot(instance, SNAPSHOT)[0].ready
+        else:
+            with pytest.raises(BackendError, match="event log"):
+                world.snapshot(instance, SNAPSHOT)
+        for copy in world.storage.find(SNAPSHOT):
+            world.storage.delete(a_call(), copy.id)
+        assert world.served.objects() == before
+
+    @pytest.mark.parametrize("strategy", [Strategy.FLASHCOPY, Strategy.SNAPSHOTS])
+    @pytest.mark.parametrize("how_far", ["prepared", "cut", "completed"])
+    def test_copies_of_one_cut_can_be_deleted_beside_each_other(
+        self, make: Make, strategy: Strategy, how_far: str
+    ) -> None:
+        world = make(strategy, code_level="8.6.2.0 (build 169.4.2311)")
+        instance = world.add((SIZE,) * 6)
+        before = world.served.objects()
+        for _ in range(3):
+            names = world.names(instance, SNAPSHOT)
+            world.storage.prepare_cut(a_call(), instance, names)
+            if how_far != "prepared":
+                world.storage.cut(a_call(), instance, names)
+            ids = [copy.id for copy in world.storage.find(SNAPSHOT)]
+            with ThreadPoolExecutor(6) as pool:
+                if how_far == "completed":
+                    list(pool.map(lambda copy_id: world.storage.complete(a_call(), copy_id), ids))
+                list(pool.map(lambda copy_id: world.storage.delete(a_call(), copy_id), ids))
+            time.sleep(0.05)
+            assert world.storage.find(None) == []
+            assert world.served.objects() == before
 
     def test_a_mirrored_volume_is_copied_into_the_pool_of_its_primary_copy(self, world: ArrayWorld) -> None:
         instance = world.add((SIZE,))
@@ -179,205 +188,6 @@ class TestRefusals:
         assert world.read(instance.volume_ids[0]) == pattern(9, SIZE)
 
 
-class TestRestore:
-    def test_a_lingering_mapping_is_cleared_away(self, make: Make) -> None:
-        world = make(linger=True)
-        instance, made, contents = three(world)
-        before = world.served.objects()
-        for copy, content in zip(made, contents, strict=True):
-            assert restored(world, instance.volume_ids[0], copy) == content
-            assert world.served.objects() == before
-
-    def test_progress_is_that_of_the_mapping(self, make: Make) -> None:
-        world = make(copy_rate=50, speed=2.0)
-        instance = world.add((SIZE,))
-        volume_id = instance.volume_ids[0]
-        copy = world.snapshot(instance)[0]
-        world.write(volume_id, 0, pattern(1, SIZE * 3 // 4))
-        watched = Watched()
-        world.storage.restore(watched.call(), volume_id, copy.id)
-        done = [done for done, _total in watched.reports]
-        assert done == sorted(done)
-        assert len(set(done)) > 3
-        assert watched.reports[-1] == (SIZE, SIZE)
-
-    def test_a_restore_goes_on_where_an_earlier_call_left_it(self, make: Make) -> None:
-        world = make(copy_rate=1, speed=0.001)
-        instance, made, contents = three(world)
-        volume_id = instance.volume_ids[0]
-        watched = Watched()
-        thread = threading.Thread(target=_quietly, args=(world, watched, volume_id, made[0].id))
-        thread.start()
-        while not watched.reports:
-            time.sleep(0.01)
-        watched.interruption = BackendError("this process ends here")
-        thread.join()
-        assert mapping_to(world, world.vdisk(volume_id)).status == "copying"
-        world.served.array.behaviour.speed = 20
-        assert restored(world, volume_id, made[0]) == contents[0]
-        assert world.served.faults.commands.count("mkfcmap") == 4
-
-    def test_another_restore_takes_the_place_of_one_that_still_runs(self, make: Make) -> None:
-        world = make(copy_rate=1, speed=0.001)
-        instance, made, contents = three(world)
-        volume_id = instance.volume_ids[0]
-        world.client.run(
-            "mkfcmap",
-            source=naming.target(made[0].name),
-            target=world.vdisk(volume_id),
-            name=naming.reverse(volume_id, made[0].id),
-            copyrate=1,
-        )
-        world.client.run("startfcmap", naming.reverse(volume_id, made[0].id), prep=True, restore=True)
-        world.served.array.behaviour.speed = 10000
-        assert restored(world, volume_id, made[2]) == contents[2]
-        for copy, content in zip(made, contents, strict=True):
-            assert restored(world, volume_id, copy) == content
-
-    def test_a_restore_that_the_array_stops_can_be_repeated(self, make: Make) -> None:
-        world = make(copy_rate=1, speed=0.001)
-        instance, made, contents = three(world)
-        volume_id = instance.volume_ids[0]
-        watched = Watched()
-        caught: list[Exception] = []
-        thread = threading.Thread(target=_catching, args=(caught, world, watched, volume_id, made[1].id))
-        thread.start()
-        while not watched.reports:
-            time.sleep(0.01)
-        world.client.run("stopfcmap", naming.reverse(volume_id, made[1].id), force=True)
-        thread.join()
-        assert isinstance(caught[0], BackendError)
-        assert "event log" in str(caught[0])
-        world.served.array.behaviour.speed = 10000
-        assert restored(world, volume_id, made[1]) == contents[1]
-
-    def test_a_copy_is_not_deleted_while_a_volume_is_restored_from_it(self, make: Make) -> None:
-        world = make(copy_rate=1, speed=0.001)
-        instance, made, contents = three(world)
-        volume_id = instance.volume_ids[0]
-        watched = Watched()
-        thread = threading.Thread(target=_quietly, args=(world, watched, volume_id, made[1].id))
-        thread.start()
-        while not watched.reports:
-            time.sleep(0.01)
-        with pytest.raises(Refused, match="being restored"):
-            world.storage.delete(a_call(), made[1].id)
-        world.served.array.behaviour.speed = 10000
-        thread.join()
-        assert world.read(volume_id) == contents[1]
-        world.storage.delete(a_call(), made[1].id)
-
-
-class TestDelete:
-    @pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (0, 1, 2), (2, 0, 1)])
-    def test_older_copies_outlive_the_newer_ones_that_they_read_through(
-        self, world: ArrayWorld, order: tuple[int, ...]
-    ) -> None:
-        instance, made, contents = three(world)
-        left = {0, 1, 2}
-        for number in order:
-            world.storage.delete(a_call(), made[number].id)
-            left.remove(number)
-            for other in left:
-                assert world.served.read(naming.target(made[other].name)) == contents[other]
-        assert world.read(instance.volume_ids[0]) == pattern(9, SIZE)
-        assert world.served.objects()["vdisks"] == [world.vdisk(instance.volume_ids[0])]
-
-    def test_deleting_waits_until_the_older_ones_have_their_bytes(self, make: Make) -> None:
-        world = make(speed=0.5)
-        _instance, made, contents = three(world)
-        started = time.monotonic()
-        world.storage.delete(a_call(), made[2].id)
-        assert time.monotonic() - started > 0.1
-        assert world.served.read(naming.target(made[0].name)) == contents[0]
-
-    def test_force_is_never_said_where_it_would_harm_others(self, world: ArrayWorld) -> None:
-        given: list[tuple[str, dict[str, Any]]] = []
-        plain = world.client.run
-
-        def watched(command: str, subject: str | None = None, /, **parameters: Any) -> Any:
-            given.append((command, parameters))
-            return plain(command, subject, **parameters)
-
-        world.client.run = watched  # type: ignore[method-assign]
-        instance, made, _contents = three(world)
-        world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
-        for copy in made:
-            world.storage.delete(a_call(), copy.id)
-        assert {"stopfcmap", "rmvdisk"} <= {command for command, _parameters in given}
-        assert not [one for one in given if one[0] in ("stopfcmap", "rmvdisk") and one[1].get("force")]
-
-    def test_a_copy_that_something_else_is_copied_from_is_kept(self, world: ArrayWorld) -> None:
-        _instance, made, contents = three(world)
-        world.served.array.add_vdisk("clone", SIZE)
-        world.client.run("mkfcmap", name="clone", source=naming.target(made[1].name), target="clone", copyrate=0)
-        world.client.run("startfcmap", "clone", prep=True)
-        with pytest.raises(Refused, match="clone"):
-            world.storage.delete(a_call(), made[1].id)
-        assert world.served.read("clone") == contents[1]
-
-    def test_volume_protection_is_told_and_the_copy_stays_listed(self, world: ArrayWorld) -> None:
-        _instance, made, _contents = three(world)
-        world.served.array.behaviour.protect_volumes = True
-        with pytest.raises(BackendError, match="CMMVC8783E"):
-            world.storage.delete(a_call(), made[0].id)
-        assert made[0].name.snapshot_id in {one.name.snapshot_id for one in world.storage.find(None)}
-        world.served.array.behaviour.protect_volumes = False
-        left = world.storage.find(made[0].name.snapshot_id)[0]
-        world.storage.delete(a_call(), left.id)
-        assert world.storage.find(made[0].name.snapshot_id) == []
-
-
-class TestArraySnapshots:
-    LEVEL = "8.6.2.0 (build 169.4.2311)"
-
-    def test_they_are_used_where_the_code_level_has_them(self, make: Make) -> None:
-        world = make(Strategy.AUTO, code_level=self.LEVEL)
-        instance, made, contents = three(world)
-        assert len(world.served.objects()["snapshots"]) == 3
-        assert world.client.run("lsfcmap") == []
-        for copy, content in zip(made, contents, strict=True):
-            assert restored(world, instance.volume_ids[0], copy) == content
-        for copy in made:
-            world.storage.delete(a_call(), copy.id)
-        time.sleep(0.1)
-        assert world.served.objects()["vdisks"] == [world.vdisk(instance.volume_ids[0])]
-
-    def test_a_volume_with_mappings_is_cut_by_mappings(self, make: Make) -> None:
-        world = make(Strategy.AUTO, code_level="8.5.0.0 (build 1)")
-        instance = world.add((SIZE,))
-        volume_id = instance.volume_ids[0]
-        world.write(volume_id, 0, pattern(1, SIZE))
-        old = world.snapshot(instance)[0]
-        world.served.array.behaviour.code_level = self.LEVEL
-        again = make_again(world)
-        world.write(volume_id, 0, pattern(2, SIZE))
-        again.snapshot(instance)
-        assert world.served.objects()["snapshots"] == []
-        assert restored(again, volume_id, old) == pattern(1, SIZE)
-
-    def test_they_are_refused_below_their_code_level(self, make: Make) -> None:
-        world = make(Strategy.SNAPSHOTS)
-        instance = world.add((SIZE,))
-        with pytest.raises(NotSupported, match=r"8\.6\.2"):
-            world.storage.check_cut(instance, instance.volume_ids)
-
-    def test_one_copy_of_a_cut_is_struck_off_and_the_others_stay(self, make: Make) -> None:
-        world = make(Strategy.SNAPSHOTS, code_level=self.LEVEL)
-        instance = world.add((SIZE, SIZE))
-        first, second = instance.volume_ids
-        world.write(second, 0, pattern(1, SIZE))
-        made = {copy.name.volume_id: copy for copy in world.snapshot(instance, SNAPSHOT)}
-        world.storage.delete(a_call(), made[first].id)
-        assert [one.name.volume_id for one in world.storage.find(SNAPSHOT)] == [second]
-        world.write(second, 0, pattern(2, SIZE))
-        assert restored(world, second, made[second]) == pattern(1, SIZE)
-        world.storage.delete(a_call(), made[second].id)
-        assert world.storage.find(None) == []
-        time.sleep(0.1)
-        assert world.served.objects()["snapshots"] == []
-
-
 class TestOutages:
     def test_an_array_that_does_not_answer_is_unavailable(self, world: ArrayWorld) -> None:
         instance = world.add((SIZE,))
@@ -389,20 +199,3 @@ class TestOutages:
         ):
             with pytest.raises(Unavailable):
                 look()
-
-
-def make_again(world: ArrayWorld) -> ArrayWorld:
-    """The same world after a restart of the service: what it knew of the array is forgotten."""
-    world.storage = StorageVirtualize(world.options, world.arrays, world.volumes)
-    return world
-
-
-def _quietly(world: ArrayWorld, watched: Watched, volume_id: str, copy_id: str) -> None:
-    _catching([], world, watched, volume_id, copy_id)
-
-
-def _catching(caught: list[Exception], world: ArrayWorld, watched: Watched, volume_id: str, copy_id: str) -> None:
-    try:
-        world.storage.restore(watched.call(), volume_id, copy_id)
-    except BackendError as error:
-        caught.append(error)

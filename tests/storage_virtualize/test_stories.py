@@ -130,11 +130,10 @@ def test_an_expired_token_and_too_many_requests_are_not_noticed(story: Story) ->
     task = service.begin_restore(ids["oldest"])
     while "lsfcmap" not in service.served.faults.commands[-3:] or service.progress(task)["progress"] < 15:
         time.sleep(0.01)
-    service.served.faults.put("ls*", "busy", times=2)
-    service.served.faults.put("ls*", "expire", nth=4)
-    service.served.faults.put("ls*", "expire", nth=9)
-    service.served.tokens.clear()
-    time.sleep(0.3)
+    for _ in range(3):
+        service.served.faults.put("ls*", "busy", times=2)
+        service.served.tokens.clear()
+        time.sleep(0.2)
     service.served.array.behaviour.speed = 1e5
     service.wait(task)
     shown = service.show(ids["oldest"])
@@ -253,14 +252,15 @@ class TestCheck:
 class TestManagedVolumes:
     """Volumes of a platform that names them on the array as Cinder does; the platform is the one in memory."""
 
-    @pytest.fixture
-    def managed(self, tmp_path: Path, served: SimulatedArray) -> Iterator[Service]:
+    @pytest.fixture(params=["flashcopy", "snapshots"])
+    def managed(self, request: pytest.FixtureRequest, tmp_path: Path, served: SimulatedArray) -> Iterator[Service]:
+        served.array.behaviour.code_level = "8.6.2.0 (build 169.4.2311)"
         platform = MemoryDriver()
         instance = platform.add_instance(PROJECT, "vm", [SIZE, SIZE])
         names = {f"volume-{volume_id}": volume_id for volume_id in instance.volume_ids}
         for vdisk in names:
             served.array.add_vdisk(vdisk, SIZE)
-        config = configured(tmp_path, served, drivers__compute="memory")
+        config = configured(tmp_path, served, drivers__compute="memory", copies=request.param)
         drivers = main.on_arrays(load([str(config)]), main.Drivers(platform.compute, platform.storage))
         with running(config, served, instance.id, drivers, names) as service:
             yield service
@@ -273,13 +273,17 @@ class TestManagedVolumes:
         assert managed.restore(snapshot_id)["status"] == "available"
         assert managed.read() == before
         managed.delete(snapshot_id)
+        time.sleep(0.05)
         assert managed.served.objects()["mappings"] == []
 
-    def test_their_mappings_are_shown(self, managed: Service) -> None:
+    def test_their_mappings_are_shown_but_for_those_the_array_hides(self, managed: Service) -> None:
         managed.snapshot("one")
         vdisk = next(iter(managed.volumes))
-        row = managed.check(vdisk).json()["copy_details"][0]
-        assert (row["source_vdisk_name"], row["copyrate"]) == (vdisk, None)
+        rows = managed.check(vdisk).json()["copy_details"]
+        if managed.served.objects()["snapshots"]:
+            assert rows == []
+        else:
+            assert (rows[0]["source_vdisk_name"], rows[0]["copyrate"]) == (vdisk, None)
 
     def test_a_volume_that_is_on_no_array_has_no_mappings_to_show(self, managed: Service) -> None:
         vdisk = next(iter(managed.volumes))
@@ -287,6 +291,19 @@ class TestManagedVolumes:
         reply = managed.check(vdisk)
         assert reply.status_code == 400
         assert "not on IBM Storage Virtualize" in reply.json()["badRequest"]["message"]
+
+
+def test_a_volume_in_a_file_has_no_mappings_to_show(tmp_path: Path, served: SimulatedArray) -> None:
+    (tmp_path / "disk.img").write_bytes(bytes(GRAIN))
+    instances = tmp_path / "state" / "instances"
+    instances.mkdir(parents=True)
+    lines = ['name = "vm"', f'project_id = "{PROJECT}"', 'id = "5b5c9f1e-6c1b-4a0a-9d55-3f6f3a6d1c11"']
+    lines += ["[[disks]]", 'name = "file"', f'path = "{tmp_path}/disk.img"', 'format = "raw"']
+    (instances / "vm.toml").write_text("\n".join(lines))
+    with running(configured(tmp_path, served, drivers__storage="local"), served) as service:
+        reply = service.check("file")
+    assert reply.status_code == 400
+    assert "not on IBM Storage Virtualize" in reply.json()["badRequest"]["message"]
 
 
 def test_a_volume_that_was_extended_is_refused_before_anything_is_touched(service: Service) -> None:

@@ -212,7 +212,9 @@ class Array:
         seconds, self._advanced = max(0.0, now - self._advanced), now
         for mapping in list(self.mappings.values()):
             if mapping.status == "preparing" and now >= mapping.prepared_at:
-                mapping.status = "prepared"
+                failed = self.behaviour.flush_failures > 0
+                self.behaviour.flush_failures -= failed
+                mapping.status = "stopped" if failed else "prepared"
             elif mapping.status == "copying" and mapping.copy_rate:
                 self._work(mapping, seconds, mapping.copy_rate, self._copy)
             elif mapping.status == "stopping":

@@ -16,6 +16,7 @@ Command = Callable[[Array, str | None, Parameters], Any]
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9 ._-]{0,62}")
 _GROUP_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,14}")
 _GONE: Final = ("CMMVC5804E", "The action failed because an object that was specified in the command does not exist.")
+_AT_REST: Final = ("stopped", "idle_or_copied")
 _STATE: Final = (
     "CMMVC5903E",
     "The FlashCopy mapping was not changed because the mapping or consistency group is another state.",
@@ -102,9 +103,10 @@ def _startfcconsistgrp(array: Array, subject: str | None, parameters: Parameters
 
 
 def _stopfcconsistgrp(array: Array, subject: str | None, parameters: Parameters) -> None:
-    for one in [
-        one for one in _members(array, _group(array, subject)) if one.status not in ("stopped", "idle_or_copied")
-    ]:
+    stoppable = [one for one in _members(array, _group(array, subject)) if one.status not in _AT_REST]
+    if not stoppable:
+        raise Refusal("CMMVC5912E", "The FlashCopy consistency group was not stopped because it is in another state.")
+    for one in stoppable:
         array.stop(one, force=bool(parameters.get("force")), split=bool(parameters.get("split")))
 
 

@@ -36,10 +36,11 @@ class Fault:
 
 @dataclass
 class Faults:
-    """The faults that are armed, and the commands that came in."""
+    """The faults that are armed, and the commands that came in; `forced` are those that came with -force."""
 
     armed: list[Fault] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    forced: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _unreachable_until: float = 0.0
 
@@ -66,9 +67,11 @@ class Faults:
     def is_unreachable(self) -> bool:
         return time.monotonic() < self._unreachable_until
 
-    def next(self, command: str, subject: str) -> Fault | None:
+    def next(self, command: str, subject: str, *, force: bool) -> Fault | None:
         """Note a command, and say what befalls it."""
         with self._lock:
             self.commands.append(command)
+            if force:
+                self.forced.append(command)
             struck = [one for one in self.armed if one.strikes(command, subject)]
             return struck[0] if struck else None

@@ -128,13 +128,15 @@ class Limits:
 class Behaviour:
     """What differs between arrays, or is not known of them.
 
-    `speed` multiplies copy and clean rates. `flush_seconds` is how long a mapping is preparing. `linger`: a reverse
+    `speed` multiplies copy and clean rates. `flush_seconds` is how long a mapping is preparing, and
+    `flush_failures` how many of the next ones fall back to stopped instead of being prepared then. `linger`: a reverse
     mapping that is through stays `copying` at 100 % as long as its target is the source of an active mapping.
     """
 
     code_level: str = "8.5.0.9 (build 157.22.2208261243000)"
     speed: float = 1.0
     flush_seconds: float = 0.02
+    flush_failures: int = 0
     linger: bool = False
     protect_volumes: bool = False
     token_seconds: float = 3600.0

@@ -203,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _command(self, parts: list[str], parameters: dict[str, Any]) -> None:
         command, subject = parts[0], parts[1] if len(parts) > 1 else None
         named = subject or str(parameters.get("name") or parameters.get("volumes", ""))
-        fault = self.served.faults.next(command, named)
+        fault = self.served.faults.next(command, named, force=bool(parameters.get("force")))
         way = fault.way if fault else ""
         if fault and way in ("busy", "expire", "break", "fail"):
             status = {"busy": 429, "expire": 403, "break": 502, "fail": 500}[way]

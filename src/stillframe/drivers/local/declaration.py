@@ -172,6 +172,10 @@ class Declarations:
             raise Conflict(f"an instance with the id {declaration.id} is declared already")
         for number, disk in enumerate(declaration.disks):
             self._check(images, disk, f"disks.{number}.path")
+        for vdisk in declaration.vdisks:
+            for other in self.all():
+                if any((one.vdisk, one.array) == (vdisk.vdisk, vdisk.array) for one in other.vdisks):
+                    raise Conflict(f"the vdisk '{vdisk.vdisk}' belongs to instance '{other.name}' already")
         content = tomli_w.dumps(declaration.model_dump(mode="json", exclude_none=True))
         with border("declaring the instance"):
             files.make_folder(self.folder)

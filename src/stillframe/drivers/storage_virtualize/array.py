@@ -20,9 +20,11 @@ class Array:
     def name(self) -> str:
         return self._client.name
 
-    def run(self, command: str, subject: str | None = None, /, **parameters: str | int | bool) -> Any:
+    def run(
+        self, command: str, subject: str | None = None, seconds: float | None = None, /, **parameters: str | int | bool
+    ) -> Any:
         """See `Client.run`."""
-        return self._client.run(command, subject, **parameters)
+        return self._client.run(command, subject, seconds, **parameters)
 
     def remove(self, command: str, subject: str | None = None, /, **parameters: str | int | bool) -> None:
         """Run a command that removes or stops something, which may be gone already."""
@@ -56,9 +58,9 @@ class Array:
         """The mapping whose target a vdisk is; an array allows one."""
         return next(iter(self.mappings("target_vdisk_name", vdisk)), None)
 
-    def group_status(self, name: str) -> str | None:
+    def group_status(self, name: str, seconds: float | None = None) -> str | None:
         """The status of a consistency group, or None."""
-        rows = self._client.run("lsfcconsistgrp", filtervalue=f"name={name}")
+        rows = self._client.run("lsfcconsistgrp", None, seconds, filtervalue=f"name={name}")
         return next((str(row["status"]) for row in rows or ()), None)
 
     def code_level(self) -> tuple[int, ...]:

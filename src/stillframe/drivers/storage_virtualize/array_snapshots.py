@@ -7,6 +7,7 @@ none is left. The name also says whether the cut was completed: an array keeps n
 from __future__ import annotations
 
 import re
+import threading
 import time
 import uuid
 from collections import defaultdict
@@ -15,13 +16,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from stillframe.domain.errors import Conflict, NotFound, NotSupported, Refused
+from stillframe.domain.errors import NotFound, NotSupported, Refused
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
 from stillframe.drivers.storage_virtualize import naming, objects
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.checks import Checks, Sources
+from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Checks, Sources
 from stillframe.drivers.storage_virtualize.objects import WHOLE, Vdisk
 from stillframe.drivers.storage_virtualize.options import Options, Strategy
 from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
@@ -82,6 +83,8 @@ class ArraySnapshots:
         self._volumes = volumes
         self._checks = checks
         self._able: dict[str, bool] = {}
+        # A name that tells of several copies must not be changed for two of them at a time.
+        self._naming = threading.Lock()
 
     def chosen(self, sources: Sequence[tuple[Array, Vdisk]]) -> bool:
         """Whether these vdisks are cut this way; raises `NotSupported` where they have to be and cannot."""
@@ -118,7 +121,7 @@ class ArraySnapshots:
         for array, part in parts:
             label = _label(next(iter(part)))
             volumes = ":".join(vdisk.name for vdisk in part.values())
-            array.run("addsnapshot", name=str(label), volumes=volumes, ignorelegacy=True)
+            array.run("addsnapshot", None, CUT_SECONDS, name=str(label), volumes=volumes, ignorelegacy=True)
             for name, vdisk in part.items():
                 copy_id = Member(array, "", label, vdisk.name, 0, 0, None).id
                 made.append(VolumeSnapshot(copy_id, name, vdisk.size, ready=False))
@@ -128,9 +131,12 @@ class ArraySnapshots:
     def complete(self, call: Call, member: Member) -> VolumeSnapshot:
         """Note that the cut is to be relied on."""
         call.check()
-        if not member.name.ready:
-            self._rename(member, replace(member.name, ready=True))
-        done = self.described(replace(member, name=replace(member.name, ready=True)))
+        with self._naming:
+            present = self._present(member)
+            ready = replace(present.name, ready=True)
+            if present.name != ready:
+                member.array.run("chsnapshot", snapshotid=member.number, name=str(ready))
+        done = self.described(replace(present, name=ready))
         call.report(done.size, done.size)
         return done
 
@@ -183,11 +189,16 @@ class ArraySnapshots:
     def delete(self, call: Call, member: Member) -> None:
         """Strike the copy off; with the last one the array deletes the snapshot, cleaning up by itself."""
         call.check()
-        struck = member.name.struck | 1 << member.position
-        if struck != (1 << member.count) - 1:
-            self._rename(member, replace(member.name, struck=struck))
-        else:
-            member.array.remove("rmsnapshot", snapshotid=member.number)
+        with self._naming:
+            present = self.find(member.id)
+            if present is None:
+                return
+            struck = present.name.struck | 1 << present.position
+            if struck != (1 << present.count) - 1:
+                name = str(replace(present.name, struck=struck))
+                present.array.run("chsnapshot", snapshotid=present.number, name=name)
+            else:
+                present.array.remove("rmsnapshot", snapshotid=present.number)
 
     def _follow(self, call: Call, array: Array, vdisk: Vdisk) -> None:
         while True:
@@ -200,12 +211,11 @@ class ArraySnapshots:
             time.sleep(self._options.poll_seconds)
             call.check()
 
-    def _rename(self, member: Member, name: SnapshotName) -> None:
-        try:
-            member.array.run("chsnapshot", snapshotid=member.number, name=str(name))
-        except (Conflict, NotFound):
-            # Another thread has said the same of another volume of the cut.
-            return
+    def _present(self, member: Member) -> Member:
+        present = self.find(member.id)
+        if present is None:
+            raise NotFound(f"the copy {member.id} is gone from array '{member.array.name}'")
+        return present
 
     def _all(self, snapshot_id: str | None) -> Iterator[Member]:
         for array in self._arrays.all():

@@ -13,6 +13,9 @@ from stillframe.drivers.storage_virtualize.copies import Copies, Copy
 from stillframe.drivers.storage_virtualize.objects import Vdisk
 from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
 
+#: How long an array may take over a command while a guest is held still.
+CUT_SECONDS: Final = 15.0
+
 #: The vdisks that copies are made of, with their arrays.
 Sources = Mapping[CopyName, tuple[Array, Vdisk]]
 

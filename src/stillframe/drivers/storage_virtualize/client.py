@@ -22,6 +22,9 @@ _DENIED: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
 _DOWN: Final = frozenset({httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT})
 _TRIES_WHEN_BUSY: Final = 6
 _LONGEST_WAIT: Final = 8.0
+# A token may have become invalid again before it is used, as when an array is restarted.
+_RENEWALS: Final = 2
+_CONNECT_SECONDS: Final = 10.0
 
 
 class _BusyError(Exception):
@@ -38,7 +41,7 @@ class Client:
         self._signing_in = threading.Lock()
         self._http = httpx.Client(
             base_url=options.endpoint.rstrip("/") + _API,
-            timeout=options.timeout,
+            timeout=_timeout(options.timeout),
             verify=_trust(options),
             transport=transport,
             limits=httpx.Limits(max_connections=16, keepalive_expiry=60),
@@ -49,16 +52,20 @@ class Client:
         """Let go of the connections."""
         self._http.close()
 
-    def run(self, command: str, subject: str | None = None, /, **parameters: str | int | bool) -> Any:
+    def run(
+        self, command: str, subject: str | None = None, seconds: float | None = None, /, **parameters: str | int | bool
+    ) -> Any:
         """One command and its answer as JSON, or None; parameters that are False are left out.
 
-        Raises what the array refuses with, `Unavailable`, and `BackendError` for credentials that are not accepted.
+        `seconds` bounds the wait for the answer where the settings allow more. Raises what the array refuses with,
+        `Unavailable`, and `BackendError` for credentials that are not accepted.
         """
         path = f"/{command}" if subject is None else f"/{command}/{quote(subject, safe='')}"
         given = {key: value for key, value in parameters.items() if value is not False}
         LOG.debug("array '%s': %s %s %s", self.name, command, subject or "", given)
         where = f"array '{self.name}': {command}" + (f" {subject}" if subject else "")
-        reply = self._with_token(where, path, given)
+        timeout = _timeout(min(seconds or self._options.timeout, self._options.timeout))
+        reply = self._with_token(where, path, given, timeout)
         if reply.status_code in _DOWN:
             raise Unavailable(f"{where}: the array answers with HTTP {reply.status_code}")
         if reply.status_code == httpx.codes.NOT_FOUND and "CMMVC" not in reply.text:
@@ -67,13 +74,15 @@ class Client:
             raise refusal(where, _text(reply))
         return reply.json() if reply.content.strip() else None
 
-    def _with_token(self, where: str, path: str, parameters: dict[str, Any]) -> httpx.Response:
+    def _with_token(self, where: str, path: str, parameters: dict[str, Any], timeout: httpx.Timeout) -> httpx.Response:
         token = self._token or self._sign_in("")
-        reply = self._post(where, path, {"X-Auth-Token": token}, parameters)
-        if reply.status_code in _DENIED:
-            # Tokens last an hour; the second time it is the role that forbids it.
+        reply = self._post(where, path, {"X-Auth-Token": token}, parameters, timeout)
+        for _ in range(_RENEWALS):
+            if reply.status_code not in _DENIED:
+                break
+            # Tokens last an hour; after that it is the role that forbids it.
             token = self._sign_in(token)
-            reply = self._post(where, path, {"X-Auth-Token": token}, parameters)
+            reply = self._post(where, path, {"X-Auth-Token": token}, parameters, timeout)
         return reply
 
     def _sign_in(self, stale: str) -> str:
@@ -83,7 +92,7 @@ class Client:
                 return self._token
             where = f"array '{self.name}': signing in as '{self._options.username}'"
             headers = {"X-Auth-Username": self._options.username, "X-Auth-Password": self._password()}
-            reply = self._post(where, "/auth", headers, None)
+            reply = self._post(where, "/auth", headers, None, _timeout(self._options.timeout))
             if reply.status_code in _DENIED:
                 raise BackendError(f"{where}: the array does not accept the credentials")
             if reply.is_error:
@@ -101,11 +110,16 @@ class Client:
             raise BackendError(f"array '{self.name}': {file} cannot be read: {problem.strerror}") from problem
 
     def _post(
-        self, where: str, path: str, headers: dict[str, str], parameters: dict[str, Any] | None
+        self,
+        where: str,
+        path: str,
+        headers: dict[str, str],
+        parameters: dict[str, Any] | None,
+        timeout: httpx.Timeout,
     ) -> httpx.Response:
         def send() -> httpx.Response:
             try:
-                reply = self._http.post(path, headers=headers, json=parameters)
+                reply = self._http.post(path, headers=headers, json=parameters, timeout=timeout)
             except httpx.TransportError as problem:
                 raise Unavailable(f"{where}: {problem or type(problem).__name__}") from problem
             if reply.status_code == httpx.codes.TOO_MANY_REQUESTS:
@@ -124,8 +138,14 @@ class Client:
             raise Unavailable(f"{where}: the array says that it gets too many requests") from None
 
 
+def _timeout(seconds: float) -> httpx.Timeout:
+    # An array that is there takes a connection at once, whatever a command takes.
+    return httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
+
+
 def _trust(options: ArrayOptions) -> ssl.SSLContext | bool:
     if not options.verify_tls:
+        LOG.warning("array '%s': nobody looks at its certificate, for verify_tls is off", options.name)
         return False
     try:
         return ssl.create_default_context(cafile=options.ca_file)

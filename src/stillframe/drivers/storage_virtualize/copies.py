@@ -51,15 +51,23 @@ class Copies:
         """The copies of an instance snapshot, or of all of them."""
         for array in self._arrays.all():
             for pattern in naming.patterns("sf", snapshot_id):
-                yield from self._matching(array, pattern)
+                for vdisk, size in array.vdisks(pattern):
+                    target = naming.read_target(vdisk)
+                    if target is not None:
+                        yield Copy(array, vdisk, size, target, array.mapping_to(vdisk))
 
     def find(self, copy_id: str) -> Copy | None:
         """One copy by its id."""
         if not naming.is_id(copy_id):
             return None
-        for array in self._arrays.all():
-            for copy in self._matching(array, f"*-{naming.digest(copy_id)}"):
-                return copy
+        digest = naming.digest(copy_id)
+        # The end of the names first. What is not found by it is looked for among all copies before it counts as gone.
+        for pattern in (f"*-{digest}", *naming.patterns("sf", None)):
+            for array in self._arrays.all():
+                for vdisk, size in array.vdisks(pattern):
+                    target = naming.read_target(vdisk)
+                    if target is not None and target.digest == digest:
+                        return Copy(array, vdisk, size, target, array.mapping_to(vdisk))
         return None
 
     def get(self, copy_id: str) -> Copy:
@@ -68,9 +76,3 @@ class Copies:
         if found is None:
             raise NotFound(f"there is no copy {copy_id} on any array")
         return found
-
-    def _matching(self, array: Array, pattern: str) -> Iterator[Copy]:
-        for vdisk, size in array.vdisks(pattern):
-            target = naming.read_target(vdisk)
-            if target is not None:
-                yield Copy(array, vdisk, size, target, array.mapping_to(vdisk))

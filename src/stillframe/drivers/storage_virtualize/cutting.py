@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
-from stillframe.domain.errors import Conflict, Damaged, NotFound, Refused
+from stillframe.domain.errors import BackendError, Conflict, Damaged, NotFound, Refused
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.checks import Sources
+from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Sources
 from stillframe.drivers.storage_virtualize.copies import Copies
 from stillframe.drivers.storage_virtualize.deleting import Deleter
 from stillframe.drivers.storage_virtualize.objects import Vdisk
 from stillframe.drivers.storage_virtualize.options import Options
 from stillframe.drivers.storage_virtualize.waiting import wait_until
+
+#: How often the cache of the volumes may fail to be written out before somebody has to look at the array.
+_PREPARED_AT_MOST: Final = 5
 
 LOG = logging.getLogger(__name__)
 
@@ -54,13 +59,13 @@ class Cutter:
         return partial(self._cut, sources, parts)
 
     def _cut(self, sources: Sources, parts: Sequence[Part], call: Call) -> Cut:
-        if any(part.array.group_status(part.group) != "prepared" for part in parts):
+        if any(part.array.group_status(part.group, CUT_SECONDS) != "prepared" for part in parts):
             # What was prepared has come undone since.
             self.prepare(call, sources)
         call.check()
         began = time.monotonic()
         for part in parts:
-            part.array.run("startfcconsistgrp", part.group)
+            part.array.run("startfcconsistgrp", part.group, CUT_SECONDS)
         window = 0.0 if len(parts) == 1 else (time.monotonic() - began) * 1000
         made = tuple(VolumeSnapshot(name.uuid, name, vdisk.size, ready=False) for name, (_, vdisk) in sources.items())
         return Cut(made, simultaneous=len(parts) == 1, window_ms=window)
@@ -137,6 +142,8 @@ class Cutter:
         )
 
     def _get_ready(self, call: Call, part: Part) -> None:
+        begun = itertools.count()
+
         def prepared() -> bool:
             status = part.array.group_status(part.group)
             if status is None:
@@ -145,6 +152,11 @@ class Cutter:
                 )
             if status in ("idle_or_copied", "stopped"):
                 # An array falls back to stopped where it could not flush its cache.
+                if next(begun) == _PREPARED_AT_MOST:
+                    raise BackendError(
+                        f"array '{part.array.name}' cannot prepare the group '{part.group}', which is {status} after "
+                        f"{_PREPARED_AT_MOST} tries; the array's event log says why"
+                    )
                 part.array.run("prestartfcconsistgrp", part.group)
             elif status not in ("preparing", "prepared"):
                 raise Refused(f"the group '{part.group}' of array '{part.array.name}' is {status}, not being prepared")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from stillframe.domain.errors import Refused
+from stillframe.domain.errors import BackendError, Refused
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
@@ -56,7 +56,13 @@ class Deleter:
             # The only way out of a group while it copies; its mappings stand alone from then on.
             array.remove("rmfcconsistgrp", mapping.group, force=True)
         elif mapping.status in ("preparing", "prepared"):
-            array.remove("stopfcconsistgrp", mapping.group)
+            try:
+                array.remove("stopfcconsistgrp", mapping.group)
+            except (BackendError, Refused):
+                # Somebody who deletes another copy of the group was faster, or else it goes on.
+                now = array.mapping(mapping.name)
+                if now is not None and now.status in ("preparing", "prepared"):
+                    raise
 
     def _remove_group(self, copy: Copy) -> None:
         group = copy.target.group

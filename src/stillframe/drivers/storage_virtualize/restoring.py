@@ -58,7 +58,7 @@ class Restorer:
         return False
 
     def _follow(self, call: Call, copy: Copy, name: str) -> None:
-        first: tuple[float, int] | None = None
+        pace = _Pace(name)
         while True:
             mapping = copy.array.mapping(name)
             if mapping is None:
@@ -75,9 +75,7 @@ class Restorer:
                     f"the restore by mapping '{name}' of array '{copy.array.name}' is {mapping.status} at "
                     f"{mapping.progress} %; the array's event log says why"
                 )
-            now = time.monotonic()
-            first = first or (now, mapping.progress)
-            _tell(name, mapping.progress, now - first[0], mapping.progress - first[1])
+            pace.tell(mapping.progress)
             call.report(copy.size * mapping.progress // WHOLE, copy.size)
             call.check()
             time.sleep(self._options.poll_seconds)
@@ -101,6 +99,20 @@ def _undo(array: Array, name: str) -> None:
         array.remove("rmfcmap", name, force=True)
 
 
-def _tell(name: str, progress: int, seconds: float, gained: int) -> None:
-    left = f", about {(WHOLE - progress) * seconds / gained:.0f} s left" if gained > 0 else ""
-    LOG.info("mapping '%s': %d %%%s", name, progress, left)
+class _Pace:
+    """Tells the log how far a restore is at every tenth of it, and how long the rest will take at this pace."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._began: tuple[float, int] | None = None
+        self._told = -1
+
+    def tell(self, progress: int) -> None:
+        now = time.monotonic()
+        seconds, before = self._began = self._began or (now, progress)
+        if progress // 10 == self._told:
+            return
+        self._told = progress // 10
+        gained = progress - before
+        left = f", about {(WHOLE - progress) * (now - seconds) / gained:.0f} s left" if gained > 0 else ""
+        LOG.info("mapping '%s': %d %%%s", self._name, progress, left)

@@ -93,6 +93,9 @@ class StorageVirtualize:
         else:
             self._restorer.restore(call, volume_id, volume_snapshot_id)
 
+    def release(self, call: Call, volume_id: str) -> None:
+        """See `StorageDriver`: a volume can be read and written from the moment its restore began."""
+
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
         copy = self._copies.find(volume_snapshot_id)
