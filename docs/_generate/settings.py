@@ -17,6 +17,15 @@ _LIBRARIES: Final = (
     ("[oslo_policy]", "oslo.policy", "where the policy file is: `policy_file`, `policy_dirs`"),
     ("[oslo_middleware]", "oslo.middleware", "`enable_proxy_headers_parsing`, for a service behind a proxy"),
     ("[healthcheck]", "oslo.middleware", "what `/healthcheck` looks at: `backends`, `detailed`"),
+    (
+        "[openstack]",
+        "keystoneauth",
+        (
+            "how the service logs in to the cloud: `auth_type` (a plugin such as `password`) with its options "
+            "(`auth_url`, `username`, `password`, `user_domain_name`, `project_name`, `project_domain_name`), "
+            "`auth_section`, `cafile`, `certfile`, `keyfile`, `insecure`, and `timeout`, which is 60 here"
+        ),
+    ),
     ("[keystone_authtoken]", "keystonemiddleware", "how tokens are checked, with `auth_strategy = keystone`"),
 )
 
