@@ -110,14 +110,14 @@ def build(
         raise InvalidInput("the database is not at this release's schema; run 'stillframe db upgrade' first")
     plain = drivers or build_drivers(settings)
     limited = replace(plain, storage=with_limit(plain.storage, concurrent=settings.drivers.concurrent_calls))
-    patience = _retries(settings, settings.drivers.operation_attempts)
-    drivers = _with_retries(limited, _retries(settings, settings.drivers.attempts))
-    patient = _with_retries(limited, patience)
+    hasty = _retries(settings, settings.drivers.attempts)
+    drivers = _with_retries(limited, hasty)
+    patient = _with_retries(limited, _retries(settings, settings.drivers.operation_attempts))
     policy = Policy(settings.conf)
     policy.load()
     operations, snapshots = OperationStore(database), SnapshotStore(database)
     graceful = settings.drivers.graceful_stop_seconds
-    ports = Ports(snapshots, operations, patient.compute, patient.storage, patience, now, graceful)
+    ports = Ports(snapshots, operations, patient.compute, patient.storage, hasty, now, graceful)
     engine = Engine(operations, FlowBooks(database.books), planner(ports), _limits(settings), now)
     metrics = Metrics(CollectorRegistry(), operations, engine.queued, now)
     engine.on_finished = metrics.operation_finished

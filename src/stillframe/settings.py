@@ -68,9 +68,10 @@ _DRIVERS: Final = [
     cfg.FloatOpt("graceful_stop_seconds", default=60, min=0, help="How long a guest may take to shut down by itself."),
     cfg.IntOpt(
         "attempts",
-        default=3,
+        default=5,
         min=1,
-        help="Tries of a call of a request, whose answer somebody waits for, while the platform behind is unavailable.",
+        help="Tries of a call of a request, whose answer somebody waits for, while the platform behind is unavailable; "
+        "and of a cut, each of which holds the guest still.",
     ),
     cfg.IntOpt(
         "operation_attempts",

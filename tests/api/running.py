@@ -169,7 +169,6 @@ def running(
         ("drivers", "storage", "memory"),
         ("drivers", "first_wait", 0.01),
         ("drivers", "attempts", 2),
-        ("drivers", "operation_attempts", 2),
     ]
     chosen = settings.load(config_files, [*defaults, *overrides])
     world, faults = MemoryDriver(), Faults()

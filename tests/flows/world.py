@@ -133,7 +133,6 @@ class World:
             ("drivers", "first_wait", 0.01),
             ("drivers", "longest_wait", 0.02),
             ("drivers", "attempts", 3),
-            ("drivers", "operation_attempts", 3),
         ]
         settings = load(overrides=overrides)
         settings = replace(settings, engine=replace(settings.engine, **self._engine))
