@@ -74,6 +74,9 @@ class ConsistentGroups:
             status = self._settled(call, group_snapshot_id)
         except NotFound:
             return
+        if status == "deleted":
+            # For a moment it is still told of.
+            return
         raise BackendError(f"Cinder could not delete group snapshot {group_snapshot_id}: it is {status}.")
 
     def _settled(self, call: Call, group_snapshot_id: str) -> str:
