@@ -153,14 +153,19 @@ class TestDelete:
             world.storage.delete(a_call(), made[1].id)
         assert world.served.read("clone") == contents[1]
 
-    def test_volume_protection_is_told_and_the_copy_stays_listed(self, world: ArrayWorld) -> None:
-        _instance, made, _contents = three(world)
+    @pytest.mark.parametrize("forgotten", [False, True], ids=["", "forgotten"])
+    def test_volume_protection_is_told_and_the_copy_stays_listed(self, world: ArrayWorld, forgotten: bool) -> None:  # noqa: FBT001
+        instance, made, _contents = three(world)
+        if forgotten:
+            world.forget(instance)
         world.served.array.behaviour.protect_volumes = True
         with pytest.raises(BackendError, match="CMMVC8783E"):
             world.storage.delete(a_call(), made[0].id)
-        assert made[0].name.snapshot_id in {one.name.snapshot_id for one in world.storage.find(None)}
-        world.served.array.behaviour.protect_volumes = False
         left = world.storage.find(made[0].name.snapshot_id)[0]
+        # Its mapping, which named the volume, is gone; a volume that still exists is known again.
+        assert (left.id == made[0].id) == (not forgotten)
+        assert left.name.volume_id == (naming.UNKNOWN_VOLUME if forgotten else instance.volume_ids[0])
+        world.served.array.behaviour.protect_volumes = False
         world.storage.delete(a_call(), left.id)
         assert world.storage.find(made[0].name.snapshot_id) == []
 

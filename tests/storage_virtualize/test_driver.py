@@ -23,7 +23,11 @@ class TestNames:
             name = CopyName(kind, *(str(uuid.uuid4()) for _ in range(3)))
             target = naming.read_target(naming.target(name))
             assert target is not None
-            assert target.copy_name(naming.forward(name)) == name
+            volume_id = naming.volume_of(naming.forward(name))
+            assert volume_id is not None
+            assert target.is_of(volume_id)
+            assert target.copy_name(volume_id) == name
+            assert not target.is_of(str(uuid.uuid4()))
             assert target.group == naming.group_of(name)
             assert len(naming.target(name)) == 63
             assert len(naming.forward(name)) <= 63
@@ -32,6 +36,7 @@ class TestNames:
 
     def test_names_of_others_say_nothing(self) -> None:
         assert naming.read_target("snapshot-web-0a1b2c3d") is None
+        assert naming.volume_of("fcmap0") is None
         assert naming.read_target("volume-0b6f4f0e-35ab-4cf5-8f83-1d5e7b1f7a01") is None
 
     def test_vdisks_of_others_are_never_listed(self, world: ArrayWorld) -> None:

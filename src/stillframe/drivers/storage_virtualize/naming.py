@@ -28,7 +28,7 @@ _DIGEST: Final = 14
 #: What begins the name of every reverse mapping of ours.
 REVERSE: Final = "sfr-"
 
-#: The volume of a half-made copy whose mapping, which would name it, does not exist yet.
+#: The volume of a copy without the mapping that would name it, where no volume that still exists fits.
 UNKNOWN_VOLUME: Final = str(uuid.UUID(int=0))
 
 
@@ -46,11 +46,13 @@ class Target:
         """The name of the consistency group that the copy was cut in."""
         return group(self.kind, self.snapshot_id, self.operation_id)
 
-    def copy_name(self, forward: str | None) -> CopyName:
-        """The whole name of the copy, with what the name of its mapping says, or without its volume."""
-        found = _FORWARD.fullmatch(forward) if forward else None
-        volume_id = read(found[2]) if found else UNKNOWN_VOLUME
+    def copy_name(self, volume_id: str) -> CopyName:
+        """The whole name of the copy, if it is of this volume."""
         return CopyName(self.kind, self.snapshot_id, volume_id, self.operation_id)
+
+    def is_of(self, volume_id: str) -> bool:
+        """Whether the copy is of this volume; its digest depends on that."""
+        return digest(self.copy_name(volume_id).uuid) == self.digest
 
     @property
     def half_id(self) -> str:
@@ -81,6 +83,12 @@ def group(kind: CopyKind, snapshot_id: str, operation_id: str) -> str:
 def group_of(name: CopyName) -> str:
     """The name of the consistency group that a copy is cut in."""
     return group(name.kind, name.snapshot_id, name.operation_id)
+
+
+def volume_of(forward_name: str) -> str | None:
+    """The volume that the name of a mapping to a copy tells, or None for another mapping's name."""
+    found = _FORWARD.fullmatch(forward_name)
+    return read(found[2]) if found else None
 
 
 def digest(copy_id: str) -> str:

@@ -41,6 +41,10 @@ class Volumes(Protocol):
         """The id of the volume that a vdisk is, or None."""
         ...
 
+    def ids(self) -> Sequence[str]:
+        """The ids of all volumes that there are."""
+        ...
+
 
 class Arrays:
     """All arrays of the settings."""
@@ -89,6 +93,10 @@ class ManagedVolumes:
             return None
         return vdisk[len(begin) : len(vdisk) - len(end)]
 
+    def ids(self) -> Sequence[str]:
+        """See `Volumes`."""
+        return [volume.id for volume in self._platform.list_volumes(None)]
+
 
 class DeclaredVolumes:
     """The vdisks that the local driver's declarations name."""
@@ -123,6 +131,12 @@ class DeclaredVolumes:
                 if declared.vdisk == vdisk and declared.array in (None, array):
                     return declaration.volume_id(declared)
         return None
+
+    def ids(self) -> Sequence[str]:
+        """See `Volumes`."""
+        return [
+            declaration.volume_id(vdisk) for declaration in self._declarations.all() for vdisk in declaration.vdisks
+        ]
 
     def _volume(self, declaration: Declaration, declared: DeclaredVdisk) -> Volume:
         found = self._arrays.find(Place(declared.vdisk, declared.array))

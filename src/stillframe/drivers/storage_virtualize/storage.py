@@ -28,7 +28,7 @@ class StorageVirtualize:
 
     def __init__(self, options: Options, arrays: Arrays, volumes: Volumes) -> None:
         self._volumes = volumes
-        self._copies = Copies(arrays)
+        self._copies = Copies(arrays, volumes)
         self._checks = Checks(arrays, volumes, self._copies)
         self._deleter = Deleter(options.poll_seconds)
         self._cutter = Cutter(options, self._copies, self._deleter)
