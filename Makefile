@@ -10,16 +10,17 @@ UV := $(VENV)/bin/uv
 RUN_PACKAGES := python3-venv qemu-utils
 TEST_PACKAGES := $(RUN_PACKAGES) python3-dev gcc libc6-dev qemu-system-x86 qemu-guest-agent linux-image-cloud-amd64 \
 	busybox-static cpio kmod xfsprogs btrfs-progs postgresql mariadb-server
+LAB_PACKAGES := mariadb-server rabbitmq-server qemu-utils $(if $(CEPH),ceph-mon ceph-mgr ceph-osd ceph-common python3-rbd)
 
 # Compiled for every platform, with the hash of every file; where packages come from is the installer's own affair.
 COMPILE := $(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-run run demo test check lock clean
+.PHONY: help install install-run run demo array-lab demo-flashcopy test check openstack-lab openstack-test lock clean
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 install: $(VENV)/.test-ready ## install everything that running and testing needs
 
@@ -31,6 +32,12 @@ run: $(VENV)/.run-ready ## serve an example instance from ./var on 127.0.0.1:879
 demo: $(VENV)/.run-ready ## play snapshot, restore, a restore that fails, retry and rollback; then clean up
 	@examples/demo.sh
 
+array-lab: $(VENV)/.test-ready ## serve a simulated IBM Storage Virtualize array on 127.0.0.1:7443
+	@$(VENV)/bin/python -m tests.lab.storage_virtualize --vdisk volume=67108864 --vdisk data=16777216
+
+demo-flashcopy: $(VENV)/.test-ready ## play the story on a simulated array and show its mappings as they copy
+	@examples/demo_flashcopy.sh
+
 test: check ## check everything: style, types, layers, and all tests
 	$(VENV)/bin/pytest -n 2 --dist worksteal
 
@@ -39,6 +46,14 @@ check: $(VENV)/.test-ready ## check style, types and layers
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+openstack-lab: $(VENV)/.test-ready ## run a small OpenStack on loopback until Ctrl-C (CEPH=1: with RBD)
+	@examples/install-packages.sh $(LAB_PACKAGES)
+	@$(VENV)/bin/python -m tests.lab.openstack $(if $(CEPH),--ceph)
+
+openstack-test: $(VENV)/.test-ready ## run the tests that need that OpenStack (CEPH=1: with RBD)
+	@examples/install-packages.sh $(LAB_PACKAGES)
+	STILLFRAME_OPENSTACK_LAB=1 STILLFRAME_OPENSTACK_CEPH=$(CEPH) $(VENV)/bin/pytest tests/openstack
 
 lock: $(UV) ## choose the versions of all dependencies anew
 	$(COMPILE) --upgrade --all-extras --group dev --output-file requirements-dev.lock pyproject.toml

@@ -158,12 +158,9 @@ class MariaDB(Server):
         super().__init__(folder, "mysql")
         data = folder / "data"
         self.url = sa.URL.create("mariadb+pymysql", "root", host="127.0.0.1", port=self.port, database="mysql")
-        self.prepare(
-            [
-                *("mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", "--skip-name-resolve"),
-                "--auth-root-authentication-method=normal",
-            ]
-        )
+        install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", "--skip-name-resolve"]
+        if not data.exists():
+            self.prepare([*install, "--auth-root-authentication-method=normal"])
         settings = {
             "bind-address": "127.0.0.1",
             "port": str(self.port),

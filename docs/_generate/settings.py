@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from _generate.tables import table
-from stillframe.settings import GROUPS
+from stillframe.settings import ARRAY, GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,6 +17,15 @@ _LIBRARIES: Final = (
     ("[oslo_policy]", "oslo.policy", "where the policy file is: `policy_file`, `policy_dirs`"),
     ("[oslo_middleware]", "oslo.middleware", "`enable_proxy_headers_parsing`, for a service behind a proxy"),
     ("[healthcheck]", "oslo.middleware", "what `/healthcheck` looks at: `backends`, `detailed`"),
+    (
+        "[openstack]",
+        "keystoneauth",
+        (
+            "how the service logs in to the cloud: `auth_type` (a plugin such as `password`) with its options "
+            "(`auth_url`, `username`, `password`, `user_domain_name`, `project_name`, `project_domain_name`), "
+            "`auth_section`, `cafile`, `certfile`, `keyfile`, `insecure`, and `timeout`, which is 60 here"
+        ),
+    ),
     ("[keystone_authtoken]", "keystonemiddleware", "how tokens are checked, with `auth_strategy = keystone`"),
 )
 
@@ -29,7 +38,7 @@ def page() -> Iterator[str]:
     yield "`OS_<GROUP>__<OPTION>` in capitals, such as `OS_DEFAULT__BIND_PORT` or `OS_ENGINE__WORKERS`; a value in the"
     yield "environment counts more than one in a file. With a value that cannot be used the service does not start."
     yield ""
-    for group, options in GROUPS:
+    for group, options in (*GROUPS, ("array:NAME", ARRAY)):
         yield f"## [{group or 'DEFAULT'}]"
         yield ""
         yield from table(("Option", "Type", "Default", "Meaning"), map(_option, options))

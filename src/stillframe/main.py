@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from stillframe.api.app import build_wsgi
 from stillframe.domain.errors import InvalidInput
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import FlashCopy, StorageDriver
 from stillframe.drivers.wrappers import RetryPolicy, with_checks, with_limit, with_retries
 from stillframe.engine.engine import Engine, Limits
@@ -39,6 +40,7 @@ class Drivers:
     compute: ComputeDriver
     storage: StorageDriver
     flashcopy: FlashCopy | None = None
+    sight: Sight | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +108,22 @@ def build(
         upgrade_database(database)
     elif schema.current(database) != schema.head():
         raise InvalidInput("the database is not at this release's schema; run 'stillframe db upgrade' first")
-    drivers = _with_policy(drivers or build_drivers(settings), settings)
+    plain = drivers or build_drivers(settings)
+    limited = replace(plain, storage=with_limit(plain.storage, concurrent=settings.drivers.concurrent_calls))
+    hasty = _retries(settings, settings.drivers.attempts)
+    drivers = _with_retries(limited, hasty)
+    patient = _with_retries(limited, _retries(settings, settings.drivers.operation_attempts))
     policy = Policy(settings.conf)
     policy.load()
     operations, snapshots = OperationStore(database), SnapshotStore(database)
     graceful = settings.drivers.graceful_stop_seconds
-    ports = Ports(snapshots, operations, drivers.compute, drivers.storage, _retries(settings), now, graceful)
+    ports = Ports(snapshots, operations, patient.compute, patient.storage, hasty, now, graceful)
     engine = Engine(operations, FlowBooks(database.books), planner(ports), _limits(settings), now)
     metrics = Metrics(CollectorRegistry(), operations, engine.queued, now)
     engine.on_finished = metrics.operation_finished
-    instances = InstanceService(drivers.compute, drivers.storage, operations, policy, graceful, drivers.flashcopy)
+    instances = InstanceService(
+        drivers.compute, drivers.storage, operations, policy, graceful, drivers.flashcopy, drivers.sight
+    )
     service = SnapshotService(
         snapshots=snapshots,
         operations=operations,
@@ -139,11 +147,13 @@ def build_drivers(settings: Settings) -> Drivers:
     """The drivers that the settings name; raises `InvalidInput` for one that does not exist."""
     compute, storage = settings.drivers.compute, settings.drivers.storage
     for option, name in (("compute", compute), ("storage", storage)):
-        if name not in _DRIVERS:
-            raise InvalidInput(f"there is no driver '{name}'; there are: {', '.join(sorted(_DRIVERS))}", option)
-    if compute == storage:
-        return _DRIVERS[compute](settings)
-    return Drivers(_DRIVERS[compute](settings).compute, _DRIVERS[storage](settings).storage)
+        known = sorted({*_DRIVERS, _ON_ARRAYS} if option == "storage" else _DRIVERS)
+        if name not in known:
+            raise InvalidInput(f"there is no driver '{name}'; there are: {', '.join(known)}", option)
+    platform = _DRIVERS[compute](settings)
+    if storage != _ON_ARRAYS and _DRIVERS[storage] is not _DRIVERS[compute]:
+        platform = replace(platform, storage=_DRIVERS[storage](settings).storage)
+    return on_arrays(settings, platform) if storage == _ON_ARRAYS or settings.storage_virtualize.arrays else platform
 
 
 def _local(settings: Settings) -> Drivers:
@@ -169,23 +179,71 @@ def _memory(_settings: Settings) -> Drivers:
     return Drivers(driver.compute, driver.storage)
 
 
-_DRIVERS: Final[Mapping[str, Callable[[Settings], Drivers]]] = {"local": _local, "memory": _memory}
+def _openstack(settings: Settings) -> Drivers:
+    from stillframe.drivers.openstack import cloud
+    from stillframe.drivers.openstack.backends import Backends
+    from stillframe.drivers.openstack.cinder import CinderStorage
+    from stillframe.drivers.openstack.nova import NovaCompute
+    from stillframe.drivers.openstack.reverting import Reverter
+    from stillframe.drivers.openstack.sight import CloudSight
+    from stillframe.drivers.openstack.waiting import Waiting
+
+    chosen, waiting = settings.openstack, Waiting()
+    connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
+    backends = Backends(connected, chosen.reverting_backends)
+    reverter = Reverter(connected, waiting, backends, patience=chosen.revert_patience, reimage=chosen.reimage)
+    storage = CinderStorage(connected, waiting, reverter, patience=chosen.patience)
+    return Drivers(NovaCompute(connected, waiting), storage, sight=CloudSight(connected))
 
 
-def _with_policy(drivers: Drivers, settings: Settings) -> Drivers:
+def on_arrays(settings: Settings, platform: Drivers) -> Drivers:
+    """The platform with the FlashCopy check, and with its volumes cut and restored by the arrays where that is wished.
+
+    The local platform declares what is on arrays; any other one names its volumes there by a template.
+    """
+    from stillframe.drivers.local.declaration import Declarations
+    from stillframe.drivers.storage_virtualize.array import Array
+    from stillframe.drivers.storage_virtualize.client import Client
+    from stillframe.drivers.storage_virtualize.mappings import FlashCopyCheck
+    from stillframe.drivers.storage_virtualize.places import Arrays, DeclaredVolumes, ManagedVolumes, Volumes
+    from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
+
+    options = settings.storage_virtualize
+    if not options.arrays:
+        raise InvalidInput("the storage driver needs at least one array", "storage_virtualize.arrays")
+    arrays = Arrays([Array(Client(one)) for one in options.arrays])
+    volumes: Volumes
+    if settings.drivers.compute == "local":
+        volumes = DeclaredVolumes(Declarations(settings.drivers.instances_dir), arrays)
+    else:
+        volumes = ManagedVolumes(platform.storage, options.volume_name_template)
+    check = FlashCopyCheck(arrays, volumes)
+    if settings.drivers.storage != _ON_ARRAYS:
+        return replace(platform, flashcopy=check)
+    return replace(platform, storage=StorageVirtualize(options, arrays, volumes), flashcopy=check)
+
+
+_ON_ARRAYS: Final = "storage_virtualize"
+_DRIVERS: Final[Mapping[str, Callable[[Settings], Drivers]]] = {
+    "cinder": _openstack,
+    "local": _local,
+    "memory": _memory,
+    "nova": _openstack,
+}
+
+
+def _with_retries(drivers: Drivers, retries: RetryPolicy) -> Drivers:
     """Retries outside, so that each try is checked; the limit inside, so that a waiting try holds no place."""
-    retries = _retries(settings)
-    limited = with_limit(drivers.storage, concurrent=settings.drivers.concurrent_calls)
     return Drivers(
         compute=with_retries(with_checks(drivers.compute), retries),
-        storage=with_retries(with_checks(limited), retries),
-        flashcopy=drivers.flashcopy,
+        storage=with_retries(with_checks(drivers.storage), retries),
+        flashcopy=drivers.flashcopy and with_retries(drivers.flashcopy, retries),
+        sight=drivers.sight and with_retries(drivers.sight, retries),
     )
 
 
-def _retries(settings: Settings) -> RetryPolicy:
-    drivers = settings.drivers
-    return RetryPolicy(drivers.attempts, drivers.first_wait, drivers.longest_wait)
+def _retries(settings: Settings, attempts: int) -> RetryPolicy:
+    return RetryPolicy(attempts, settings.drivers.first_wait, settings.drivers.longest_wait)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -13,6 +13,7 @@ from oslo_log import log
 
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.operation import Action
+from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options, Strategy
 
 _DEFAULT: Final = [
     cfg.StrOpt("state_dir", default="/var/lib/stillframe", help="Folder for everything the service keeps."),
@@ -62,16 +63,99 @@ _ENGINE: Final = [
     cfg.IntOpt("keep_records", default=604800, min=0, help="Seconds that the record of a finished operation is kept."),
 ]
 _DRIVERS: Final = [
-    cfg.StrOpt("compute", default="local", help="What runs the instances: local, memory."),
-    cfg.StrOpt("storage", default="local", help="What holds the volumes: local, memory."),
+    cfg.StrOpt("compute", default="local", help="What runs the instances: local, nova, memory."),
+    cfg.StrOpt("storage", default="local", help="What holds the volumes: local, cinder, storage_virtualize, memory."),
     cfg.FloatOpt("graceful_stop_seconds", default=60, min=0, help="How long a guest may take to shut down by itself."),
-    cfg.IntOpt("attempts", default=5, min=1, help="Tries of a call while the platform behind is unavailable."),
+    cfg.IntOpt(
+        "attempts",
+        default=5,
+        min=1,
+        help="Tries of a call of a request, whose answer somebody waits for, while the platform behind is unavailable; "
+        "and of a cut, each of which holds the guest still.",
+    ),
+    cfg.IntOpt(
+        "operation_attempts",
+        default=20,
+        min=1,
+        help="The same for calls of an operation, at whose end nobody waits: with the other defaults seven minutes.",
+    ),
     cfg.FloatOpt("first_wait", default=0.5, min=0, help="Seconds before the second try; it doubles from there."),
     cfg.FloatOpt("longest_wait", default=30, min=0, help="Most seconds between two tries."),
     cfg.IntOpt("concurrent_calls", default=32, min=1, help="Calls that work on volumes at a time."),
 ]
 _LOCAL: Final = [
     cfg.StrOpt("instances_dir", help="Folder of the instance declarations; without it `instances` in state_dir."),
+]
+_OPENSTACK: Final = [
+    cfg.StrOpt("region_name", help="Region of the cloud whose Nova and Cinder are used; without it the only one."),
+    cfg.StrOpt("interface", default="internal", help="Endpoints of the catalogue that are used: internal or public."),
+    cfg.FloatOpt("patience", default=900, min=1, help="Seconds that Cinder may take for one snapshot or its deletion."),
+    cfg.FloatOpt(
+        "revert_patience",
+        default=14400,
+        min=1,
+        help="Seconds until a revert that neither ends nor fails counts as lost with the cinder-volume that ran it.",
+    ),
+    cfg.ListOpt(
+        "reverting_backends",
+        default=[],
+        help="Names (volume_backend_name) of Cinder's back ends whose drivers revert by themselves although they "
+        "report sparse copies; without being named here, they are not trusted to.",
+    ),
+    cfg.BoolOpt(
+        "reimage",
+        default=True,
+        help="Where Cinder lacks our extension and a volume has newer snapshots: copy the whole snapshot over the "
+        "volume by os-reimage.",
+    ),
+]
+_STORAGE_VIRTUALIZE: Final = [
+    cfg.ListOpt("arrays", default=[], help="Names of the arrays. Each has a group of its own, `[array:NAME]`."),
+    cfg.StrOpt(
+        "volume_name_template",
+        default="volume-%s",
+        help="What Cinder names its volumes on the arrays, `%s` being the volume's id: Cinder's option of this name.",
+    ),
+    cfg.IntOpt(
+        "copy_rate",
+        default=100,
+        min=1,
+        max=150,
+        help="Rate of a restore as the array counts it: 50 is 2 MB/s, 100 is 64 MB/s, 150 is 2 GB/s for each volume.",
+    ),
+    cfg.IntOpt(
+        "clean_rate",
+        default=50,
+        min=1,
+        max=150,
+        help="Rate at which a copy that is deleted hands on what older copies read through it; as copy_rate.",
+    ),
+    cfg.StrOpt(
+        "copies",
+        default=Strategy.FLASHCOPY.value,
+        choices=[
+            (Strategy.FLASHCOPY.value, "mappings to volumes of their own, in a consistency group"),
+            (Strategy.SNAPSHOTS.value, "snapshots of the array itself, from code level 8.6.2 on"),
+            (
+                Strategy.AUTO.value,
+                "snapshots where the code level has them and none of the volumes has mappings, else mappings",
+            ),
+        ],
+        help="By which kind of copy volumes are cut.",
+    ),
+    cfg.FloatOpt(
+        "poll_seconds", default=1.0, min=0.01, max=1.0, help="Seconds between two looks at a copy's progress."
+    ),
+]
+#: The options of each `[array:NAME]`.
+ARRAY: Final = [
+    cfg.URIOpt("endpoint", schemes=["https"], help="Where its REST API is, such as https://array.example.org:7443."),
+    cfg.StrOpt("username", help="Who the service is there; its role has to allow making volumes and mappings."),
+    cfg.StrOpt("password", secret=True, help="The password, unless `password_file` has it."),
+    cfg.StrOpt("password_file", help="A file that holds nothing but the password; read at each sign-in."),
+    cfg.StrOpt("ca_file", help="The authority of its certificate, in PEM; without it the ones this machine trusts."),
+    cfg.BoolOpt("verify_tls", default=True, help="Whether its certificate is looked at. Do not switch that off."),
+    cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for one answer."),
 ]
 _HTTP_BASIC: Final = [
     cfg.StrOpt("user_file", default="/etc/stillframe/htpasswd", help="htpasswd file with bcrypt hashes."),
@@ -89,7 +173,9 @@ GROUPS: Final = (
     ("engine", _ENGINE),
     ("drivers", _DRIVERS),
     ("local", _LOCAL),
+    ("openstack", _OPENSTACK),
     ("http_basic", _HTTP_BASIC),
+    ("storage_virtualize", _STORAGE_VIRTUALIZE),
 )
 
 
@@ -136,10 +222,23 @@ class DriverSettings:
     storage: str
     graceful_stop_seconds: float
     attempts: int
+    operation_attempts: int
     first_wait: float
     longest_wait: float
     concurrent_calls: int
     instances_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStackSettings:
+    """Which cloud's services are used and how long they are waited for, in seconds; logging in to it is in `conf`."""
+
+    region_name: str | None
+    interface: str
+    patience: float
+    revert_patience: float
+    reverting_backends: tuple[str, ...]
+    reimage: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +250,8 @@ class Settings:
     database: DatabaseSettings
     engine: EngineSettings
     drivers: DriverSettings
+    openstack: OpenStackSettings
+    storage_virtualize: Options
     conf: cfg.ConfigOpts
 
 
@@ -160,6 +261,8 @@ def new_conf() -> cfg.ConfigOpts:
     for group, options in GROUPS:
         conf.register_opts(options, group=group)
     log.register_options(conf)
+    # One line for each request to an array would drown everything else.
+    conf.set_default("default_log_levels", [*log.get_default_log_levels(), "httpx=WARN", "httpcore=WARN"])
     return conf
 
 
@@ -220,10 +323,55 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
             storage=conf.drivers.storage,
             graceful_stop_seconds=conf.drivers.graceful_stop_seconds,
             attempts=conf.drivers.attempts,
+            operation_attempts=conf.drivers.operation_attempts,
             first_wait=conf.drivers.first_wait,
             longest_wait=conf.drivers.longest_wait,
             concurrent_calls=conf.drivers.concurrent_calls,
             instances_dir=Path(conf.local.instances_dir or state_dir / "instances").absolute(),
         ),
+        openstack=OpenStackSettings(
+            region_name=conf.openstack.region_name,
+            interface=conf.openstack.interface,
+            patience=conf.openstack.patience,
+            revert_patience=conf.openstack.revert_patience,
+            reverting_backends=tuple(conf.openstack.reverting_backends),
+            reimage=conf.openstack.reimage,
+        ),
+        storage_virtualize=_storage_virtualize(conf),
         conf=conf,
+    )
+
+
+def _storage_virtualize(conf: cfg.ConfigOpts) -> Options:
+    group = conf.storage_virtualize
+    if group.volume_name_template.count("%s") != 1:
+        raise ValueError("storage_virtualize.volume_name_template has to contain %s once")
+    return Options(
+        arrays=tuple(_array(conf, name) for name in group.arrays),
+        volume_name_template=group.volume_name_template,
+        copy_rate=group.copy_rate,
+        clean_rate=group.clean_rate,
+        strategy=Strategy(group.copies),
+        poll_seconds=group.poll_seconds,
+    )
+
+
+def _array(conf: cfg.ConfigOpts, name: str) -> ArrayOptions:
+    section = f"array:{name}"
+    conf.register_opts(ARRAY, group=section)
+    group = conf[section]
+    for option in ("endpoint", "username"):
+        if not group[option]:
+            raise ValueError(f"[{section}] needs {option}")
+    if bool(group.password) == bool(group.password_file):
+        raise ValueError(f"[{section}] needs either password or password_file")
+    return ArrayOptions(
+        name=name,
+        endpoint=group.endpoint,
+        username=group.username,
+        password=group.password,
+        password_file=Path(group.password_file) if group.password_file else None,
+        ca_file=Path(group.ca_file) if group.ca_file else None,
+        verify_tls=group.verify_tls,
+        timeout=group.timeout,
     )

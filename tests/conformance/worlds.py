@@ -21,7 +21,7 @@ from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.local.compute import LocalCompute
-from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
+from stillframe.drivers.local.declaration import Declaration, Declarations, DeclaredVdisk, Disk
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Format, Images
@@ -29,10 +29,20 @@ from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.storage import LocalStorage
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.storage import StorageDriver
+from stillframe.drivers.storage_virtualize.array import Array
+from stillframe.drivers.storage_virtualize.client import Client
+from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options
+from stillframe.drivers.storage_virtualize.places import Arrays, DeclaredVolumes
+from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
 from stillframe.drivers.wrappers import surround
+from tests.lab.storage_virtualize.server import PASSWORD, USER, SimulatedArray
 
 MIB = 1 << 20
 SIZE = 8 * MIB
+
+#: Ids of an instance snapshot and of an operation; drivers may count on their being UUIDs.
+SNAPSHOT = "0b6f4f0e-35ab-4cf5-8f83-1d5e7b1f7a01"
+OPERATION = "5a2d9c47-7c0b-4a39-9a4f-0c6f2b8e7d02"
 
 
 @dataclass
@@ -62,6 +72,14 @@ class World(ABC):
     def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
         """A new instance that is off, with one disk a size."""
 
+    def size(self, asked: int) -> int:
+        """The size that a disk has for which this one is asked."""
+        return asked
+
+    def project(self, name: str) -> str:
+        """The id of a project."""
+        return name
+
     @abstractmethod
     def forget(self, instance: Instance) -> None:
         """The instance is not known to the platform any more."""
@@ -86,7 +104,7 @@ class World(ABC):
         self, instance: Instance, snapshot_id: str | None = None, kind: CopyKind = CopyKind.SNAPSHOT
     ) -> list[CopyName]:
         chosen = snapshot_id or str(uuid.uuid4())
-        return [CopyName(kind, chosen, volume_id, "operation") for volume_id in instance.volume_ids]
+        return [CopyName(kind, chosen, volume_id, OPERATION) for volume_id in instance.volume_ids]
 
     def snapshot(
         self, instance: Instance, snapshot_id: str | None = None, kind: CopyKind = CopyKind.SNAPSHOT
@@ -94,8 +112,10 @@ class World(ABC):
         """The whole way: check, cut while it is quiesced, complete."""
         call = a_call()
         self.storage.check_cut(instance, instance.volume_ids)
+        names = self.names(instance, snapshot_id, kind)
+        self.storage.prepare_cut(call, instance, names)
         with self.compute.quiesced(call, instance.id):
-            cut = self.storage.cut(call, instance, self.names(instance, snapshot_id, kind))
+            cut = self.storage.cut(call, instance, names)
         return [self.storage.complete(call, one.id) for one in cut.snapshots]
 
 
@@ -219,6 +239,78 @@ class LocalWorld(World):
         monitor = self.declarations.instance(instance_id).qmp_socket
         assert monitor is not None
         return monitor.with_suffix(".second")
+
+
+class ArrayWorld(World):
+    """Volumes on a simulated Storage Virtualize array, declared for the local driver's instances."""
+
+    def __init__(self, folder: Path, served: SimulatedArray, options: Options | None = None) -> None:
+        self.served = served
+        self.declarations = Declarations(folder / "instances")
+        self.files, self.images, self.qemu, self.guard = Files(), Images(), Qemu(), Guard()
+        self.compute = LocalCompute(
+            self.declarations.folder, folder / "state", self.files, self.images, self.qemu, guard=self.guard
+        )
+        # Socket paths are short by law of the kernel.
+        self.sockets = Path(tempfile.mkdtemp(prefix="sf-"))
+        address = ArrayOptions("a", served.endpoint, USER, PASSWORD, ca_file=served.ca_file, first_wait=0.02)
+        self.options = options or Options(poll_seconds=0.01)
+        self.client = Client(address)
+        self.arrays = Arrays([Array(self.client)])
+        self.volumes = DeclaredVolumes(self.declarations, self.arrays)
+        self.storage: StorageDriver = StorageVirtualize(self.options, self.arrays, self.volumes)
+
+    def close(self) -> None:
+        for declaration in self.declarations.all():
+            if declaration.qmp_socket and self.qemu.status(declaration.qmp_socket):
+                self.compute.stop(a_call(), declaration.id, 0)
+        self.guard.close()
+        self.client.close()
+        for left in self.sockets.iterdir():
+            left.unlink()
+        self.sockets.rmdir()
+
+    def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
+        name = f"vm-{uuid.uuid4().hex[:8]}"
+        vdisks = []
+        for number, size in enumerate(sizes):
+            with self.served.lock:
+                self.served.array.add_vdisk(f"{name}-{number}", size)
+            vdisks.append(DeclaredVdisk(name=f"disk{number}", vdisk=f"{name}-{number}"))
+        return self.declare(name, vdisks, project_id)
+
+    def declare(self, name: str, vdisks: Sequence[DeclaredVdisk], project_id: str = "project") -> Instance:
+        monitor = self.sockets / f"{name}.qmp"
+        declaration = Declaration(
+            id=str(uuid.uuid4()),
+            name=name,
+            project_id=project_id,
+            vdisks=tuple(vdisks),
+            qmp_socket=monitor,
+            start_command=machine(monitor, ()),
+        )
+        self.declarations.add(self.files, self.images, declaration)
+        return self.compute.get_instance(declaration.id)
+
+    def vdisk(self, volume_id: str) -> str:
+        return self.volumes.place(volume_id).vdisk
+
+    def forget(self, instance: Instance) -> None:
+        self.declarations.remove(self.files, instance.name)
+
+    def lose(self, volume_id: str) -> None:
+        with self.served.lock:
+            self.served.array.remove_vdisk(self.served.array.vdisk(self.vdisk(volume_id)), force=True)
+
+    def resize(self, volume_id: str, size: int) -> None:
+        with self.served.lock:
+            self.served.array.resize(self.vdisk(volume_id), size)
+
+    def read(self, volume_id: str) -> bytes:
+        return self.served.read(self.vdisk(volume_id))
+
+    def write(self, volume_id: str, offset: int, data: bytes) -> None:
+        self.served.write(self.vdisk(volume_id), offset, data)
 
 
 def ask(path: Path, command: str, arguments: dict[str, Any] | None = None) -> Any:

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -128,7 +128,7 @@ def halt(root: Path, _order: dict[str, Any]) -> dict[str, Any]:
 
 _CALL = Call("the test", "the test", lambda: None, lambda _done, _total: None)
 
-_PLAYS: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
+_PLAYS = {
     "play": play,
     "recover": recover,
     "prepare": prepare,
@@ -147,25 +147,29 @@ def _warm_up() -> None:
         service.database.close()
 
 
-def _serve() -> None:
+Plays = Mapping[str, Callable[[Path, dict[str, Any]], dict[str, Any]]]
+
+
+def serve(plays: Plays, warm_up: Callable[[], None]) -> None:
+    """Carry orders out, each in a process of its own, until there are no more."""
     logging.disable(logging.CRITICAL)
-    _warm_up()
+    warm_up()
     for line in sys.stdin:
         order = json.loads(line)
         answer = Path(order["root"]) / "answer.json"
         answer.unlink(missing_ok=True)
         child = os.fork()
         if child == 0:
-            _act(order, answer)
+            _act(plays, order, answer)
         _pid, status = os.waitpid(child, 0)
         outcome = json.loads(answer.read_text()) if answer.exists() else {}
         sys.stdout.write(json.dumps({"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, **outcome}) + "\n")
         sys.stdout.flush()
 
 
-def _act(order: dict[str, Any], answer: Path) -> None:
+def _act(plays: Plays, order: dict[str, Any], answer: Path) -> None:
     try:
-        outcome = _PLAYS[order["do"]](Path(order["root"]), order)
+        outcome = plays[order["do"]](Path(order["root"]), order)
     except Exception:  # noqa: BLE001  # whatever it is, the test that gave the order tells it
         outcome = {"trouble": traceback.format_exc()}
     answer.write_text(json.dumps(outcome))
@@ -173,4 +177,4 @@ def _act(order: dict[str, Any], answer: Path) -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(_PLAYS, _warm_up)

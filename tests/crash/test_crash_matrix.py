@@ -48,12 +48,12 @@ RUNNING: Final = [
 class Stage:
     """The process that forks services, and the folder that their worlds are laid out in."""
 
-    def __init__(self, folder: Path, *, qemu: bool = False) -> None:
+    def __init__(self, folder: Path, *, qemu: bool = False, program: str = "tests.crash.stage") -> None:
         self.root = folder / "world"
         self._qemu = qemu
         self._base = folder / "base"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.stage"],
+            [sys.executable, "-m", program],
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

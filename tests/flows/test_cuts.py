@@ -223,3 +223,28 @@ def test_a_failed_creation_removes_all_the_copies_that_it_can(world: World) -> N
     snapshot_id = world.create()
     assert world.show(snapshot_id)["status"] == "error"
     assert len(world.copies()) == 1
+
+
+def test_a_cut_is_prepared_while_the_guest_still_runs(running: World, heard: list[str]) -> None:
+    def preparing(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        assert not running.driver.held, "a guest was held still while its cut was prepared"
+        heard.append("prepare")
+        return method(*args, **kwargs)
+
+    running.faults.put("prepare_cut", preparing)
+    running.create()
+    assert heard == ["prepare", "freeze", "cut", "thaw"]
+
+
+def test_a_preparation_that_fails_leaves_nothing_and_the_guest_alone(running: World, heard: list[str]) -> None:
+    running.faults.fail("prepare_cut", BROKEN)
+    assert running.show(running.create())["status"] == "error"
+    assert heard == []
+    assert running.copies() == []
+
+
+@pytest.mark.parametrize("method", ["find", "prepare_cut", "complete", "check_cut"])
+def test_operations_wait_longer_for_the_platform_than_requests_do(world: World, method: str) -> None:
+    # The request itself calls some of them once, before anything is accepted.
+    world.faults.fail(method, Unavailable("down"), after=1, times=12)
+    assert world.show(world.create())["status"] == "available"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import webob.exc  # type: ignore[import-untyped]
@@ -131,7 +131,8 @@ def _identify_by_token(environ: WSGIEnvironment, url_project: str | None) -> Cal
     if url_project is not None and url_project != project_id:
         raise _wrong_project(url_project, project_id)
     roles = frozenset(role.strip() for role in environ.get("HTTP_X_ROLES", "").split(",") if role.strip())
-    return _caller(environ, environ.get("HTTP_X_USER_ID", ""), project_id, roles)
+    caller = _caller(environ, environ.get("HTTP_X_USER_ID", ""), project_id, roles)
+    return replace(caller, token=environ.get("HTTP_X_AUTH_TOKEN"))
 
 
 def _http_basic(settings: Settings) -> Guard:

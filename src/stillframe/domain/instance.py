@@ -30,7 +30,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A virtual machine; `attachments` are in boot order."""
+    """A virtual machine; `attachments` are in boot order. `locked`: its users do not want it changed for now."""
 
     id: str
     project_id: str
@@ -39,6 +39,7 @@ class Instance:
     attachments: tuple[Attachment, ...]
     created_at: datetime | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    locked: bool = False
 
     @property
     def volume_ids(self) -> tuple[str, ...]:

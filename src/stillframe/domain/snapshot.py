@@ -69,12 +69,17 @@ class CopyName:
 
 @dataclass(frozen=True, slots=True)
 class VolumeSnapshot:
-    """A volume snapshot or safety copy that exists in the back end; `ready` means that it can be restored from."""
+    """A volume snapshot or safety copy that exists in the back end; `ready` means that it can be restored from.
+
+    `project_id`: whose it is, where that is for others than us to say; one of another project than its instance
+    snapshot's only pretends to belong to it.
+    """
 
     id: str
     name: CopyName
     size: int
     ready: bool
+    project_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

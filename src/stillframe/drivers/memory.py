@@ -194,6 +194,9 @@ class MemoryStorage:
                     raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
             self._make_room(volume_ids)
 
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
+        """Nothing here takes any time."""
+
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
         call.check()
         with self._world.lock:
@@ -231,6 +234,9 @@ class MemoryStorage:
             content = self._copy(volume_snapshot_id).content
             self._world.contents[volume_id] = bytearray(content)
         call.report(len(content), len(content))
+
+    def release(self, call: Call, volume_id: str) -> None:
+        """See `StorageDriver`: a restore is over in an instant."""
 
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         call.check()

@@ -61,6 +61,14 @@ class StorageDriver(Protocol):
         """
         ...
 
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
+        """Do what a cut of these names can have done beforehand, while the guest still runs; often nothing.
+
+        A cut may come without it, and it may come without a cut: then `find` lists what it made, and `delete` removes
+        it. Raises as `check_cut`.
+        """
+        ...
+
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
         """Fix the present content of one volume a name. Called once for all volumes, with the guest held still.
 
@@ -94,6 +102,14 @@ class StorageDriver(Protocol):
 
         The instance is off and fenced. The volume keeps its id and attachment. Reports bytes copied. Raises as
         `check_restore`.
+        """
+        ...
+
+    def release(self, call: Call, volume_id: str) -> None:
+        """Give a volume back after restores that broke off: it can be used and cut again, whatever it holds.
+
+        Waits while one of them still runs in the back end. Nothing happens to a volume that is as it should be. Raises
+        `NotFound`.
         """
         ...
 

@@ -45,6 +45,7 @@ class CreatingSnapshot(Step):
             raise Refused(f"These volumes were detached before they could be cut: {', '.join(detached)}.")
         ports.storage.check_cut(instance, volume_ids)
         names = [self.copy_name(CopyKind.SNAPSHOT, volume_id) for volume_id in volume_ids]
+        ports.storage.prepare_cut(call, instance, names)
         with ports.compute.quiesced(call, self.instance_id) as level:
             cut = ports.storage.cut(call, instance, names)
         if level is ConsistencyLevel.NONE and (cut.simultaneous or len(volume_ids) == 1):

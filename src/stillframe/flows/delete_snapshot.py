@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from taskflow.patterns import linear_flow
 
+from stillframe.domain.errors import NotFound
 from stillframe.domain.operation import Settlement
 from stillframe.domain.snapshot import Fault
 from stillframe.domain.status import Event
+from stillframe.drivers.call import Call
 from stillframe.engine.work import Attempt, Failure, Work
 from stillframe.flows.step import Ports, Step
 
@@ -28,10 +31,19 @@ class DeletingSnapshots(Step):
 
     def execute(self) -> dict[str, Any]:
         snapshot, call = self.snapshot(), self.call()
+        fence = self.ports.operations.fence(self.instance_id)
+        if fence is not None and fence.snapshot_id == snapshot.id:
+            self._release_volumes(call, {*(snapshot.snapshots or {}), *(snapshot.temp_snapshots or {})})
         named = {*(snapshot.snapshots or {}).values(), *(snapshot.temp_snapshots or {}).values()}
-        found = {copy.id for copy in self.ports.storage.find(snapshot.id)}
+        found = {copy.id for copy in self.copies()}
         errors = self.delete_all(call, sorted(named | found))
         return {copy_id: {"code": error.code, "message": error.message} for copy_id, error in errors.items()}
+
+    def _release_volumes(self, call: Call, volume_ids: set[str]) -> None:
+        """The fence goes with the snapshot: nothing may write to the volumes any more by then."""
+        for volume_id in sorted(volume_ids):
+            with suppress(NotFound):
+                self.ports.storage.release(call, volume_id)
 
 
 class UpdatingSnapshots(Step):

@@ -10,7 +10,7 @@ from typing import Any
 
 from taskflow.patterns import unordered_flow
 
-from stillframe.domain.errors import Refused, StillframeError
+from stillframe.domain.errors import Conflict, Refused, StillframeError
 from stillframe.domain.instance import PowerState
 from stillframe.domain.operation import Action, Settlement
 from stillframe.domain.snapshot import CopyKind, Fault
@@ -40,13 +40,14 @@ class FencingInstance(Step):
     def execute(self) -> None:
         ports, call = self.ports, self.call()
         ports.compute.release(self.instance_id)
+        # Fenced first: what is seen then does not change any more.
+        ports.compute.fence(self.instance_id, self.operation.snapshot_id)
         instance = ports.compute.get_instance(self.instance_id)
         runs = instance.power_state is not PowerState.SHUTOFF
         if runs and not self.operation.arguments["force"]:
             raise Refused(f"Instance {instance.id} was started before the restore began; shut it off or set 'force'.")
         # Before it is shut down: afterwards nobody could tell any more.
         ports.operations.note_power(self.instance_id, was_active=runs)
-        ports.compute.fence(self.instance_id, self.operation.snapshot_id)
         ports.compute.stop(call, self.instance_id, ports.graceful_stop_seconds)
 
     def revert(self, **_kwargs: Any) -> None:
@@ -65,6 +66,9 @@ class CreatingSafetyCopies(Step):
 
     def execute(self, copies: dict[str, str]) -> dict[str, str]:
         call = self.call()
+        for volume_id in copies:
+            self.ports.storage.release(call, volume_id)
+        require_held(self)
         cut = self.ports.retries.retrying("the cut", call)(self._cut, call, copies)
         self.complete_all([copy.id for copy in cut.snapshots])
         return {copy.name.volume_id: copy.id for copy in cut.snapshots}
@@ -74,6 +78,7 @@ class CreatingSafetyCopies(Step):
         self.delete_copies(call, CopyKind.SAFETY)
         instance = self.ports.compute.get_instance(self.instance_id)
         names = [self.copy_name(CopyKind.SAFETY, volume_id) for volume_id in copies]
+        self.ports.storage.prepare_cut(call, instance, names)
         return self.ports.storage.cut(call, instance, names)
 
     def revert(self, **_kwargs: Any) -> None:
@@ -103,6 +108,7 @@ class RestoringVolume(Step):
 
     def execute(self) -> dict[str, Any]:
         try:
+            require_held(self)
             self.ports.storage.restore(self.call(), self.volume_id, self.copy_id)
         except StillframeError as error:
             LOG.warning("task %s: volume %s was not restored: %s", self.operation.id, self.volume_id, error)
@@ -179,6 +185,18 @@ class UpdatingSnapshots(Step):
             LOG.exception("task %s: nobody knows which safety copies are left over", self.operation.id)
             return dict(self.snapshot().temp_snapshots or {})
         return {copy.name.volume_id: copy.id for copy in found if copy.name.kind is CopyKind.SAFETY}
+
+
+def require_held(step: Step) -> None:
+    """Raises `Conflict` if the instance is not off and fenced for us any more.
+
+    An administrator of the platform may have freed it while nobody worked on the operation.
+    """
+    holder = step.ports.compute.fenced_by(step.instance_id)
+    if holder != step.operation.snapshot_id:
+        raise Conflict(f"Instance {step.instance_id} was freed by somebody else while its volumes were put back.")
+    if step.ports.compute.get_instance(step.instance_id).power_state is not PowerState.SHUTOFF:
+        raise Conflict(f"Instance {step.instance_id} was started by somebody else while its volumes were put back.")
 
 
 def unfence_instance(step: Step, _call: Call) -> None:

@@ -14,7 +14,7 @@ from taskflow import task
 
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.operation import Operation, Settlement
-from stillframe.domain.snapshot import CopyKind, CopyName, Fault, InstanceSnapshot
+from stillframe.domain.snapshot import CopyKind, CopyName, Fault, InstanceSnapshot, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.storage import StorageDriver
@@ -106,14 +106,20 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
     def copy_name(self, kind: CopyKind, volume_id: str) -> CopyName:
         return CopyName(kind, self.operation.snapshot_id, volume_id, self.operation.id)
 
+    def copies(self) -> list[VolumeSnapshot]:
+        """The copies that belong to the instance snapshot, whole or half-made."""
+        found = self.ports.storage.find(self.operation.snapshot_id)
+        return [copy for copy in found if copy.project_id in (None, self.operation.project_id)]
+
     def delete_copies(self, call: Call, kind: CopyKind, operation_id: str | None = None) -> None:
         """Delete the snapshot's copies of a kind, whole or half-made (None: whichever operation made them).
 
         One that cannot be deleted keeps none of the others; its error is raised when all have been tried.
         """
-        found = self.ports.storage.find(self.operation.snapshot_id)
         unwanted = [
-            copy.id for copy in found if copy.name.kind is kind and operation_id in (None, copy.name.operation_id)
+            copy.id
+            for copy in self.copies()
+            if copy.name.kind is kind and operation_id in (None, copy.name.operation_id)
         ]
         quiet = replace(call, report=lambda _done, _total: None)
         for error in self.delete_all(quiet, unwanted).values():

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated user acting in a project with roles, and the request it acts by."""
+    """An authenticated user acting in a project with roles, and the request it acts by.
+
+    `token`: what Keystone knows the user by, if it was Keystone who said so.
+    """
 
     user_id: str
     project_id: str
@@ -15,4 +18,4 @@ class Caller:
     request_id: str
     global_request_id: str | None = None
     system_scope: str | None = None
-    extra: dict[str, str] = field(default_factory=dict)
+    token: str | None = field(default=None, repr=False)

@@ -59,6 +59,7 @@ class SnapshotService:
         """
         instance = self.instances.get_instance(caller, instance_id, "snapshot:create")
         chosen = _choose_volumes(instance, volumes)
+        self.instances.require_volumes(caller, chosen)
         self.storage.check_cut(instance, chosen)
         snapshot_id = str(uuid.uuid4())
         operation = self._operation(
@@ -151,6 +152,7 @@ class SnapshotService:
         *,
         force: bool,
     ) -> Accepted:
+        self.instances.require_unlocked(instance)
         _require_off_or_force(instance, force=force)
         detached = [volume for volume in copies or {} if volume not in instance.volume_ids]
         if detached:
@@ -158,6 +160,7 @@ class SnapshotService:
                 f"These volumes of the instance snapshot are no longer attached to instance {instance.id}: "
                 f"{', '.join(detached)}. Attach them again first."
             )
+        self.instances.require_volumes(caller, copies or {})
         for volume_id, copy_id in (copies or {}).items():
             self.storage.check_restore(volume_id, copy_id)
         arguments = {

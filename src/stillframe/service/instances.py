@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from stillframe.domain.errors import Conflict, NotFound, NotSupported
 from stillframe.domain.instance import Instance, PowerState, Volume
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import FlashCopy, StorageDriver
 from stillframe.service.caller import Caller
 from stillframe.service.policy import Policy
@@ -17,7 +18,11 @@ from stillframe.store.operations import OperationStore
 
 @dataclass(frozen=True, slots=True)
 class InstanceService:
-    """Instances and volumes as the caller may see them; what another project owns is not there."""
+    """Instances and volumes as the caller may see them; what another project owns is not there.
+
+    Where the platform has users of its own (`sight`), it is asked with the caller's token; else the owner's project
+    decides.
+    """
 
     compute: ComputeDriver
     storage: StorageDriver
@@ -25,28 +30,55 @@ class InstanceService:
     policy: Policy
     graceful_stop_seconds: float
     flashcopy: FlashCopy | None = None
+    sight: Sight | None = None
 
     def list_instances(self, caller: Caller, *, all_projects: bool = False) -> Sequence[Instance]:
-        return self.compute.list_instances(self._sight(caller, "instance:show", all_projects=all_projects))
+        project_id = self._project_seen(caller, "instance:show", all_projects=all_projects)
+        if self.sight is not None and caller.token is not None:
+            return self.sight.list_instances(caller.token, all_projects=all_projects)
+        return self.compute.list_instances(project_id)
 
     def get_instance(self, caller: Caller, instance_id: str, rule: str = "instance:show") -> Instance:
         """One instance in the caller's sight; raises `NotFound`, or `Forbidden` by `rule`."""
-        instance = self.compute.get_instance(instance_id)
+        if self.sight is not None and caller.token is not None:
+            instance = self.sight.get_instance(caller.token, instance_id)
+        else:
+            instance = self.compute.get_instance(instance_id)
         if not self.policy.allows(caller, "admin", instance.project_id) and instance.project_id != caller.project_id:
             raise NotFound(f"Instance {instance_id} could not be found.")
         self.policy.require(caller, rule, instance.project_id)
         return instance
 
     def list_volumes(self, caller: Caller, *, all_projects: bool = False) -> Sequence[Volume]:
-        return self.storage.list_volumes(self._sight(caller, "volume:show", all_projects=all_projects))
+        project_id = self._project_seen(caller, "volume:show", all_projects=all_projects)
+        if self.sight is not None and caller.token is not None:
+            return self.sight.list_volumes(caller.token, all_projects=all_projects)
+        return self.storage.list_volumes(project_id)
 
     def get_volume(self, caller: Caller, volume_id: str, rule: str = "volume:show") -> Volume:
         """One volume in the caller's sight; raises `NotFound`, or `Forbidden` by `rule`."""
-        volume = self.storage.get_volume(volume_id)
+        if self.sight is not None and caller.token is not None:
+            volume = self.sight.get_volume(caller.token, volume_id)
+        else:
+            volume = self.storage.get_volume(volume_id)
         if not self.policy.allows(caller, "admin", volume.project_id) and volume.project_id != caller.project_id:
             raise NotFound(f"Volume {volume_id} could not be found.")
         self.policy.require(caller, rule, volume.project_id)
         return volume
+
+    def require_volumes(self, caller: Caller, volume_ids: Collection[str]) -> None:
+        """Raises `NotFound` if an instance that the caller sees has volumes that the caller does not see.
+
+        Only a platform that decides about each by itself can have such.
+        """
+        if self.sight is not None:
+            for volume_id in volume_ids:
+                self.get_volume(caller, volume_id)
+
+    def require_unlocked(self, instance: Instance) -> None:
+        """Raises `Conflict` for an instance that its users have locked: a lock of ours would take the place of it."""
+        if instance.locked:
+            raise Conflict(f"Instance {instance.id} is locked; unlock it first.")
 
     def start(self, caller: Caller, instance_id: str) -> None:
         """Start an instance that is off; raises `Conflict` while a restore fences it, or if it is not off."""
@@ -80,7 +112,7 @@ class InstanceService:
             )
         return self.flashcopy.mappings(volume_id, details=details)
 
-    def _sight(self, caller: Caller, rule: str, *, all_projects: bool) -> str | None:
+    def _project_seen(self, caller: Caller, rule: str, *, all_projects: bool) -> str | None:
         self.policy.require(caller, rule, caller.project_id)
         if all_projects:
             self.policy.require(caller, "admin", caller.project_id)
@@ -88,7 +120,7 @@ class InstanceService:
         return caller.project_id
 
     def _require_power_control(self) -> None:
-        if not self.compute.capabilities.power_control:
+        if self.sight is not None or not self.compute.capabilities.power_control:
             raise NotSupported("Instances of this platform are not started and stopped through this service.")
 
 

@@ -40,7 +40,7 @@ def look(settings: Settings) -> Iterator[Finding]:
         problems = [*_disks(declaration, images), *_sockets(declaration, images, qemu)]
         yield from problems
         if not problems:
-            yield ok(f"instance {declaration.name}", f"{len(declaration.disks)} disks")
+            yield ok(f"instance {declaration.name}", f"{len(declaration.attached)} disks")
     yield from _file_systems(declarations, Files())
 
 

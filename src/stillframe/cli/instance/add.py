@@ -34,9 +34,17 @@ class Add(ShowOne):
             metavar="PATH[,name=NAME][,format=raw|qcow2][,bootable=yes|no]",
             dest="disks",
             action="append",
-            required=True,
+            default=[],
             help="An image file; may be repeated, the first is what it boots from. Without a name it is called disk0, "
             "disk1, ...; without a format the file must have a qcow2 header, for raw content is never guessed.",
+        )
+        parser.add_argument(
+            "--vdisk",
+            metavar="VDISK[,name=NAME][,array=ARRAY][,bootable=yes|no]",
+            dest="vdisks",
+            action="append",
+            default=[],
+            help="A volume of a Storage Virtualize array, by its name there; may be repeated. Needs --qmp-socket.",
         )
         parser.add_argument("--qmp-socket", metavar="PATH", type=Path, help="Socket of its QEMU monitor (QMP).")
         parser.add_argument("--guest-agent-socket", metavar="PATH", type=Path, help="Socket of its guest agent.")
@@ -70,7 +78,7 @@ class Add(ShowOne):
                 "id": declaration.id,
                 "name": declaration.name,
                 "project_id": declaration.project_id,
-                "volumes": {disk.name: declaration.volume_id(disk) for disk in declaration.disks},
+                "volumes": {disk.name: declaration.volume_id(disk) for disk in declaration.attached},
                 "file": str(path),
             }
         )
@@ -81,6 +89,7 @@ class Add(ShowOne):
             "name": parsed_args.name,
             "project_id": parsed_args.project or self.app.options.os_project_id or PROJECT,
             "disks": [_disk(text, number) for number, text in enumerate(parsed_args.disks)],
+            "vdisks": [_vdisk(text, len(parsed_args.disks) + n) for n, text in enumerate(parsed_args.vdisks)],
         }
         for key in ("qmp_socket", "guest_agent_socket"):
             if getattr(parsed_args, key):
@@ -97,6 +106,15 @@ def _disk(text: str, number: int) -> dict[str, Any]:
         key, _, value = item.partition("=")
         disk[key] = value
     return disk
+
+
+def _vdisk(text: str, number: int) -> dict[str, Any]:
+    vdisk, *rest = text.split(",")
+    found: dict[str, Any] = {"vdisk": vdisk, "name": f"disk{number}"}
+    for item in rest:
+        key, _, value = item.partition("=")
+        found[key] = value
+    return found
 
 
 def _existing(path: Path) -> Path:

@@ -260,6 +260,6 @@ class LocalCompute:
             power_state=self._state(declaration),
             attachments=tuple(
                 Attachment(declaration.volume_id(disk), disk.name, bootable=disk.bootable or number == 0)
-                for number, disk in enumerate(declaration.disks)
+                for number, disk in enumerate(declaration.attached)
             ),
         )

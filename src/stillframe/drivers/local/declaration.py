@@ -61,28 +61,51 @@ class Disk(BaseModel):
         return Path(self.path).resolve()
 
 
+class DeclaredVdisk(BaseModel):
+    """A volume of an instance that lies on an array of the settings, under the name it has there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: PlainName
+    vdisk: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9 ._-]{0,62}$")]
+    array: str | None = None
+    bootable: bool = False
+
+
 class Declaration(BaseModel):
-    """A local instance as its file declares it; the first disk is the one it boots from."""
+    """A local instance as its file declares it; the first disk or vdisk is the one it boots from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Annotated[str, AfterValidator(_identity)]
     name: PlainName
     project_id: Annotated[str, Field(min_length=1)]
-    disks: Annotated[tuple[Disk, ...], Field(min_length=1)]
+    disks: tuple[Disk, ...] = ()
+    vdisks: tuple[DeclaredVdisk, ...] = ()
     qmp_socket: AbsolutePath | None = None
     guest_agent_socket: AbsolutePath | None = None
     start_command: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> Declaration:
-        if len({disk.name for disk in self.disks}) < len(self.disks):
+        if not self.attached:
+            raise ValueError("there is neither a disk nor a vdisk")
+        if len({disk.name for disk in self.attached}) < len(self.attached):
             raise ValueError("two disks have the same name")
         if len({disk.file for disk in self.disks}) < len(self.disks):
             raise ValueError("two disks are the same file")
+        if len({(disk.array, disk.vdisk) for disk in self.vdisks}) < len(self.vdisks):
+            raise ValueError("two vdisks are the same")
+        if self.vdisks and self.qmp_socket is None:
+            raise ValueError("without qmp_socket nobody can tell whether an instance with vdisks runs")
         return self
 
-    def volume_id(self, disk: Disk) -> str:
+    @property
+    def attached(self) -> tuple[Disk | DeclaredVdisk, ...]:
+        """Everything that is attached to the instance, in boot order."""
+        return (*self.disks, *self.vdisks)
+
+    def volume_id(self, disk: Disk | DeclaredVdisk) -> str:
         """The id of a disk's volume: it depends on the instance's id and the disk's name, not on its path."""
         return str(uuid.uuid5(_NAMESPACE, f"{self.id}/{disk.name}"))
 
@@ -128,6 +151,14 @@ class Declarations:
                 return declaration, disk
         raise NotFound(f"no disk with the volume id {volume_id} is declared in {self.folder}")
 
+    def vdisk(self, volume_id: str) -> tuple[Declaration, DeclaredVdisk]:
+        """The instance and vdisk behind a volume id; raises `NotFound`."""
+        for declaration in self.all():
+            for vdisk in declaration.vdisks:
+                if declaration.volume_id(vdisk) == volume_id:
+                    return declaration, vdisk
+        raise NotFound(f"no vdisk with the volume id {volume_id} is declared in {self.folder}")
+
     def disks(self) -> Iterator[tuple[Declaration, Disk]]:
         """Every declared disk with its instance."""
         for declaration in self.all():
@@ -141,6 +172,10 @@ class Declarations:
             raise Conflict(f"an instance with the id {declaration.id} is declared already")
         for number, disk in enumerate(declaration.disks):
             self._check(images, disk, f"disks.{number}.path")
+        for vdisk in declaration.vdisks:
+            for other in self.all():
+                if any((one.vdisk, one.array) == (vdisk.vdisk, vdisk.array) for one in other.vdisks):
+                    raise Conflict(f"the vdisk '{vdisk.vdisk}' belongs to instance '{other.name}' already")
         content = tomli_w.dumps(declaration.model_dump(mode="json", exclude_none=True))
         with border("declaring the instance"):
             files.make_folder(self.folder)

@@ -63,6 +63,9 @@ class LocalStorage:
         disks = [self._disk(declaration, volume_id) for volume_id in volume_ids]
         self._checks.cut(declaration, disks, power_state(declaration, self._images, self._qemu))
 
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
+        """See `StorageDriver`: a file has to be looked at and copied at the instant itself."""
+
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
         """See `StorageDriver`."""
         declaration = self._declarations.instance(instance.id)
@@ -107,6 +110,9 @@ class LocalStorage:
                 self._files.rename(draft, live)
             self._files.sync_shared(live.parent)
         call.report(copy.size, copy.size)
+
+    def release(self, call: Call, volume_id: str) -> None:
+        """See `StorageDriver`: a restore that broke off has not touched the disk."""
 
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
@@ -164,7 +170,7 @@ class LocalStorage:
             name=f"{declaration.name}-{disk.name}",
             size=size,
             status=status,
-            bootable=disk.bootable or disk is declaration.disks[0],
+            bootable=disk.bootable or disk is declaration.attached[0],
             instance_id=declaration.id,
             device=disk.name,
         )

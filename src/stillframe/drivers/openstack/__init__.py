@@ -1,0 +1,1 @@
+"""Drivers for OpenStack: Nova runs the instances, Cinder holds the volumes."""

@@ -1,0 +1,64 @@
+"""What Cinder's back ends say of themselves, and what follows from it for putting volumes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stillframe.drivers.openstack.cloud import Cloud
+from stillframe.drivers.openstack.volumes import STORAGE, Document
+
+EXTENSION: Final = "stillframe-revert"
+_LOOK_AGAIN_SECONDS: Final = 60.0
+# A thick volume that is exported is merged with its snapshot only when it is activated next, days later perhaps, and a
+# thin one has no revert but Cinder's sparse copy: cinder/volume/drivers/lvm.py, revert_to_snapshot.
+_LVM: Final = "LVMVolumeDriver:"
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How the back end of a volume reverts and copies; see `strategy.Circumstances`."""
+
+    reverts: bool
+    sparse: bool
+
+
+class Backends:
+    """The pools and extensions of Cinder, looked up at most once a minute.
+
+    `reverting`: names of back ends whose drivers revert by themselves although they report sparse copies.
+    """
+
+    def __init__(self, cloud: Cloud, reverting: Collection[str]) -> None:
+        self._cloud = cloud
+        self._reverting = frozenset(reverting)
+        self._seen: dict[str, tuple[float, Any]] = {}
+
+    def habits(self, volume: Document) -> Habits:
+        """Of a volume whose back end does not show itself the worst is thought."""
+        capabilities = self._pools().get(volume.get("os-vol-host-attr:host") or "")
+        if capabilities is None:
+            return Habits(reverts=False, sparse=True)
+        sparse = capabilities.get("sparse_copy_volume") not in (None, False, "False")
+        by_itself = not sparse or capabilities.get("volume_backend_name") in self._reverting
+        lvm = str(capabilities.get("location_info", "")).startswith(_LVM)
+        return Habits(reverts=by_itself and not lvm, sparse=sparse)
+
+    def extended(self) -> bool:
+        """Whether our extension is in Cinder's API."""
+        return bool(self._once("/extensions", lambda found: EXTENSION in {one["alias"] for one in found["extensions"]}))
+
+    def _pools(self) -> Mapping[str, Mapping[str, Any]]:
+        def by_name(found: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+            return {pool["name"]: pool["capabilities"] for pool in found["pools"]}
+
+        pools: Mapping[str, Mapping[str, Any]] = self._once("/scheduler-stats/get_pools?detail=true", by_name)
+        return pools
+
+    def _once(self, path: str, of: Any) -> Any:
+        seen = self._seen.get(path)
+        if seen is None or time.monotonic() - seen[0] > _LOOK_AGAIN_SECONDS:
+            seen = self._seen[path] = (time.monotonic(), of(self._cloud.service(STORAGE).get(path)))
+        return seen[1]

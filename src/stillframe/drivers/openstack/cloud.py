@@ -1,0 +1,235 @@
+"""The way to OpenStack's services: on whose behalf a request is made, and its errors in the words of our tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from keystoneauth1 import exceptions, service_token, token_endpoint
+from keystoneauth1.adapter import Adapter
+from keystoneauth1.loading import conf as auth_loading
+from keystoneauth1.loading import session as session_loading
+from keystoneauth1.plugin import BaseAuthPlugin
+from keystoneauth1.session import Session
+from oslo_config import cfg
+
+from stillframe.domain.errors import (
+    BackendError,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Refused,
+    StillframeError,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+
+GROUP: Final = "openstack"
+
+# Nova 2.90 (Xena): the reason of a lock, and attachments that name their volumes. Cinder 3.68 (Zed): reverting,
+# groups, reimaging. Glance counts no microversions.
+MICROVERSIONS: Final[Mapping[str, str | None]] = {"compute": "2.90", "block-storage": "3.68", "image": None}
+_SCOPE: Final = ("project_id", "project_name", "project_domain_id", "project_domain_name")
+_PROJECTS: Final = 256
+_PAGE: Final = 1000
+_PATIENCE_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Which of the catalogue's endpoints are used."""
+
+    interface: str
+    region: str | None
+
+
+class Api:
+    """One service of the cloud, asked on behalf of one identity."""
+
+    def __init__(self, adapter: Adapter, name: str, *, for_user: bool) -> None:
+        self._adapter = adapter
+        self._name = name
+        self._for_user = for_user
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """The document at a path."""
+        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def pages(self, path: str, key: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Every item of a collection, page after page."""
+        query = {"limit": str(_PAGE), **query}
+        while True:
+            page = self.get(path, **query)
+            yield from page[key]
+            if not page.get(f"{key}_links"):
+                return
+            query["marker"] = page[key][-1]["id"]
+
+    def post(self, path: str, body: Mapping[str, Any], request_id: str | None = None) -> dict[str, Any]:
+        """What the service answers; an empty answer is an empty document."""
+        return self._ask("POST", path, json=body, headers=_tracing(request_id))
+
+    def put(self, path: str, content: bytes, kind: str) -> None:
+        """Send bytes of a media type."""
+        self._ask("PUT", path, data=content, headers={"Content-Type": kind})
+
+    def delete(self, path: str, request_id: str | None = None) -> None:
+        """Remove what is at a path; raises `NotFound`."""
+        self._ask("DELETE", path, headers=_tracing(request_id))
+
+    def endpoint(self) -> str:
+        """Where the service is."""
+        with _translated(self._name, for_user=self._for_user):
+            found = self._adapter.get_endpoint()
+        if not found:
+            raise BackendError(f"The catalogue of the cloud has no endpoint for {self._name}.")
+        return str(found)
+
+    def _ask(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+        with _translated(self._name, for_user=self._for_user):
+            reply = self._adapter.request(path, method, **kwargs)
+            # Some answers of 202 have no body, and some have one that is no document.
+            document = reply.headers.get("Content-Type", "").startswith("application/json")
+            return dict(reply.json()) if reply.content and document else {}
+
+
+class Cloud:
+    """Every identity that a request can be made with.
+
+    `service`: the service user in the service's own project, an administrator. `project`: the service user as a member
+    of a tenant's project. `user`: whoever's token it is.
+    """
+
+    def __init__(
+        self, session: Session, load_auth: Callable[[str | None], BaseAuthPlugin], endpoints: Endpoints
+    ) -> None:
+        self._session = session
+        # Each keeps its token until shortly before it expires.
+        self._member_of = lru_cache(_PROJECTS)(load_auth)
+        self._own = load_auth(None)
+        self._endpoints = endpoints
+
+    def service(self, kind: str) -> Api:
+        """As the service's user, in the service's project."""
+        return self._api(kind, self._own, for_user=False)
+
+    def project(self, kind: str, project_id: str) -> Api:
+        """As the service's user, in a tenant's project."""
+        return self._api(kind, self._member_of(project_id), for_user=False)
+
+    def user(self, kind: str, token: str) -> Api:
+        """As whoever has the token; our own goes with it, so that it holds while the request lasts."""
+        # Our own project, which may stand in the endpoint, is not theirs; since 3.67 Cinder needs none there.
+        endpoint = self.service(kind).endpoint().rstrip("/").removesuffix(f"/{self.project_id()}")
+        theirs = token_endpoint.Token(endpoint, token)
+        both = service_token.ServiceTokenAuthWrapper(user_auth=theirs, service_auth=self._own)
+        return self._api(kind, both, for_user=True)
+
+    def project_id(self) -> str:
+        """The service's own project."""
+        with _translated("identity", for_user=False):
+            found = self._session.get_project_id(self._own)
+        if found is None:
+            raise BackendError("The service's user has no project; set project_name in [openstack].")
+        return str(found)
+
+    def _api(self, kind: str, auth: BaseAuthPlugin, *, for_user: bool) -> Api:
+        adapter = Adapter(
+            self._session,
+            auth=auth,
+            service_type=kind,
+            interface=self._endpoints.interface,
+            region_name=self._endpoints.region,
+            default_microversion=MICROVERSIONS.get(kind),
+            client_name="stillframe",
+            # Whether something is worth another try is decided in one place, around the driver.
+            connect_retries=0,
+        )
+        return Api(adapter, kind, for_user=for_user)
+
+
+def connect(conf: cfg.ConfigOpts, endpoints: Endpoints) -> Cloud:
+    """The cloud that the group [openstack] of the settings names; raises `InvalidInput`."""
+    auth_loading.register_conf_options(conf, GROUP)
+    session_loading.Session().register_conf_options(conf, GROUP)
+    # By its own default a service that hangs would be waited for without end.
+    conf.set_default("timeout", _PATIENCE_SECONDS, GROUP)
+    session: Session = session_loading.Session().load_from_conf_options(conf, GROUP)
+
+    def load_auth(project_id: str | None) -> BaseAuthPlugin:
+        scope = dict.fromkeys(_SCOPE) | {"project_id": project_id} if project_id else {}
+        found = auth_loading.load_from_conf_options(conf, GROUP, **scope)
+        if found is None:
+            raise InvalidInput("how to log in to the cloud is not said; set at least auth_type", f"{GROUP}.auth_type")
+        return found
+
+    try:
+        return Cloud(session, load_auth, endpoints)
+    except (exceptions.AuthPluginException, cfg.Error) as error:
+        raise InvalidInput(f"the cloud cannot be logged in to with these settings: {error}", GROUP) from error
+
+
+def _tracing(request_id: str | None) -> dict[str, str]:
+    # https://specs.openstack.org/openstack/oslo-specs/specs/pike/global-req-id.html
+    return {"X-OpenStack-Request-ID": request_id} if request_id else {}
+
+
+@contextmanager
+def _translated(service: str, *, for_user: bool) -> Iterator[None]:
+    try:
+        yield
+    except exceptions.ClientException as error:
+        raise _translate(error, service, for_user=for_user) from error
+    except ValueError as error:
+        raise BackendError(f"{service} answered with something that is no JSON document.") from error
+
+
+def _translate(error: exceptions.ClientException, service: str, *, for_user: bool) -> StillframeError:
+    said = str(getattr(error, "message", None) or error)
+    denials = _DENIED_TO_USER if for_user else _DENIED_TO_US
+    for kinds, translation, advice in (*denials, *_ANSWERS):
+        if isinstance(error, kinds):
+            return translation(" ".join(filter(None, (f"{service}: {said}", advice))))
+    return BackendError(f"{service}: {said}")
+
+
+_Translations = tuple[tuple[tuple[type[Exception], ...], type[StillframeError], str], ...]
+
+_DENIED_TO_USER: Final[_Translations] = (
+    ((exceptions.Unauthorized,), Unauthorized, ""),
+    ((exceptions.Forbidden,), Forbidden, ""),
+)
+_DENIED_TO_US: Final[_Translations] = (
+    (
+        (exceptions.Unauthorized, exceptions.Forbidden),
+        BackendError,
+        "The roles that the service's user needs are listed in the documentation.",
+    ),
+)
+_ANSWERS: Final[_Translations] = (
+    ((exceptions.NotFound,), NotFound, ""),
+    ((exceptions.Conflict,), Conflict, ""),
+    (
+        (exceptions.RequestEntityTooLarge,),
+        TooLarge,
+        "Ask for a larger quota, or delete what is not needed any more.",
+    ),
+    ((exceptions.BadRequest,), Refused, ""),
+    (
+        (
+            exceptions.HttpServerError,
+            exceptions.TooManyRequests,
+            exceptions.RetriableConnectionFailure,
+            exceptions.ConnectionError,
+            exceptions.DiscoveryFailure,
+        ),
+        Unavailable,
+        "",
+    ),
+)

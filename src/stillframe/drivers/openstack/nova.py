@@ -1,0 +1,224 @@
+"""The compute driver for Nova."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused
+from stillframe.domain.instance import Attachment, Instance, PowerState
+from stillframe.domain.snapshot import ConsistencyLevel
+from stillframe.drivers.call import Call
+from stillframe.drivers.compute import ComputeCapabilities
+from stillframe.drivers.openstack.cloud import Api, Cloud
+from stillframe.drivers.openstack.waiting import Waiting
+
+LOG = logging.getLogger(__name__)
+
+_COMPUTE: Final = "compute"
+# Nova has no way to freeze a guest's file systems but within its own createImage.
+_CAPABILITIES: Final = ComputeCapabilities(power_control=True, quiesce=ConsistencyLevel.NONE)
+_REASON: Final = "stillframe: restoring instance snapshot "
+_STATES: Final = {
+    "SHUTOFF": PowerState.SHUTOFF,
+    "PAUSED": PowerState.PAUSED,
+    "SUSPENDED": PowerState.PAUSED,
+    "ERROR": PowerState.ERROR,
+}
+# What brings a server nearer to running, or to being off, by its status; Nova's own stop is graceful, then hard.
+_TO_START: Final[Mapping[str, Mapping[str, Any]]] = {
+    "SHUTOFF": {"os-start": None},
+    "PAUSED": {"unpause": None},
+    "SUSPENDED": {"resume": None},
+    "ERROR": {"reboot": {"type": "HARD"}},
+}
+_TO_STOP: Final[Mapping[str, Mapping[str, Any]]] = {
+    "ACTIVE": {"os-stop": None},
+    "ERROR": {"os-stop": None},
+    "PAUSED": {"unpause": None},
+    "SUSPENDED": {"resume": None},
+}
+# Beyond the time that a guest is given, for Nova's own way.
+_NOVA_SECONDS: Final = 120.0
+
+
+class NovaCompute:
+    """Servers, looked at and switched by the service's user.
+
+    The fence is Nova's lock: made by an administrator of another project, the owner can neither take it away nor start,
+    stop, rebuild, delete or detach anything under it. Its reason names the instance snapshot.
+    """
+
+    def __init__(self, cloud: Cloud, waiting: Waiting) -> None:
+        self._cloud = cloud
+        self._waiting = waiting
+
+    @property
+    def capabilities(self) -> ComputeCapabilities:
+        return _CAPABILITIES
+
+    @property
+    def _api(self) -> Api:
+        return self._cloud.service(_COMPUTE)
+
+    def list_instances(self, project_id: str | None) -> Sequence[Instance]:
+        """See `ComputeDriver`."""
+        query = {"all_tenants": "1"} | ({} if project_id is None else {"project_id": project_id})
+        return list_servers(self._api, **query)
+
+    def get_instance(self, instance_id: str) -> Instance:
+        """See `ComputeDriver`."""
+        return get_server(self._api, instance_id)
+
+    @contextmanager
+    def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:  # noqa: ARG002 -- of the port
+        """See `ComputeDriver`: a server that is off is still."""
+        off = self.get_instance(instance_id).power_state is PowerState.SHUTOFF
+        yield ConsistencyLevel.CRASH if off else ConsistencyLevel.NONE
+        if off and self.get_instance(instance_id).power_state is not PowerState.SHUTOFF:
+            raise BackendError(f"Server {instance_id} did not stay off while its volumes were cut.")
+
+    def release(self, instance_id: str) -> None:
+        """See `ComputeDriver`: nothing is ever held still."""
+
+    def start(self, call: Call, instance_id: str) -> None:
+        """See `ComputeDriver`; a server in ERROR is rebooted hard, which repairs what can be repaired."""
+        owner = self.fenced_by(instance_id)
+        if owner is not None:
+            raise Refused(f"Server {instance_id} is fenced for instance snapshot {owner}.")
+        self._switch(call, instance_id, "ACTIVE", _TO_START, _NOVA_SECONDS)
+
+    def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:
+        """See `ComputeDriver`; how long the guest itself is waited for is a setting of Nova's, too."""
+        self._switch(call, instance_id, "SHUTOFF", _TO_STOP, graceful_seconds + _NOVA_SECONDS)
+
+    def fence(self, instance_id: str, owner: str) -> None:
+        """See `ComputeDriver`."""
+        server = self._server(instance_id)
+        holder = _owner(server)
+        if server["tenant_id"] == self._cloud.project_id():
+            raise Refused(f"Server {instance_id} is of the service's own project, whose users could undo its lock.")
+        if holder not in (None, owner):
+            raise Conflict(f"Server {instance_id} is fenced for instance snapshot {holder}.")
+        if holder is None and server["locked"]:
+            raise Conflict(f"Server {instance_id} is locked ({server['locked_reason']}); unlock it first.")
+        # Made again where it is there already: with the same words it may be the owner's own, which holds nobody.
+        self._act(instance_id, {"lock": {"locked_reason": _REASON + owner}})
+        if _owner(self._server(instance_id)) != owner:
+            raise Conflict(f"Server {instance_id} was locked by somebody else at the same time.")
+
+    def unfence(self, instance_id: str, owner: str) -> None:
+        """See `ComputeDriver`."""
+        try:
+            if _owner(self._server(instance_id)) == owner:
+                self._act(instance_id, {"unlock": None})
+        except NotFound:
+            return
+
+    def fenced_by(self, instance_id: str) -> str | None:
+        """See `ComputeDriver`."""
+        try:
+            return _owner(self._server(instance_id))
+        except NotFound:
+            return None
+
+    def _server(self, instance_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._api.get(f"/servers/{instance_id}")["server"]
+        return found
+
+    def _act(self, instance_id: str, action: Mapping[str, Any], request_id: str | None = None) -> None:
+        self._api.post(f"/servers/{instance_id}/action", action, request_id)
+
+    def _switch(
+        self, call: Call, instance_id: str, wanted: str, ways: Mapping[str, Mapping[str, Any]], seconds: float
+    ) -> None:
+        """Ask for the next step to the wanted status whenever the server has nothing to do, until it is there.
+
+        A task that neither ends nor fails was lost on its way to nova-compute; an administrator's reset ends it.
+        """
+        asked: list[str] = []
+        reset_at = [time.monotonic() + seconds / 2]
+
+        def step() -> bool | None:
+            server = self._server(instance_id)
+            status = server["status"]
+            if server["OS-EXT-STS:task_state"] is not None:
+                if reset_at and time.monotonic() > reset_at[0]:
+                    LOG.warning("task %s: server %s hangs; it is reset", call.operation_id, instance_id)
+                    lost = {"os-resetState": {"state": "active" if "ACTIVE" in ways else "error"}}
+                    self._act(instance_id, lost, call.request_id)
+                    reset_at.clear()
+                return None
+            if status == wanted:
+                return True
+            if status not in ways:
+                raise Refused(f"Server {instance_id} is {status}; it has to be finished with that first.")
+            if status == "ERROR" and "ERROR" in asked:
+                fault = server.get("fault", {}).get("message", "Nova does not say why")
+                raise BackendError(f"Server {instance_id} is in ERROR: {fault}")
+            asked.append(status)
+            # Its status may have changed since it was looked at.
+            with suppress(Conflict):
+                self._act(instance_id, ways[status], call.request_id)
+            return None
+
+        self._waiting.until(call, seconds, f"server {instance_id} to be {wanted}", step)
+
+
+def list_servers(api: Api, **query: str) -> list[Instance]:
+    """The servers that an identity sees, by name and id; their devices are not known."""
+    found = [_instance(server, _listed(server)) for server in api.pages("/servers/detail", "servers", **query)]
+    return sorted(found, key=lambda one: (one.name, one.id))
+
+
+def get_server(api: Api, instance_id: str) -> Instance:
+    """One server that an identity sees; raises `NotFound`."""
+    server = api.get(f"/servers/{_plain(instance_id)}")["server"]
+    attachments = api.get(f"/servers/{instance_id}/os-volume_attachments")["volumeAttachments"]
+    root = server.get("OS-EXT-SRV-ATTR:root_device_name")
+    ordered = sorted(attachments, key=lambda one: (one["device"] != root, one["device"] or ""))
+    # Only administrators are told the root device; Nova gives it the first name.
+    return _instance(
+        server,
+        tuple(
+            Attachment(one["volumeId"], one["device"] or "", bootable=number == 0) for number, one in enumerate(ordered)
+        ),
+    )
+
+
+def _listed(server: Mapping[str, Any]) -> tuple[Attachment, ...]:
+    return tuple(Attachment(one["id"], "") for one in server["os-extended-volumes:volumes_attached"])
+
+
+def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) -> Instance:
+    state = _STATES.get(server["status"], PowerState.ACTIVE)
+    if state is PowerState.SHUTOFF and server["OS-EXT-STS:task_state"] is not None:
+        # It may be on its way up.
+        state = PowerState.ACTIVE
+    return Instance(
+        id=server["id"],
+        project_id=server["tenant_id"],
+        name=server["name"],
+        power_state=state,
+        attachments=attachments,
+        created_at=datetime.fromisoformat(server["created"]).astimezone(UTC).replace(tzinfo=None),
+        metadata=dict(server["metadata"]),
+        locked=bool(server["locked"]) and _owner(server) is None,
+    )
+
+
+def _owner(server: Mapping[str, Any]) -> str | None:
+    reason = server["locked_reason"] or ""
+    return reason.removeprefix(_REASON) if server["locked"] and reason.startswith(_REASON) else None
+
+
+def _plain(identity: str) -> str:
+    """An id from a request, before it becomes part of a path; raises `NotFound`."""
+    if not re.fullmatch(r"[\w-]+", identity):
+        raise NotFound(f"Instance {identity} could not be found.")
+    return identity

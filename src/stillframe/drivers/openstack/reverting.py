@@ -1,0 +1,213 @@
+"""Putting a volume back to a snapshot while it stays attached.
+
+The server is off and locked by then. Cinder's own ways ask for a volume that is `available`; so that is what its status
+says for a moment, and nothing but its status: an attachment that was ever called detached does not come back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from stillframe.domain.errors import BackendError, Damaged, NotFound, Refused, StillframeError
+from stillframe.domain.snapshot import CopyKind
+from stillframe.drivers.call import Call
+from stillframe.drivers.openstack import volumes
+from stillframe.drivers.openstack.backends import EXTENSION, Backends
+from stillframe.drivers.openstack.cloud import Api, Cloud
+from stillframe.drivers.openstack.reimaging import Reimaging
+from stillframe.drivers.openstack.strategy import Circumstances, Strategy, choose
+from stillframe.drivers.openstack.volumes import STORAGE, Document
+from stillframe.drivers.openstack.waiting import TimedOut, Waiting
+
+LOG = logging.getLogger(__name__)
+
+_BUSY: Final = ("reverting", "downloading")
+_RESTORABLE: Final = ("available", "in-use", "error", *_BUSY)
+
+
+class Reverter:
+    """Reverts volumes by the best way there is; any attempt may be broken off and made again.
+
+    `patience`: seconds until a revert that neither ends nor fails counts as lost with the service that ran it.
+    """
+
+    def __init__(self, cloud: Cloud, waiting: Waiting, backends: Backends, *, patience: float, reimage: bool) -> None:
+        self._cloud = cloud
+        self._waiting = waiting
+        self._backends = backends
+        self._patience = patience
+        self._allows_reimage = reimage
+        self._reimaging = Reimaging(cloud)
+
+    @property
+    def _api(self) -> Api:
+        return self._cloud.service(STORAGE)
+
+    def check(self, volume_id: str, snapshot_id: str) -> tuple[Document, Document, Strategy]:
+        """The volume, the snapshot, and how one goes back to the other; raises as `StorageDriver.check_restore`."""
+        volume = volumes.get_volume(self._api, volume_id)
+        snapshot = volumes.get_snapshot(self._api, snapshot_id)
+        if volume["status"] not in _RESTORABLE:
+            raise Refused(f"Volume {volume_id} is {volume['status']}; wait until Cinder is done with it.")
+        if snapshot["volume_id"] != volume_id:
+            raise Refused(f"Snapshot {snapshot_id} is of volume {snapshot['volume_id']}, not of {volume_id}.")
+        if snapshot["status"] not in ("available", "restoring"):
+            raise Damaged(f"Snapshot {snapshot_id} is {snapshot['status']} and cannot be restored from.")
+        if volume["size"] != snapshot["size"]:
+            raise Refused(
+                f"Volume {volume_id} has {volume['size']} GiB and had {snapshot['size']} when the snapshot was taken, "
+                "and Cinder cannot shrink it: make a new volume from the snapshot and attach that instead."
+            )
+        if len(volume["attachments"]) > 1:
+            raise Refused(f"Volume {volume_id} is attached more than once; detach it from the other servers first.")
+        return volume, snapshot, choose(volume_id, self._circumstances(volume, snapshot))
+
+    def revert(self, call: Call, volume_id: str, snapshot_id: str) -> None:
+        """See `StorageDriver.restore`."""
+        self.release(call, volume_id)
+        volume, snapshot, strategy = self.check(volume_id, snapshot_id)
+        LOG.info("task %s: volume %s goes back to %s by %s", call.operation_id, volume_id, snapshot_id, strategy)
+        if strategy is Strategy.EXTENSION:
+            self._act(call, self._api, volume_id, {EXTENSION: {"snapshot_id": snapshot_id}})
+        else:
+            self._begin_in_window(call, volume, snapshot, strategy)
+        self._end(call, volume)
+        if strategy is Strategy.REIMAGE:
+            self._reimaging.tidy(call, volume_id, snapshot_id)
+
+    def release(self, call: Call, volume_id: str) -> None:
+        """Wait for what an earlier attempt began, and put right what Cinder has left of it."""
+        try:
+            found = self._await(call, volume_id)
+        except TimedOut:
+            LOG.warning("task %s: the revert of volume %s counts as lost", call.operation_id, volume_id)
+            found = volumes.get_volume(self._api, volume_id)
+        snapshots = volumes.snapshots_of(self._api, volume_id)
+        for snapshot in snapshots:
+            if snapshot["status"] == "restoring":
+                action = {"os-reset_status": {"status": "available"}}
+                self._api.post(f"/snapshots/{snapshot['id']}/action", action, call.request_id)
+        self._remove_backups(call, volume_id, snapshots)
+        if found["attachments"] and found["status"] in ("available", "error", *_BUSY):
+            self._set_status(call, volume_id, "in-use")
+
+    def forget(self, call: Call, snapshot_id: str) -> None:
+        """Remove what reimaging has left of a snapshot that is to be deleted."""
+        if self._allows_reimage and not self._backends.extended():
+            self._reimaging.forget(call, snapshot_id)
+
+    def _begin_in_window(self, call: Call, volume: Document, snapshot: Document, strategy: Strategy) -> None:
+        volume_id, snapshot_id = volume["id"], snapshot["id"]
+        if strategy is Strategy.REIMAGE:
+            self._reimaging.prepare(call, volume, snapshot_id)
+        self._set_status(call, volume_id, "available")
+        try:
+            self._require_untouched(volume)
+            if strategy is Strategy.REVERT:
+                self._act(call, self._as_newest(volume, snapshot), volume_id, {"revert": {"snapshot_id": snapshot_id}})
+            else:
+                self._reimaging.begin(call, volume_id, snapshot_id)
+        except StillframeError:
+            # Refused, or lost on its way: what it was before, unless it has begun after all.
+            if volumes.get_volume(self._api, volume_id)["status"] == "available":
+                self._set_status(call, volume_id, "in-use")
+            raise
+
+    def _end(self, call: Call, before: Document) -> None:
+        volume = self._await(call, before["id"])
+        failed = volume["status"] == "error"
+        if not failed:
+            self._require_untouched(before)
+        if volume["attachments"]:
+            # A volume in error could not even be snapshot; that it is not whole is known to us, and it is fenced.
+            self._set_status(call, before["id"], "in-use")
+        if failed:
+            raise BackendError(f"Cinder could not put volume {before['id']} back; the log of cinder-volume says why.")
+
+    def _await(self, call: Call, volume_id: str) -> Document:
+        """The volume once no revert of it runs; its status alone may have been overwritten since one began."""
+
+        def look() -> Document | None:
+            volume = volumes.get_volume(self._api, volume_id)
+            busy = volume["status"] in _BUSY or any(
+                one["status"] == "restoring" for one in volumes.snapshots_of(self._api, volume_id)
+            )
+            return None if busy else volume
+
+        return self._waiting.until(call, self._patience, f"volume {volume_id} to be put back", look)
+
+    def _remove_backups(self, call: Call, volume_id: str, snapshots: list[Document]) -> None:
+        """Delete what Cinder keeps of a revert of ours that failed; as the newest it would be in the next one's way.
+
+        Those that were there before our safety copies may be somebody's last good ones.
+        """
+        ours = [volumes.moment(one["created_at"]) for one in snapshots if self._is_safety(one)]
+        for snapshot in snapshots:
+            backup = snapshot["name"] == f"[revert] volume {volume_id} backup snapshot"
+            if backup and ours and volumes.moment(snapshot["created_at"]) >= min(ours):
+                self._delete(call, snapshot["id"])
+
+    def _is_safety(self, snapshot: Document) -> bool:
+        name = volumes.parse_name(snapshot)
+        safety = name is not None and name.kind is CopyKind.SAFETY
+        return safety and volumes.project_of(snapshot) == self._cloud.project_id()
+
+    def _delete(self, call: Call, snapshot_id: str) -> None:
+        try:
+            self._api.post(f"/snapshots/{snapshot_id}/action", {"os-force_delete": {}}, call.request_id)
+            self._waiting.until(
+                call,
+                self._patience,
+                f"snapshot {snapshot_id} to be deleted",
+                lambda: volumes.get_snapshot(self._api, snapshot_id) and None,
+            )
+        except NotFound:
+            return
+
+    def _circumstances(self, volume: Document, snapshot: Document) -> Circumstances:
+        extension, habits = self._backends.extended(), self._backends.habits(volume)
+        return Circumstances(
+            extension=extension,
+            newest=extension or _is_newest(volumes.snapshots_of(self._api, volume["id"]), volume, snapshot),
+            reverts=habits.reverts,
+            encrypted=bool(volume["encrypted"]),
+            sparse=habits.sparse,
+            reimage=self._allows_reimage,
+        )
+
+    def _as_newest(self, volume: Document, snapshot: Document) -> Api:
+        """The identity for which the snapshot is the newest: its owner, or an administrator, who sees all."""
+        owner = volumes.project_of(snapshot)
+        return self._cloud.project(STORAGE, owner) if owner == volumes.project_of(volume) else self._api
+
+    def _require_untouched(self, before: Document) -> None:
+        """Raises `BackendError` if somebody used the moment; the volume is then restored once more, or by hand."""
+        after = volumes.get_volume(self._api, before["id"])
+        seen = {"size": after["size"], "attachments": _attachments(after), "status": after["status"]}
+        if seen != {"size": before["size"], "attachments": _attachments(before), "status": "available"}:
+            raise BackendError(f"Volume {before['id']} was changed by somebody else while it was put back: {seen}.")
+
+    def _set_status(self, call: Call, volume_id: str, status: str) -> None:
+        self._act(call, self._api, volume_id, {"os-reset_status": {"status": status}})
+
+    def _act(self, call: Call, api: Api, volume_id: str, action: Mapping[str, Any]) -> None:
+        api.post(f"/volumes/{volume_id}/action", action, call.request_id)
+
+
+def _is_newest(found: list[Document], volume: Document, snapshot: Document) -> bool:
+    """Whether Cinder would revert to it: the newest of its project, or of all if another than the owner reverts."""
+    owner = volumes.project_of(snapshot)
+    rivals = [
+        one
+        for one in found
+        if owner != volumes.project_of(volume) or volumes.project_of(one) == owner
+        if one["id"] != snapshot["id"]
+    ]
+    # Of two of the same second nobody knows which Cinder takes.
+    return all(volumes.moment(one["created_at"]) < volumes.moment(snapshot["created_at"]) for one in rivals)
+
+
+def _attachments(volume: Document) -> list[str]:
+    return sorted(attachment["attachment_id"] for attachment in volume["attachments"])

@@ -1,0 +1,34 @@
+"""What a user of the cloud sees, asked with the user's own token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stillframe.domain.instance import Instance, Volume
+from stillframe.drivers.openstack import nova, volumes
+from stillframe.drivers.openstack.cloud import Cloud
+
+
+class CloudSight:
+    """See `stillframe.drivers.sight.Sight`: Nova and Cinder decide."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def list_instances(self, token: str, *, all_projects: bool) -> Sequence[Instance]:
+        """See `Sight`."""
+        query = {"all_tenants": "1"} if all_projects else {}
+        return nova.list_servers(self._cloud.user("compute", token), **query)
+
+    def get_instance(self, token: str, instance_id: str) -> Instance:
+        """See `Sight`."""
+        return nova.get_server(self._cloud.user("compute", token), instance_id)
+
+    def list_volumes(self, token: str, *, all_projects: bool) -> Sequence[Volume]:
+        """See `Sight`."""
+        query = {"all_tenants": "1"} if all_projects else {}
+        return volumes.list_volumes(self._cloud.user(volumes.STORAGE, token), **query)
+
+    def get_volume(self, token: str, volume_id: str) -> Volume:
+        """See `Sight`."""
+        return volumes.as_volume(volumes.get_volume(self._cloud.user(volumes.STORAGE, token), volume_id))

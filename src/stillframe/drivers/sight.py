@@ -1,0 +1,32 @@
+"""The port to platforms that have users of their own and decide what each of them sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from stillframe.domain.instance import Instance, Volume
+
+
+class Sight(Protocol):
+    """Instances and volumes as the owner of a token sees them.
+
+    What the owner does not see raises `NotFound`; a token that does not hold raises `Unauthorized`, and a role that
+    does not allow it `Forbidden`. Besides, as every port: `Unavailable` and `BackendError`.
+    """
+
+    def list_instances(self, token: str, *, all_projects: bool) -> Sequence[Instance]:
+        """The instances of the token's project, or of all for whoever may see them."""
+        ...
+
+    def get_instance(self, token: str, instance_id: str) -> Instance:
+        """One instance."""
+        ...
+
+    def list_volumes(self, token: str, *, all_projects: bool) -> Sequence[Volume]:
+        """The volumes of the token's project, or of all for whoever may see them."""
+        ...
+
+    def get_volume(self, token: str, volume_id: str) -> Volume:
+        """One volume."""
+        ...

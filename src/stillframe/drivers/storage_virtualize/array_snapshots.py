@@ -1,0 +1,257 @@
+"""The second kind of copy: snapshots that the array keeps itself, one for all volumes of a cut.
+
+An array deletes such a snapshot as a whole. So a copy that is deleted is only struck off, in the snapshot's name, until
+none is left. The name also says whether the cut was completed: an array keeps no notes.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from stillframe.domain.errors import NotFound, NotSupported, Refused
+from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
+from stillframe.drivers.call import Call
+from stillframe.drivers.storage import Cut
+from stillframe.drivers.storage_virtualize import naming, objects
+from stillframe.drivers.storage_virtualize.array import Array
+from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Checks, Sources
+from stillframe.drivers.storage_virtualize.objects import WHOLE, Vdisk
+from stillframe.drivers.storage_virtualize.options import Options, Strategy
+from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
+
+#: From this code level on an array restores from such snapshots.
+LEVEL: Final = (8, 6, 2)
+
+_NAMESPACE: Final = uuid.UUID("0d1c2b6e-8a55-5b0a-9d0e-6a3f5c9b1e44")
+_NAME: Final = re.compile(r"sg([st])-([A-Za-z0-9_-]{44})-([nr])([0-9a-f]{13})")
+_MOST: Final = 13 * 4
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotName:
+    """What the name of an array's snapshot says; `struck` has a bit for each volume whose copy was deleted."""
+
+    kind: CopyKind
+    snapshot_id: str
+    operation_id: str
+    ready: bool = False
+    struck: int = 0
+
+    def __str__(self) -> str:
+        ids = naming.write(self.snapshot_id) + naming.write(self.operation_id)
+        return f"sg{naming.LETTERS[self.kind]}-{ids}-{'r' if self.ready else 'n'}{self.struck:013x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One volume's part of an array's snapshot; `position` is that of its bit."""
+
+    array: Array
+    number: str
+    name: SnapshotName
+    vdisk: str
+    position: int
+    count: int
+    size: int | None
+
+    @property
+    def id(self) -> str:
+        """It does not depend on the volume's id, which nobody knows any more once an instance is forgotten."""
+        name = self.name
+        key = f"{name.kind}/{name.snapshot_id}/{name.operation_id}/{self.array.name}/{self.vdisk}"
+        return str(uuid.uuid5(_NAMESPACE, key))
+
+    @property
+    def struck(self) -> bool:
+        return bool(self.name.struck >> self.position & 1)
+
+
+class ArraySnapshots:
+    """Cuts, restores and deletes by `addsnapshot`, `restorefromsnapshot` and `rmsnapshot`."""
+
+    def __init__(self, options: Options, arrays: Arrays, volumes: Volumes, checks: Checks) -> None:
+        self._options = options
+        self._arrays = arrays
+        self._volumes = volumes
+        self._checks = checks
+        self._able: dict[str, bool] = {}
+        # A name that tells of several copies must not be changed for two of them at a time.
+        self._naming = threading.Lock()
+
+    def chosen(self, sources: Sequence[tuple[Array, Vdisk]]) -> bool:
+        """Whether these vdisks are cut this way; raises `NotSupported` where they have to be and cannot."""
+        if self._options.strategy is Strategy.FLASHCOPY:
+            return False
+        if self._options.strategy is Strategy.SNAPSHOTS:
+            for array, _vdisk in sources:
+                if not self._is_able(array):
+                    raise NotSupported(
+                        f"array '{array.name}' has no snapshots that can be restored below code level "
+                        f"{'.'.join(map(str, LEVEL))}; set storage_virtualize.copies to flashcopy or auto"
+                    )
+            return True
+        return all(self._is_able(array) and not array.run("lsvdiskfcmappings", vdisk.name) for array, vdisk in sources)
+
+    def prepare(self, call: Call, sources: Sources) -> Callable[[Call], Cut]:
+        """Remove what an earlier cut of these names left, and return the cut itself."""
+        first = next(iter(sources))
+        for member in self._all(first.snapshot_id):
+            if (member.name.kind, member.name.operation_id) == (first.kind, first.operation_id):
+                self.delete(call, member)
+        parts: defaultdict[str, dict[CopyName, Vdisk]] = defaultdict(dict)
+        for name, (array, vdisk) in sources.items():
+            parts[array.name][name] = vdisk
+        if max(map(len, parts.values())) > _MOST:
+            raise Refused(f"at most {_MOST} volumes can be cut by one snapshot of an array")
+        arrays = {array.name: array for array, _vdisk in sources.values()}
+        return partial(self._cut, [(arrays[key], part) for key, part in sorted(parts.items())])
+
+    def _cut(self, parts: Sequence[tuple[Array, Mapping[CopyName, Vdisk]]], call: Call) -> Cut:
+        call.check()
+        made = []
+        began = time.monotonic()
+        for array, part in parts:
+            label = _label(next(iter(part)))
+            volumes = ":".join(vdisk.name for vdisk in part.values())
+            array.run("addsnapshot", None, CUT_SECONDS, name=str(label), volumes=volumes, ignorelegacy=True)
+            for name, vdisk in part.items():
+                copy_id = Member(array, "", label, vdisk.name, 0, 0, None).id
+                made.append(VolumeSnapshot(copy_id, name, vdisk.size, ready=False))
+        window = 0.0 if len(parts) == 1 else (time.monotonic() - began) * 1000
+        return Cut(tuple(made), simultaneous=len(parts) == 1, window_ms=window)
+
+    def complete(self, call: Call, member: Member) -> VolumeSnapshot:
+        """Note that the cut is to be relied on."""
+        call.check()
+        with self._naming:
+            present = self._present(member)
+            ready = replace(present.name, ready=True)
+            if present.name != ready:
+                member.array.run("chsnapshot", snapshotid=member.number, name=str(ready))
+        done = self.described(replace(present, name=ready))
+        call.report(done.size, done.size)
+        return done
+
+    def all(self, snapshot_id: str | None) -> Iterator[Member]:
+        """The copies of an instance snapshot, or of all of them."""
+        return (member for member in self._all(snapshot_id) if not member.struck)
+
+    def find(self, copy_id: str) -> Member | None:
+        """One copy by its id."""
+        return next((member for member in self.all(None) if member.id == copy_id), None)
+
+    def described(self, member: Member) -> VolumeSnapshot:
+        """The copy as the port wants it."""
+        name = member.name
+        volume_id = self._volumes.volume_on(member.array.name, member.vdisk) or naming.UNKNOWN_VOLUME
+        size = member.size
+        if size is None:
+            vdisk = member.array.vdisk(member.vdisk)
+            size = vdisk.size if vdisk else 0
+        copy_name = CopyName(name.kind, name.snapshot_id, volume_id, name.operation_id)
+        return VolumeSnapshot(member.id, copy_name, size, ready=name.ready)
+
+    def check_restore(self, volume_id: str, member: Member) -> Vdisk:
+        """The vdisk that can be put back; raises as `StorageDriver.check_restore`."""
+        place = self._volumes.place(volume_id)
+        if place.vdisk != member.vdisk:
+            raise Refused(f"the copy {member.id} is of the vdisk '{member.vdisk}', not of '{place.vdisk}'")
+        vdisk = member.array.vdisk(place.vdisk)
+        if vdisk is None:
+            raise Refused(f"array '{member.array.name}' has no vdisk '{place.vdisk}' any more")
+        if not member.name.ready:
+            raise Refused(f"the copy {member.id} is not complete")
+        if member.size not in (None, vdisk.size):
+            raise Refused(
+                f"the vdisk '{vdisk.name}' has {vdisk.size} bytes now and had {member.size} when the copy was made; "
+                "resize it back first"
+            )
+        self._checks.restorable(member.array, vdisk)
+        return vdisk
+
+    def restore(self, call: Call, volume_id: str, member: Member) -> None:
+        """Wait for a restore that runs already, begin this one, and wait for its end."""
+        call.check()
+        vdisk = self.check_restore(volume_id, member)
+        self._follow(call, member.array, vdisk)
+        member.array.run("restorefromsnapshot", snapshotid=member.number, volumes=vdisk.name)
+        self._follow(call, member.array, vdisk)
+        call.report(vdisk.size, vdisk.size)
+
+    def delete(self, call: Call, member: Member) -> None:
+        """Strike the copy off; with the last one the array deletes the snapshot, cleaning up by itself."""
+        call.check()
+        with self._naming:
+            present = self.find(member.id)
+            if present is None:
+                return
+            struck = present.name.struck | 1 << present.position
+            if struck != (1 << present.count) - 1:
+                name = str(replace(present.name, struck=struck))
+                present.array.run("chsnapshot", snapshotid=present.number, name=name)
+            else:
+                present.array.remove("rmsnapshot", snapshotid=present.number)
+
+    def _follow(self, call: Call, array: Array, vdisk: Vdisk) -> None:
+        while True:
+            rows = array.run("lsfcmap", filtervalue=f"target_vdisk_name={vdisk.name}", showhidden=True)
+            running = [one for one in map(objects.mapping, rows or ()) if one.active and not one.whole]
+            if not running:
+                return
+            call.report(vdisk.size * running[0].progress // WHOLE, vdisk.size)
+            call.check()
+            time.sleep(self._options.poll_seconds)
+            call.check()
+
+    def _present(self, member: Member) -> Member:
+        present = self.find(member.id)
+        if present is None:
+            raise NotFound(f"the copy {member.id} is gone from array '{member.array.name}'")
+        return present
+
+    def _all(self, snapshot_id: str | None) -> Iterator[Member]:
+        for array in self._arrays.all():
+            if not self._is_able(array):
+                continue
+            groups: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+            for pattern in naming.patterns("sg", snapshot_id):
+                for row in array.run("lsvolumesnapshot", filtervalue=f"snapshot_name={pattern}") or ():
+                    groups[row["snapshot_id"]].append(row)
+            for number, rows in groups.items():
+                name = _read(rows[0]["snapshot_name"])
+                # What the array is deleting already is gone, whatever that still takes.
+                if name is not None and rows[0]["state"] == "active":
+                    yield from _members(array, number, name, rows)
+
+    def _is_able(self, array: Array) -> bool:
+        if array.name not in self._able:
+            self._able[array.name] = array.code_level() >= LEVEL
+        return self._able[array.name]
+
+
+def _members(array: Array, number: str, name: SnapshotName, rows: list[dict[str, str]]) -> Iterator[Member]:
+    for position, row in enumerate(sorted(rows, key=lambda row: int(row["volume_id"]))):
+        size = int(row["volume_size"]) if row.get("volume_size", "").isdigit() else None
+        yield Member(array, number, name, row["volume_name"], position, len(rows), size)
+
+
+def _label(name: CopyName) -> SnapshotName:
+    return SnapshotName(name.kind, name.snapshot_id, name.operation_id)
+
+
+def _read(text: str) -> SnapshotName | None:
+    found = _NAME.fullmatch(text)
+    if found is None:
+        return None
+    ids = found[2]
+    return SnapshotName(
+        naming.KINDS[found[1]], naming.read(ids[:22]), naming.read(ids[22:]), found[3] == "r", int(found[4], 16)
+    )

@@ -1,0 +1,70 @@
+"""The FlashCopy check: the mappings that a volume takes part in, in the words of the array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from stillframe.domain.errors import NotFound, NotSupported
+from stillframe.drivers.storage_virtualize.array import Array
+from stillframe.drivers.storage_virtualize.objects import Vdisk
+from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
+
+#: What every entry has; where the array's concise view has no such column, the value is null.
+_KEYS: Final = (
+    "name",
+    "status",
+    "source_vdisk_name",
+    "target_vdisk_name",
+    "progress",
+    "incremental",
+    "restoring",
+    "restore_progress",
+    "copyrate",
+)
+
+
+class FlashCopyCheck:
+    """See `FlashCopy`."""
+
+    def __init__(self, arrays: Arrays, volumes: Volumes) -> None:
+        self._arrays = arrays
+        self._volumes = volumes
+
+    def mappings(self, volume_id: str, *, details: bool) -> Sequence[Mapping[str, str | None]]:
+        """See `FlashCopy`."""
+        array, vdisk = self._locate(volume_id)
+        involved = array.run("lsvdiskfcmappings", vdisk.name) or ()
+        # The array lists them in no particular order.
+        numbers = sorted(int(row["id"]) for row in involved)
+        rows = (_detailed(array, number) if details else _concise(array, number) for number in numbers)
+        return [row for row in rows if row is not None]
+
+    def _locate(self, volume_id: str) -> tuple[Array, Vdisk]:
+        try:
+            place = self._volumes.place(volume_id)
+            found = self._arrays.find(place)
+        except NotFound as missing:
+            raise _not_supported(volume_id, missing.message) from missing
+        if found is None:
+            raise _not_supported(volume_id, f"no array of the settings has a vdisk '{place.vdisk}'")
+        return found
+
+
+def _not_supported(volume_id: str, reason: str) -> NotSupported:
+    return NotSupported(f"Volume {volume_id} is not on IBM Storage Virtualize (Storwize, SVC, FlashSystem): {reason}.")
+
+
+def _concise(array: Array, number: int) -> dict[str, str | None] | None:
+    rows = array.run("lsfcmap", filtervalue=f"id={number}")
+    return {key: rows[0].get(key) for key in _KEYS} if rows else None
+
+
+def _detailed(array: Array, number: int) -> dict[str, str | None] | None:
+    try:
+        row: dict[str, Any] = array.run("lsfcmap", str(number))
+    except NotFound:
+        return None
+    # The array's own name of this column is copy_rate.
+    known = {key: row.get(key) for key in _KEYS} | {"copyrate": row.get("copy_rate")}
+    return {**known, **row}

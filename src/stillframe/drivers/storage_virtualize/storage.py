@@ -1,0 +1,111 @@
+"""The storage driver for volumes on IBM Storage Virtualize arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from stillframe.domain.errors import Refused
+from stillframe.domain.instance import Instance, Volume
+from stillframe.domain.snapshot import CopyName, VolumeSnapshot
+from stillframe.drivers.call import Call
+from stillframe.drivers.storage import Cut, StorageCapabilities
+from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots
+from stillframe.drivers.storage_virtualize.checks import Checks
+from stillframe.drivers.storage_virtualize.copies import Copies
+from stillframe.drivers.storage_virtualize.cutting import Cutter
+from stillframe.drivers.storage_virtualize.deleting import Deleter
+from stillframe.drivers.storage_virtualize.options import Options
+from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
+from stillframe.drivers.storage_virtualize.restoring import Restorer
+
+# A restored volume reads as its copy from the start of the reverse mapping on, whatever happens to us.
+_CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=True)
+
+
+class StorageVirtualize:
+    """Volumes are vdisks; copies are vdisks behind FlashCopy mappings, or parts of snapshots of the array."""
+
+    def __init__(self, options: Options, arrays: Arrays, volumes: Volumes) -> None:
+        self._volumes = volumes
+        self._copies = Copies(arrays, volumes)
+        self._checks = Checks(arrays, volumes, self._copies)
+        self._deleter = Deleter(options.poll_seconds)
+        self._cutter = Cutter(options, self._copies, self._deleter)
+        self._snapshots = ArraySnapshots(options, arrays, volumes, self._checks)
+        self._prepared: dict[tuple[CopyName, ...], Callable[[Call], Cut]] = {}
+        self._restorer = Restorer(options, self._checks)
+
+    @property
+    def capabilities(self) -> StorageCapabilities:
+        return _CAPABILITIES
+
+    def list_volumes(self, project_id: str | None) -> Sequence[Volume]:
+        """See `StorageDriver`."""
+        return self._volumes.list_volumes(project_id)
+
+    def get_volume(self, volume_id: str) -> Volume:
+        """See `StorageDriver`."""
+        return self._volumes.get_volume(volume_id)
+
+    def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
+        """See `StorageDriver`."""
+        for volume_id in volume_ids:
+            if volume_id not in instance.volume_ids:
+                raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
+        self._snapshots.chosen([self._checks.source(volume_id) for volume_id in volume_ids])
+
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:  # noqa: ARG002
+        """See `StorageDriver`: everything but the start of the consistency groups."""
+        self._prepared[tuple(names)] = self._prepare(call, names)
+
+    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:  # noqa: ARG002
+        """See `StorageDriver`."""
+        prepared = self._prepared.pop(tuple(names), None) or self._prepare(call, names)
+        return prepared(call)
+
+    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+        """See `StorageDriver`."""
+        member = self._snapshots.find(volume_snapshot_id)
+        if member is not None:
+            return self._snapshots.complete(call, member)
+        return self._cutter.complete(call, volume_snapshot_id)
+
+    def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
+        """See `StorageDriver`."""
+        found = [copy.described() for copy in self._copies.all(snapshot_id)]
+        found += [self._snapshots.described(member) for member in self._snapshots.all(snapshot_id)]
+        return sorted(found, key=lambda one: one.id)
+
+    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
+        """See `StorageDriver`."""
+        member = self._snapshots.find(volume_snapshot_id)
+        if member is not None:
+            self._snapshots.check_restore(volume_id, member)
+        else:
+            self._checks.restore(volume_id, volume_snapshot_id)
+
+    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+        """See `StorageDriver`."""
+        member = self._snapshots.find(volume_snapshot_id)
+        if member is not None:
+            self._snapshots.restore(call, volume_id, member)
+        else:
+            self._restorer.restore(call, volume_id, volume_snapshot_id)
+
+    def release(self, call: Call, volume_id: str) -> None:
+        """See `StorageDriver`: a volume can be read and written from the moment its restore began."""
+
+    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+        """See `StorageDriver`."""
+        copy = self._copies.find(volume_snapshot_id)
+        if copy is not None:
+            self._deleter.delete(call, copy)
+        member = self._snapshots.find(volume_snapshot_id)
+        if member is not None:
+            self._snapshots.delete(call, member)
+
+    def _prepare(self, call: Call, names: Sequence[CopyName]) -> Callable[[Call], Cut]:
+        sources = {name: self._checks.source(name.volume_id) for name in names}
+        way = self._snapshots if self._snapshots.chosen(list(sources.values())) else self._cutter
+        return way.prepare(call, sources)

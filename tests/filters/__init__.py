@@ -1,0 +1,1 @@
+"""The filters for Nova's and Cinder's pipelines, with PasteDeploy's pipelines around them."""

@@ -1,0 +1,1 @@
+"""A simulated IBM Storage Virtualize array: its REST API over HTTPS, FlashCopy with bytes and time, and faults."""

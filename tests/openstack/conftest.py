@@ -1,0 +1,33 @@
+"""Tests in a real OpenStack, small as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.openstack.fixtures import lab, lab_options, tenant
+from tests.lab.openstack.lab import Lab
+from tests.lab.openstack.tenant import Tenant
+from tests.openstack.guest import Guest
+from tests.openstack.service import Stillframe, User, own_user, serving
+
+__all__ = ["lab", "lab_options", "tenant"]
+
+
+@pytest.fixture(scope="session")
+def service(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stillframe]:
+    with serving(lab, tmp_path_factory.mktemp("stillframe")) as running:
+        yield running
+
+
+@pytest.fixture
+def user(lab: Lab, service: Stillframe) -> User:
+    """A member of the project alpha."""
+    return own_user(lab, service, "alpha-member")
+
+
+@pytest.fixture
+def guest(lab: Lab, tenant: Tenant) -> Guest:
+    volumes = [tenant.create_volume() for _ in range(3)]
+    return Guest(lab, tenant, tenant.create_server(volumes), volumes)

@@ -1,0 +1,79 @@
+"""The lab's cloud as a world for the drivers' conformance suites."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import pytest
+
+from stillframe.domain.instance import Instance
+from stillframe.drivers.openstack.backends import Backends
+from stillframe.drivers.openstack.cinder import CinderStorage
+from stillframe.drivers.openstack.cloud import Cloud
+from stillframe.drivers.openstack.nova import NovaCompute
+from stillframe.drivers.openstack.reverting import Reverter
+from stillframe.drivers.openstack.waiting import Waiting
+from tests.conformance.worlds import SIZE, World, a_call
+from tests.lab.openstack.lab import Lab
+from tests.lab.openstack.services import until
+from tests.lab.openstack.tenant import PATIENCE, Tenant, checked
+
+GIB: Final = 1 << 30
+PROJECTS: Final = {"mine": "alpha", "project": "alpha", "other": "beta"}
+
+
+class CloudWorld(World):
+    """Servers that boot from volumes; of these, as many bytes are looked at as a disk of the suites has."""
+
+    def __init__(self, lab: Lab, cloud: Cloud, *, reimage: bool = True) -> None:
+        self.lab = lab
+        waiting = Waiting()
+        reverter = Reverter(cloud, waiting, Backends(cloud, ()), patience=60, reimage=reimage)
+        self.storage = CinderStorage(cloud, waiting, reverter, patience=60)
+        self.compute = NovaCompute(cloud, waiting)
+        self.tenants = {name: Tenant(lab, f"{name}-member") for name in set(PROJECTS.values())}
+
+    def close(self) -> None:
+        for copy in self.storage.find(None):
+            self.storage.delete(a_call(), copy.id)
+        for tenant in self.tenants.values():
+            tenant.remove_everything()
+
+    def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
+        tenant = self.tenants[PROJECTS[project_id]]
+        server_id = tenant.create_server([tenant.create_volume(self.size(size) // GIB) for size in sizes])
+        tenant.stop(server_id)
+        return self.compute.get_instance(server_id)
+
+    def size(self, asked: int) -> int:
+        """Cinder counts in GiB; the disks that most is done with are the small ones here."""
+        return GIB if asked == SIZE else 2 * GIB
+
+    def project(self, name: str) -> str:
+        return self.lab.projects[PROJECTS[name]]
+
+    def forget(self, instance: Instance) -> None:
+        compute = self.lab.api("admin", "compute")
+        compute.delete(f"/servers/{instance.id}")
+        until(lambda: compute.get(f"/servers/{instance.id}").status_code == 404, PATIENCE)
+
+    def lose(self, volume_id: str) -> None:
+        """Cinder deletes no volume of which there are snapshots; but its back end may be out of order."""
+        self.tenants["alpha"].reset(volume_id, "maintenance")
+
+    def resize(self, volume_id: str, size: int) -> None:
+        tenant = self.tenants["alpha"]
+        if size < SIZE:
+            pytest.skip("volumes of this platform never shrink")
+        tenant.reset(volume_id, "available")
+        # Cinder itself finds it attached when it has extended it.
+        body = {"os-extend": {"new_size": self.size(size) // GIB}}
+        checked(tenant.administrator.post(f"/volumes/{volume_id}/action", json=body))
+        tenant.wait_volume(volume_id, "in-use")
+
+    def read(self, volume_id: str) -> bytes:
+        return self.lab.read_volume(volume_id, 0, SIZE)
+
+    def write(self, volume_id: str, offset: int, data: bytes) -> None:
+        self.lab.write_volume(volume_id, offset, data)

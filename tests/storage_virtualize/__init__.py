@@ -1,0 +1,1 @@
+"""The driver for IBM Storage Virtualize, against the simulated array."""
