@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stillframe.domain.errors import BackendError
+from stillframe.engine.progress import seconds_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,6 +120,21 @@ def test_the_tasks_of_a_snapshot_are_told_by_the_names_that_clients_know(world: 
         },
         "pending_tasks": {},
     }
+
+
+def test_the_time_that_is_left_is_estimated_by_the_pace_so_far(world: World) -> None:
+    gate = world.faults.hold("complete")
+    snapshot_id, _task = world.begin_create()
+    gate.arrived()
+    task_id = world.show(snapshot_id)["task_uri"].partition("task_id=")[2].partition("&")[0]
+    operation = world.service.snapshots.operations.get(task_id)
+    later = operation.created_at + timedelta(seconds=100)
+    assert seconds_left(replace(operation, progress=25), later) == 300
+    assert seconds_left(replace(operation, progress=0), later) is None
+    gate.let_go()
+    world.settle()
+    ended = world.service.snapshots.operations.get(task_id)
+    assert seconds_left(ended, later) is None
 
 
 def test_a_volume_that_was_not_restored_is_told_among_the_tasks(world: World) -> None:

@@ -161,6 +161,7 @@ class ProgressDetails(Reply):
     flow_details: dict[str, str]
     completed_tasks: dict[str, str]
     pending_tasks: dict[str, str]
+    estimated_seconds_left: int | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
 
 
 class ProgressReply(Reply):

@@ -84,6 +84,7 @@ def progress(exchange: Exchange) -> schemas.ProgressReply:
         flow_details=dict(measured.flow_details),
         completed_tasks=dict(measured.completed_tasks),
         pending_tasks=dict(measured.pending_tasks),
+        estimated_seconds_left=measured.seconds_left,
     )
     return schemas.ProgressReply(details=details)
 

@@ -170,7 +170,9 @@ class _Bar:
 
         percent = self._details["progress"]
         row = Table.grid(padding=(0, 1))
-        row.add_row(escape(self._title), ProgressBar(total=_DONE, completed=percent, width=40), f"{percent} %")
+        seconds = self._details.get("estimated_seconds_left")
+        left = "" if seconds is None else f"about {seconds} s left"
+        row.add_row(escape(self._title), ProgressBar(total=_DONE, completed=percent, width=40), f"{percent} %", left)
         tasks = {**self._details["completed_tasks"], **self._details["pending_tasks"]}
         lines = [f"  {_MARKS.get(state, '[dim]·[/]')} {escape(name)}" for name, state in tasks.items()]
         return Group(row, *lines, *([f"[yellow]{escape(note)}[/]"] if note else []))

@@ -72,12 +72,16 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an operation is: 0..100, its flow's name and state, and the states of its tasks by name."""
+    """How far an operation is: 0..100, its flow's name and state, and the states of its tasks by name.
+
+    `seconds_left`: how long it will still take at the pace it has had so far; None where nobody can tell.
+    """
 
     percent: int
     flow_details: Mapping[str, str]
     completed_tasks: Mapping[str, str]
     pending_tasks: Mapping[str, str]
+    seconds_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

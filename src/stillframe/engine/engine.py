@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -19,7 +19,7 @@ from stillframe.domain.operation import FAILURES, Operation, Progress, Settlemen
 from stillframe.domain.snapshot import Fault
 from stillframe.engine.faults import fault_of
 from stillframe.engine.persistence import FlowBooks, load
-from stillframe.engine.progress import Meter, as_record, measure
+from stillframe.engine.progress import Meter, as_record, measure, seconds_left
 from stillframe.engine.work import Failure, Ledger, Planner, Work
 
 LOG = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class Engine:
         elif detail is not None and detail.state in _ENDED and not operation.state.final:
             # It was settled while we looked: a flow has no end before its operation has.
             operation = self._ledger.get(operation.id)
-        return measure(operation, detail)
+        return replace(measure(operation, detail), seconds_left=seconds_left(operation, self._now()))
 
     def _active(self) -> bool:
         with self._lock:

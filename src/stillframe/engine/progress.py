@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from taskflow import states
@@ -58,6 +59,14 @@ def measure(operation: Operation, detail: models.FlowDetail | None) -> Progress:
         completed_tasks={name: state for name, state in tasks.items() if state in _COMPLETED},
         pending_tasks={name: state for name, state in tasks.items() if state not in _COMPLETED},
     )
+
+
+def seconds_left(operation: Operation, now: datetime) -> int | None:
+    """How long an operation will still take at the pace that it has had since its acceptance; None if unknown."""
+    if operation.state.final or not operation.progress:
+        return None
+    elapsed = (now - operation.created_at).total_seconds()
+    return max(0, round(elapsed * (100 - operation.progress) / operation.progress))
 
 
 def as_record(progress: Progress) -> dict[str, Any]:
