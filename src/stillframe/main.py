@@ -188,6 +188,9 @@ def _openstack(settings: Settings) -> Drivers:
     from stillframe.drivers.openstack.sight import CloudSight
     from stillframe.drivers.openstack.waiting import Waiting
 
+    if settings.api.auth_strategy != "keystone":
+        # Callers without a token of the cloud's would see and do what the service's own user may: everything.
+        raise InvalidInput("the drivers nova and cinder need auth_strategy = keystone", "auth_strategy")
     chosen, waiting = settings.openstack, Waiting()
     connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
     backends = Backends(connected, chosen.reverting_backends)
