@@ -105,8 +105,8 @@ _OPENSTACK: Final = [
     cfg.BoolOpt(
         "reimage",
         default=True,
-        help="Where Cinder lacks our extension and a volume has newer snapshots: copy the whole snapshot over the "
-        "volume by os-reimage.",
+        help="Where neither our extension nor Cinder's own revert will do: copy the whole snapshot over the volume "
+        "by os-reimage.",
     ),
 ]
 _STORAGE_VIRTUALIZE: Final = [
