@@ -32,7 +32,7 @@ from stillframe.domain.errors import (
 
 GROUP: Final = "openstack"
 
-# Nova 2.90 (Xena): the reason of a lock, and attachments that name their volumes. Cinder 3.68 (Zed): reverting,
+# Nova 2.90 (Xena): the reason of a lock, and attachments that name their volumes. Cinder 3.68 (Yoga): reverting,
 # groups, reimaging. Glance counts no microversions.
 MICROVERSIONS: Final[Mapping[str, str | None]] = {"compute": "2.90", "block-storage": "3.68", "image": None}
 _SCOPE: Final = ("project_id", "project_name", "project_domain_id", "project_domain_name")
