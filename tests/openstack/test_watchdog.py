@@ -19,6 +19,8 @@ from pathlib import Path
 from tests.lab.openstack.watchdog import guarded
 mark, folder = sys.argv[1:]
 name, value = mark.split("=")
+# Who started the tests in the background had them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with guarded(mark, Path(folder)):
     again = "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
     subprocess.Popen([sys.executable, "-c", again], env={name: value}, start_new_session=True)

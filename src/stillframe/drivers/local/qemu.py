@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import tenacity
 from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, QMPError
+from qemu.qmp.qmp_client import GreetingError, NegotiationError
 
 from stillframe.domain.errors import BackendError, Unavailable
 from stillframe.drivers.local import agent
 from stillframe.drivers.local.images import Format
 
+# How often a monitor may begin with other words than its greeting.
+_GREETINGS: Final = 5
 # Ends of a job's life in which it does nothing more (qapi/job.json).
 _ENDED: Final = frozenset({"concluded", "null"})
 
@@ -198,8 +202,14 @@ class Qemu:
         self._children = [child for child in self._children if child.poll() is None]
 
     def _ask(self, socket: Path, *commands: tuple[str, Mapping[str, Any]]) -> list[Any]:
+        again = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_GarbledError),
+            stop=tenacity.stop_after_attempt(_GREETINGS),
+            wait=tenacity.wait_fixed(0.05),
+            reraise=True,
+        )
         with self._locks[socket]:
-            return asyncio.run(self._session(socket, commands))
+            return again(lambda: asyncio.run(self._session(socket, commands)))
 
     async def _session(self, socket: Path, commands: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Any]:
         client = QMPClient("stillframe")
@@ -221,8 +231,13 @@ class Qemu:
                 f"QEMU on {socket} did not answer {command} in {self._timeout:g} s; is its monitor held by "
                 "another client?"
             ) from problem
+        except ConnectError as problem:
+            # An event for the client before may come first; of somebody who talks nobody may say that they are off.
+            garbled = isinstance(problem.exc, GreetingError | NegotiationError)
+            talk: type[Unavailable] = _GarbledError if garbled else _NobodyError
+            raise talk(f"QEMU on {socket} cannot be reached for {command}: {problem}") from problem
         # The library asserts that it is still connected right after connecting, which a process that ends may undo.
-        except (ConnectError, ExecInterruptedError, QMPError, OSError, EOFError, AssertionError) as problem:
+        except (ExecInterruptedError, QMPError, OSError, EOFError, AssertionError) as problem:
             raise _NobodyError(f"QEMU on {socket} cannot be reached for {command}: {problem}") from problem
         finally:
             with suppress(Exception):
@@ -232,6 +247,10 @@ class Qemu:
 
 class _NobodyError(Unavailable):
     """Nobody listens on the monitor's socket, or the process ended meanwhile."""
+
+
+class _GarbledError(Unavailable):
+    """Somebody listens on the monitor's socket and does not say what a monitor says first."""
 
 
 class _HungError(Unavailable):

@@ -1,0 +1,72 @@
+"""A monitor whose first words are not the greeting: QEMU may send what was meant for the client before."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillframe.domain.errors import Unavailable
+from stillframe.drivers.local.qemu import Qemu
+
+GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
+EVENT = {"event": "JOB_STATUS_CHANGE", "timestamp": {"seconds": 1, "microseconds": 0}, "data": {"status": "waiting"}}
+
+
+@contextmanager
+def monitor(path: Path, garbled: int) -> Iterator[None]:
+    """A monitor that begins its first sessions with an event that is late, and the later ones as it should."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def serve() -> None:
+            for number in range(100):
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection, connection.makefile("rwb") as stream:
+                    answer(stream, [EVENT, GREETING] if number < garbled else [GREETING])
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def answer(stream: Any, first: list[Any]) -> None:
+    try:
+        for words in first:
+            stream.write(json.dumps(words).encode() + b"\n")
+        stream.flush()
+        for line in stream:
+            asked = json.loads(line)
+            told = {"status": "running"} if asked["execute"] == "query-status" else {}
+            named = {"id": asked["id"]} if "id" in asked else {}
+            stream.write(json.dumps({"return": told, **named}).encode() + b"\n")
+            stream.flush()
+    except OSError:
+        # The client does not stay for what it cannot understand.
+        return
+
+
+def test_words_that_were_meant_for_somebody_else_are_no_sign_that_nobody_is_there(tmp_path: Path) -> None:
+    with monitor(tmp_path / "qmp", garbled=1):
+        assert Qemu().status(tmp_path / "qmp") == "running"
+
+
+def test_a_monitor_that_cannot_be_understood_does_not_make_its_machine_one_that_is_off(tmp_path: Path) -> None:
+    with monitor(tmp_path / "qmp", garbled=100), pytest.raises(Unavailable, match="greeting"):
+        Qemu().status(tmp_path / "qmp")
+
+
+def test_a_machine_is_off_where_nobody_listens(tmp_path: Path) -> None:
+    assert Qemu().status(tmp_path / "qmp") is None
