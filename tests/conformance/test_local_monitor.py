@@ -32,8 +32,8 @@ def monitor(path: Path, garbled: int) -> Iterator[None]:
                     connection, _ = listening.accept()
                 except OSError:
                     return
-                with connection, connection.makefile("rwb") as stream:
-                    answer(stream, [EVENT, GREETING] if number < garbled else [GREETING])
+                with connection:
+                    answer(connection, [EVENT, GREETING] if number < garbled else [GREETING])
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -42,17 +42,16 @@ def monitor(path: Path, garbled: int) -> Iterator[None]:
     thread.join(10)
 
 
-def answer(stream: Any, first: list[Any]) -> None:
+def answer(connection: socket.socket, first: list[Any]) -> None:
     try:
         for words in first:
-            stream.write(json.dumps(words).encode() + b"\n")
-        stream.flush()
-        for line in stream:
-            asked = json.loads(line)
-            told = {"status": "running"} if asked["execute"] == "query-status" else {}
-            named = {"id": asked["id"]} if "id" in asked else {}
-            stream.write(json.dumps({"return": told, **named}).encode() + b"\n")
-            stream.flush()
+            connection.sendall(json.dumps(words).encode() + b"\n")
+        # The client waits for each answer before it asks again.
+        while asked := connection.recv(1 << 16):
+            told = {"status": "running"} if b"query-status" in asked else {}
+            identity = json.loads(asked).get("id")
+            reply = {"return": told} | ({} if identity is None else {"id": identity})
+            connection.sendall(json.dumps(reply).encode() + b"\n")
     except OSError:
         # The client does not stay for what it cannot understand.
         return
