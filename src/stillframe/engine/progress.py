@@ -53,6 +53,10 @@ def measure(operation: Operation, detail: models.FlowDetail | None) -> Progress:
     if detail is None:
         return Progress(operation.progress, {}, {}, {})
     tasks = {atom.name: _task_state(operation, atom) for atom in detail if isinstance(atom, models.TaskDetail)}
+    left = [name for name, state in tasks.items() if state not in _COMPLETED]
+    if operation.state.final and [tasks[name] for name in left] == [states.RUNNING]:
+        # It has settled the operation from within, and only its own record has not come through yet.
+        tasks[left[0]] = str(states.SUCCESS)
     return Progress(
         percent=operation.progress,
         flow_details={detail.name: _flow_state(operation, detail)},
