@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -173,6 +174,13 @@ def connect(conf: cfg.ConfigOpts, endpoints: Endpoints) -> Cloud:
         return Cloud(session, load_auth, endpoints)
     except (exceptions.AuthPluginException, cfg.Error) as error:
         raise InvalidInput(f"the cloud cannot be logged in to with these settings: {error}", GROUP) from error
+
+
+def path_part(identity: str, what: str) -> str:
+    """An id from a request, before it becomes part of a path; raises `NotFound` about `what` if it can be none."""
+    if not re.fullmatch(r"[\w-]+", identity):
+        raise NotFound(f"{what} could not be found.")
+    return identity
 
 
 def _tracing(request_id: str | None) -> dict[str, str]:

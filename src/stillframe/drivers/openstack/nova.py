@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from stillframe.domain.instance import Attachment, Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities
-from stillframe.drivers.openstack.cloud import Api, Cloud
+from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.waiting import Waiting
 
 LOG = logging.getLogger(__name__)
@@ -178,8 +177,9 @@ def list_servers(api: Api, **query: str) -> list[Instance]:
 
 def get_server(api: Api, instance_id: str) -> Instance:
     """One server that an identity sees; raises `NotFound`."""
-    server = api.get(f"/servers/{_plain(instance_id)}")["server"]
-    attachments = api.get(f"/servers/{instance_id}/os-volume_attachments")["volumeAttachments"]
+    path = "/servers/" + path_part(instance_id, f"Instance {instance_id}")
+    server = api.get(path)["server"]
+    attachments = api.get(f"{path}/os-volume_attachments")["volumeAttachments"]
     root = server.get("OS-EXT-SRV-ATTR:root_device_name")
     ordered = sorted(attachments, key=lambda one: (one["device"] != root, one["device"] or ""))
     # Only administrators are told the root device; Nova gives it the first name.
@@ -215,10 +215,3 @@ def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) ->
 def _owner(server: Mapping[str, Any]) -> str | None:
     reason = server["locked_reason"] or ""
     return reason.removeprefix(_REASON) if server["locked"] and reason.startswith(_REASON) else None
-
-
-def _plain(identity: str) -> str:
-    """An id from a request, before it becomes part of a path; raises `NotFound`."""
-    if not re.fullmatch(r"[\w-]+", identity):
-        raise NotFound(f"Instance {identity} could not be found.")
-    return identity

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from stillframe.domain.errors import NotFound
 from stillframe.domain.instance import Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
-from stillframe.drivers.openstack.cloud import Api
+from stillframe.drivers.openstack.cloud import Api, path_part
 
 STORAGE: Final = "block-storage"
 GIB: Final = 1 << 30
 SNAPSHOT_KEY: Final = "stillframe_snapshot"
+
+_VOLUME_PROJECT: Final = "os-vol-tenant-attr:tenant_id"
+_SNAPSHOT_PROJECT: Final = "os-extended-snapshot-attributes:project_id"
 
 # Members of a group snapshot have nothing of ours but the group snapshot's name, so everything stands in the name.
 _NAME: Final = re.compile(r"stillframe (snapshot|safety) (\S+) (\S+)")
@@ -30,13 +32,13 @@ def list_volumes(api: Api, **query: str) -> list[Volume]:
 
 def get_volume(api: Api, volume_id: str) -> Document:
     """One volume as Cinder describes it; raises `NotFound`."""
-    found: Document = api.get(f"/volumes/{_plain(volume_id)}")["volume"]
+    found: Document = api.get(f"/volumes/{path_part(volume_id, volume_id)}")["volume"]
     return found
 
 
 def get_snapshot(api: Api, snapshot_id: str) -> Document:
     """One snapshot of a volume as Cinder describes it; raises `NotFound`."""
-    found: Document = api.get(f"/snapshots/{_plain(snapshot_id)}")["snapshot"]
+    found: Document = api.get(f"/snapshots/{path_part(snapshot_id, snapshot_id)}")["snapshot"]
     return found
 
 
@@ -47,11 +49,7 @@ def snapshots_of(api: Api, volume_id: str) -> list[Document]:
 
 def project_of(document: Document) -> str:
     """The project that a volume or snapshot belongs to."""
-    key = "os-vol-tenant-attr:tenant_id" if "os-vol-tenant-attr:tenant_id" in document else _SNAPSHOT_PROJECT
-    return str(document[key])
-
-
-_SNAPSHOT_PROJECT: Final = "os-extended-snapshot-attributes:project_id"
+    return str(document[_VOLUME_PROJECT if _VOLUME_PROJECT in document else _SNAPSHOT_PROJECT])
 
 
 def name_of(name: CopyName) -> str:
@@ -115,10 +113,3 @@ def copies(api: Api, snapshot_id: str | None) -> Iterator[tuple[Document, CopyNa
             if name is not None and snapshot["id"] not in seen:
                 seen.add(snapshot["id"])
                 yield snapshot, name
-
-
-def _plain(identity: str) -> str:
-    """An id from a request, before it becomes part of a path; raises `NotFound`."""
-    if not re.fullmatch(r"[\w-]+", identity):
-        raise NotFound(f"{identity} could not be found.")
-    return identity
