@@ -71,6 +71,13 @@ class TestStops:
                 local.storage.delete(a_call(), one.id)
             assert litter(local) == set()
 
+    def test_a_removal_stopped_at_its_last_step_is_finished_by_the_next_look(self, local: LocalWorld) -> None:
+        instance = local.add()
+        gone = local.disks / ".stillframe" / f"{local.snapshot(instance)[0].id}.deleting"
+        gone.mkdir()
+        assert len(local.storage.find(None)) == 1
+        assert not gone.exists()
+
     def test_what_a_stopped_cut_left_is_found_and_removed(self, local: LocalWorld) -> None:
         instance = local.add((SIZE, MIB))
         for _ in stops(local, lambda: local.storage.cut(a_call(), instance, local.names(instance, "s"))):

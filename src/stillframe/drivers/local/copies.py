@@ -153,12 +153,15 @@ class Copies:
     def all(self) -> Iterator[tuple[Copy, bool]]:
         """Every copy of ours and whether it is ready, those that a kill left on their way in or out too.
 
-        What cannot be read is logged; a folder that is on its way and has no record yet has no data either.
+        What cannot be read is logged; a folder that is on its way and has no record has no data either. On its way
+        out, nobody but this look would ever find it, so the look removes it.
         """
         for root in self.roots():
             for folder in sorted(root.iterdir()):
-                on_its_way = folder.name.endswith((_DELETING, _DRAFT))
-                if not folder.is_dir() or (on_its_way and not meta(folder).exists()):
+                if folder.name.endswith(_DELETING) and not meta(folder).exists():
+                    self._files.remove_folder(folder, META)
+                    continue
+                if not folder.is_dir() or (folder.name.endswith(_DRAFT) and not meta(folder).exists()):
                     continue
                 try:
                     yield self._read.get(meta(folder)), is_ready(folder)
