@@ -16,8 +16,11 @@ from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import FlashCopy, StorageDriver
 from stillframe.drivers.wrappers import RetryPolicy, with_checks, with_limit, with_retries
+from stillframe.engine.board import Board, NoBoard
 from stillframe.engine.engine import Engine, Limits
+from stillframe.engine.execution import Execution, Tries
 from stillframe.engine.persistence import FlowBooks
+from stillframe.engine.reading import ProgressReader
 from stillframe.flows.plans import planner
 from stillframe.flows.step import Ports
 from stillframe.service.instance_snapshots import SnapshotService
@@ -28,6 +31,7 @@ from stillframe.settings import Settings
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
 from stillframe.store.operations import OperationStore
+from stillframe.store.queue import OperationQueue
 from stillframe.store.snapshots import SnapshotStore
 
 LOG = logging.getLogger(__name__)
@@ -95,16 +99,15 @@ def build(
     database: Database | None = None,
     now: Callable[[], datetime] = utcnow,
     serve: bool = True,
-    work: bool = True,
 ) -> Service:
-    """Put the service together: API, engine and store in one process.
+    """Put the service together: API, engine and store.
 
-    Without `work` its engine is not to be started: what is accepted stays in the store, where the engine of another
-    process finds it. Without `serve` there is no `wsgi`. An SQLite database is brought to this release by itself; a
-    server's is left to `stillframe db upgrade`. Raises `InvalidInput` for settings that cannot be used.
+    An engine that is not started leaves what is accepted to the workers of other processes. Without `serve` there is
+    no `wsgi`. An SQLite database is brought to this release by itself; a server's is left to `stillframe db upgrade`.
+    Raises `InvalidInput` for settings that cannot be used.
     """
     database = database or open_database(settings)
-    if database.writer.dialect.name == "sqlite":
+    if database.is_file:
         upgrade_database(database)
     elif schema.current(database) != schema.head():
         raise InvalidInput("the database is not at this release's schema; run 'stillframe db upgrade' first")
@@ -118,9 +121,13 @@ def build(
     operations, snapshots = OperationStore(database), SnapshotStore(database)
     graceful = settings.drivers.graceful_stop_seconds
     ports = Ports(snapshots, operations, patient.compute, patient.storage, hasty, now, graceful)
-    engine = Engine(operations, FlowBooks(database.books), planner(ports), _limits(settings), now)
-    metrics = Metrics(CollectorRegistry(), operations, engine.queued, now)
-    engine.on_finished = metrics.operation_finished
+    books, queue = FlowBooks(database.books), OperationQueue(database, settings.limits)
+    tries = Tries(settings.engine.max_attempts, settings.engine.volume_workers)
+    execution = Execution(operations, queue, books, planner(ports), tries, now)
+    board = _board(settings, queue)
+    engine = Engine(operations, queue, board, execution, _limits(settings, alone=database.is_file))
+    metrics = Metrics(CollectorRegistry(), operations, queue.waiting, now)
+    execution.on_finished = metrics.operation_finished
     instances = InstanceService(
         drivers.compute, drivers.storage, operations, policy, graceful, drivers.flashcopy, drivers.sight
     )
@@ -130,8 +137,8 @@ def build(
         storage=drivers.storage,
         instances=instances,
         policy=policy,
-        submit=engine.submit if work else _leave_to_another_process,
-        measure=engine.progress,
+        submit=engine.submit,
+        measure=ProgressReader(operations, queue, books, now).read,
         now=now,
         deadlines=settings.engine.deadlines,
     )
@@ -139,8 +146,12 @@ def build(
     return Service(settings, database, drivers, engine, service, instances, policy, wsgi)
 
 
-def _leave_to_another_process(_operation_id: str) -> None:
-    return
+def _board(settings: Settings, queue: OperationQueue) -> Board:
+    if settings.job_board is None:
+        return NoBoard()
+    from stillframe.engine.job_board import JobBoard
+
+    return JobBoard(settings.job_board, settings.engine.claim_seconds, queue.open_among)
 
 
 def build_drivers(settings: Settings) -> Drivers:
@@ -249,6 +260,12 @@ def _retries(settings: Settings, attempts: int) -> RetryPolicy:
     return RetryPolicy(attempts, settings.drivers.first_wait, settings.drivers.longest_wait)
 
 
-def _limits(settings: Settings) -> Limits:
-    engine = settings.engine
-    return Limits(engine.workers, engine.volume_workers, engine.max_attempts, engine.keep_records)
+def _limits(settings: Settings, *, alone: bool) -> Limits:
+    engine, board = settings.engine, settings.job_board
+    return Limits(
+        workers=engine.workers,
+        claim_seconds=engine.claim_seconds,
+        look_seconds=board.look_seconds if board else 1.0,
+        keep_records=engine.keep_records,
+        alone=alone,
+    )

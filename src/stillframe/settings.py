@@ -14,6 +14,8 @@ from oslo_log import log
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.operation import Action
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options, Strategy
+from stillframe.engine.board import JobBoardOptions
+from stillframe.store.queue import Shares
 
 _DEFAULT: Final = [
     cfg.StrOpt("state_dir", default="/var/lib/stillframe", help="Folder for everything the service keeps."),
@@ -60,7 +62,52 @@ _ENGINE: Final = [
     cfg.IntOpt("snapshot_deadline", default=3600, min=1, help="Seconds until a snapshot fails."),
     cfg.IntOpt("delete_deadline", default=3600, min=1, help="Seconds until a deletion fails."),
     cfg.IntOpt("restore_deadline", default=86400, min=1, help="Seconds until a restore, retry or rollback fails."),
+    cfg.FloatOpt(
+        "claim_seconds",
+        default=30,
+        min=1,
+        help="How long a worker's claim on an operation holds without being renewed: so long after a worker's death "
+        "another one takes its operations up.",
+    ),
     cfg.IntOpt("keep_records", default=604800, min=0, help="Seconds that the record of a finished operation is kept."),
+]
+_LIMITS: Final = [
+    cfg.IntOpt("project", default=0, min=0, help="Operations of one project at a time; 0 is no limit."),
+    cfg.IntOpt("host", default=0, min=0, help="Operations on instances of one host at a time; 0 is no limit."),
+    cfg.IntOpt("backend", default=0, min=0, help="Operations on volumes of one back end at a time; 0 is no limit."),
+]
+_JOB_BOARD: Final = [
+    cfg.StrOpt(
+        "backend",
+        default="none",
+        choices=[
+            ("none", "workers look into the database every second"),
+            ("redis", "TaskFlow's job board on Redis or Valkey"),
+            ("etcd", "TaskFlow's job board on etcd 3"),
+        ],
+        help="What tells workers that there is something to do.",
+    ),
+    cfg.HostAddressOpt("host", default="127.0.0.1", help="Where its server is; with `sentinel` the first sentinel."),
+    cfg.PortOpt("port", help="Its port; without it the usual one: 6379, 26379 for a sentinel, 2379 for etcd."),
+    cfg.StrOpt("namespace", default="stillframe", help="What its keys begin with: one for each database."),
+    cfg.StrOpt("username", help="Who the service is there (Redis)."),
+    cfg.StrOpt("password", secret=True, help="The password (Redis)."),
+    cfg.IntOpt("database", default=0, min=0, help="The number of the database (Redis)."),
+    cfg.StrOpt("sentinel", help="Name of the service that sentinels watch over; without it there are none (Redis)."),
+    cfg.ListOpt("sentinel_fallbacks", default=[], help="More sentinels, each HOST:PORT (Redis)."),
+    cfg.StrOpt("sentinel_username", help="Who the service is at the sentinels (Redis)."),
+    cfg.StrOpt("sentinel_password", secret=True, help="The password there (Redis)."),
+    cfg.BoolOpt("tls", default=False, help="Whether the connection is encrypted."),
+    cfg.StrOpt("ca_file", help="The authority of the server's certificate, in PEM."),
+    cfg.StrOpt("cert_file", help="The service's own certificate, in PEM."),
+    cfg.StrOpt("key_file", help="Its key, in PEM."),
+    cfg.FloatOpt("timeout", default=10, min=0.1, help="Seconds to wait for an answer."),
+    cfg.FloatOpt(
+        "look_seconds",
+        default=5,
+        min=0.1,
+        help="Seconds after which workers look into the database themselves, whatever the board says.",
+    ),
 ]
 _DRIVERS: Final = [
     cfg.StrOpt("compute", default="local", help="What runs the instances: local, nova, memory."),
@@ -171,6 +218,8 @@ GROUPS: Final = (
     (None, _DEFAULT),
     ("database", _DATABASE),
     ("engine", _ENGINE),
+    ("limits", _LIMITS),
+    ("job_board", _JOB_BOARD),
     ("drivers", _DRIVERS),
     ("local", _LOCAL),
     ("openstack", _OPENSTACK),
@@ -211,6 +260,7 @@ class EngineSettings:
     volume_workers: int
     max_attempts: int
     deadlines: dict[Action, timedelta]
+    claim_seconds: float
     keep_records: timedelta
 
 
@@ -249,6 +299,8 @@ class Settings:
     api: ApiSettings
     database: DatabaseSettings
     engine: EngineSettings
+    limits: Shares
+    job_board: JobBoardOptions | None
     drivers: DriverSettings
     openstack: OpenStackSettings
     storage_virtualize: Options
@@ -316,8 +368,11 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
                 Action.RETRY: restore,
                 Action.ROLLBACK: restore,
             },
+            claim_seconds=conf.engine.claim_seconds,
             keep_records=timedelta(seconds=conf.engine.keep_records),
         ),
+        limits=Shares(conf.limits.project, conf.limits.host, conf.limits.backend),
+        job_board=_job_board(conf.job_board),
         drivers=DriverSettings(
             compute=conf.drivers.compute,
             storage=conf.drivers.storage,
@@ -339,6 +394,30 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
         ),
         storage_virtualize=_storage_virtualize(conf),
         conf=conf,
+    )
+
+
+def _job_board(group: cfg.ConfigOpts.GroupAttr) -> JobBoardOptions | None:
+    if group.backend == "none":
+        return None
+    return JobBoardOptions(
+        backend=group.backend,
+        host=group.host,
+        port=group.port,
+        namespace=group.namespace,
+        username=group.username,
+        password=group.password,
+        database=group.database,
+        sentinel=group.sentinel,
+        sentinel_fallbacks=tuple(group.sentinel_fallbacks),
+        sentinel_username=group.sentinel_username,
+        sentinel_password=group.sentinel_password,
+        tls=group.tls,
+        ca_file=group.ca_file,
+        cert_file=group.cert_file,
+        key_file=group.key_file,
+        timeout=group.timeout,
+        look_seconds=group.look_seconds,
     )
 
 

@@ -12,6 +12,7 @@ from stillframe.engine.persistence import FlowBooks
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
 from stillframe.store.operations import OperationStore
+from stillframe.store.queue import OperationQueue
 from stillframe.store.snapshots import SnapshotStore
 from stillframe.store.tables import METADATA
 from tests.databases import Server, database, database_url, mariadb_server, postgresql_server, server_kind
@@ -30,6 +31,7 @@ class Store:
     database: Database
     snapshots: SnapshotStore
     operations: OperationStore
+    queue: OperationQueue
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +50,7 @@ def store(
         url = migrated[server_kind] = server.create_database()
     opened = connect(url.render_as_string(hide_password=False), sqlite_synchronous="OFF")
     schema.upgrade(opened)
-    yield Store(opened, SnapshotStore(opened), OperationStore(opened))
+    yield Store(opened, SnapshotStore(opened), OperationStore(opened), OperationQueue(opened))
     if server_kind != "sqlite":
         empty(opened)
     opened.close()

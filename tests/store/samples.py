@@ -66,7 +66,7 @@ def available(operations: OperationStore, **given: Any) -> Operation:
     """An instance snapshot that is available, by the operation that created it."""
     operation = creating(operations, **given)
     copies = {"snapshots": {"v1": f"copy-of-v1-{operation.id}", "v2": f"copy-of-v2-{operation.id}"}}
-    operations.finish(operation.id, Settlement(Event.CREATED, succeeded=True, maps=copies), LATER)
+    operations.finish(operation, Settlement(Event.CREATED, succeeded=True, maps=copies), LATER)
     return operation
 
 
@@ -94,7 +94,7 @@ def restore_failed(operations: OperationStore, **given: Any) -> Operation:
     """An instance snapshot whose restore failed, by the operation that failed."""
     operation = restoring(operations, **given)
     maps = {"temp_snapshots": {"v1": "t1", "v2": "t2"}, "failed_snapshots": {"v2": "c2"}}
-    operations.finish(operation.id, Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT, maps=maps), LATER)
+    operations.finish(operation, Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT, maps=maps), LATER)
     return operation
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,7 +65,7 @@ def test_finishing_shows_status_maps_and_consistency_at_once(store: Store) -> No
     operation = creating(store.operations)
     consistency = Consistency(ConsistencyLevel.FILESYSTEM, 12.345)
     settlement = Settlement(Event.CREATED, succeeded=True, maps={"snapshots": {"v1": "c1"}}, consistency=consistency)
-    assert store.operations.finish(operation.id, settlement, LATER) is Status.AVAILABLE
+    assert store.operations.finish(operation, settlement, LATER) is Status.AVAILABLE
     snapshot = store.snapshots.get(operation.snapshot_id)
     assert (snapshot.status, snapshot.snapshots, snapshot.consistency) == (
         Status.AVAILABLE,
@@ -78,8 +79,8 @@ def test_finishing_shows_status_maps_and_consistency_at_once(store: Store) -> No
 
 def test_a_failed_operation_leaves_its_fault_and_keeps_its_progress(store: Store) -> None:
     operation = creating(store.operations)
-    store.operations.raise_progress(operation.id, 40)
-    assert store.operations.finish(operation.id, CREATE_FAILED, LATER) is Status.ERROR
+    store.operations.raise_progress(operation, 40)
+    assert store.operations.finish(operation, CREATE_FAILED, LATER) is Status.ERROR
     snapshot = store.snapshots.get(operation.snapshot_id)
     assert (snapshot.status, snapshot.fault, snapshot.updated_at) == (Status.ERROR, FAULT, LATER)
     assert store.operations.get(operation.id).progress == 40
@@ -91,7 +92,7 @@ def test_the_next_success_takes_the_fault_away(store: Store) -> None:
     retry = following(failed, Action.RETRY)
     store.operations.begin(retry, Event.RETRY, Status.RESTORE_ERROR, fence=True)
     maps = {"temp_snapshots": None, "failed_snapshots": None}
-    store.operations.finish(retry.id, Settlement(Event.RESTORED, succeeded=True, maps=maps, unfence=True), LATER)
+    store.operations.finish(retry, Settlement(Event.RESTORED, succeeded=True, maps=maps, unfence=True), LATER)
     snapshot = store.snapshots.get(failed.snapshot_id)
     assert (snapshot.status, snapshot.fault) == (Status.AVAILABLE, None)
     assert (snapshot.temp_snapshots, snapshot.failed_snapshots) == (None, None)
@@ -100,7 +101,7 @@ def test_the_next_success_takes_the_fault_away(store: Store) -> None:
 def test_a_rename_while_it_is_created_stays_and_says_when(store: Store) -> None:
     operation = creating(store.operations)
     store.snapshots.rename(operation.snapshot_id, {"name": "better"}, LATER)
-    store.operations.finish(operation.id, CREATED, LATER)
+    store.operations.finish(operation, CREATED, LATER)
     snapshot = store.snapshots.get(operation.snapshot_id)
     assert (snapshot.name, snapshot.updated_at) == ("better", LATER)
 
@@ -129,13 +130,13 @@ def test_other_instances_are_not_held_up(store: Store) -> None:
 
 
 def test_an_instance_is_given_back_with_the_end_of_its_operation(store: Store) -> None:
-    store.operations.finish(creating(store.operations).id, CREATE_FAILED, LATER)
+    store.operations.finish(creating(store.operations), CREATE_FAILED, LATER)
     assert creating(store.operations).id
 
 
 def test_an_operation_that_hangs_keeps_its_instance_until_it_is_freed(store: Store) -> None:
     hanging = creating(store.operations)
-    store.operations.finish(hanging.id, CREATE_FAILED.keeping_lock(), LATER)
+    store.operations.finish(hanging, CREATE_FAILED.keeping_lock(), LATER)
     with pytest.raises(Conflict):
         creating(store.operations)
     store.operations.free_settled(hanging.id)
@@ -145,7 +146,7 @@ def test_an_operation_that_hangs_keeps_its_instance_until_it_is_freed(store: Sto
 def test_freeing_all_settled_operations_leaves_the_open_ones_their_instances(store: Store) -> None:
     store.operations.free_settled()
     hanging = creating(store.operations, instance_id="hangs")
-    store.operations.finish(hanging.id, CREATE_FAILED.keeping_lock(), LATER)
+    store.operations.finish(hanging, CREATE_FAILED.keeping_lock(), LATER)
     opened = creating(store.operations, instance_id="works")
     store.operations.free_settled(opened.id)
     store.operations.free_settled()
@@ -175,7 +176,7 @@ def test_an_event_that_the_table_forbids_is_refused_and_nothing_changes(store: S
 def test_a_snapshot_that_is_gone_meanwhile_is_a_conflict(store: Store) -> None:
     operation = available(store.operations)
     deletion = deleting(store.operations, operation)
-    store.operations.finish(deletion.id, Settlement(Event.DELETED, succeeded=True), LATER)
+    store.operations.finish(deletion, Settlement(Event.DELETED, succeeded=True), LATER)
     with pytest.raises(Conflict):
         store.operations.begin(following(operation, Action.RESTORE), Event.RESTORE, Status.AVAILABLE, fence=True)
     assert store.operations.fence(operation.instance_id) is None
@@ -183,45 +184,44 @@ def test_a_snapshot_that_is_gone_meanwhile_is_a_conflict(store: Store) -> None:
 
 def test_what_is_settled_stays_settled(store: Store) -> None:
     operation = creating(store.operations)
-    store.operations.finish(operation.id, CREATED, LATER)
+    store.operations.finish(operation, CREATED, LATER)
     before = rows(store)
     with pytest.raises(Superseded):
-        store.operations.finish(operation.id, CREATE_FAILED, LATER)
+        store.operations.finish(operation, CREATE_FAILED, LATER)
+    assert store.queue.claim(operation.id, "worker", 30) is None
     with pytest.raises(Superseded):
-        store.operations.start_attempt(operation.id)
-    with pytest.raises(Superseded):
-        store.operations.commit(operation.id, {"v1": "t1"})
-    store.operations.raise_progress(operation.id, 100)
+        store.operations.commit(operation, {"v1": "t1"})
+    store.operations.raise_progress(operation, 100)
     assert rows(store) == before
 
 
 @pytest.mark.parametrize("settlement", [CREATED, CREATE_FAILED])
 def test_a_settlement_whose_reply_was_lost_can_be_repeated(store: Store, settlement: Settlement) -> None:
     operation = creating(store.operations)
-    status = store.operations.finish(operation.id, settlement, LATER)
+    status = store.operations.finish(operation, settlement, LATER)
     before = rows(store)
-    assert store.operations.finish(operation.id, settlement, LATER) is status
+    assert store.operations.finish(operation, settlement, LATER) is status
     with pytest.raises(Superseded):
-        store.operations.finish(operation.id, settlement, NOON)
+        store.operations.finish(operation, settlement, NOON)
     assert rows(store) == before
 
 
 def test_a_deletion_whose_reply_was_lost_can_be_repeated(store: Store) -> None:
     deletion = deleting(store.operations, available(store.operations))
     settlement = Settlement(Event.DELETED, succeeded=True, unfence=True)
-    assert store.operations.finish(deletion.id, settlement, LATER) is Status.GONE
+    assert store.operations.finish(deletion, settlement, LATER) is Status.GONE
     assert creating(store.operations).id
     before = rows(store)
-    assert store.operations.finish(deletion.id, settlement, LATER) is Status.GONE
+    assert store.operations.finish(deletion, settlement, LATER) is Status.GONE
     assert rows(store) == before
 
 
 def test_an_operation_that_never_was_cannot_go_on(store: Store) -> None:
-    assert store.operations.is_open(new_id()) is False
+    never = replace(creating(store.operations), id=new_id())
+    assert store.queue.holds(never) is False
+    assert store.queue.claim(never.id, "worker", 30) is None
     with pytest.raises(Superseded):
-        store.operations.start_attempt(new_id())
-    with pytest.raises(Superseded):
-        store.operations.finish(new_id(), CREATED, LATER)
+        store.operations.finish(never, CREATED, LATER)
 
 
 @pytest.mark.parametrize("status", [Status.AVAILABLE, Status.RESTORE_ERROR, None])
@@ -235,13 +235,17 @@ def test_a_snapshot_that_left_its_status_is_not_settled_twice(store: Store, stat
             connection.execute(sa.update(SNAPSHOTS).where(here).values(status=status.value))
     before = rows(store)
     with pytest.raises(Superseded):
-        store.operations.finish(operation.id, CREATED, LATER)
+        store.operations.finish(operation, CREATED, LATER)
     assert rows(store) == before
 
 
 def test_attempts_are_counted_from_one_and_make_the_operation_run(store: Store) -> None:
     operation = creating(store.operations)
-    assert [store.operations.start_attempt(operation.id) for _ in range(3)] == [1, 2, 3]
+    for number in (1, 2, 3):
+        claimed = store.queue.claim(operation.id, "worker", 30)
+        assert claimed is not None
+        assert (claimed.attempts, claimed.generation) == (number, number)
+        store.queue.put_back(claimed)
     read = store.operations.get(operation.id)
     assert (read.attempts, read.state) == (3, OperationState.RUNNING)
 
@@ -249,7 +253,7 @@ def test_attempts_are_counted_from_one_and_make_the_operation_run(store: Store) 
 def test_the_point_of_no_return_is_recorded_with_the_safety_copies(store: Store) -> None:
     operation = restoring(store.operations)
     assert store.operations.get(operation.id).committed is False
-    store.operations.commit(operation.id, {"v1": "t1"})
+    store.operations.commit(operation, {"v1": "t1"})
     assert store.operations.get(operation.id).committed is True
     assert store.snapshots.get(operation.snapshot_id).temp_snapshots == {"v1": "t1"}
 
@@ -258,8 +262,8 @@ def test_a_retry_goes_past_the_point_of_no_return_with_the_safety_copies_of_befo
     failed = restore_failed(store.operations)
     retry = following(failed, Action.RETRY)
     store.operations.begin(retry, Event.RETRY, Status.RESTORE_ERROR, fence=True)
-    store.operations.commit(retry.id, None)
-    store.operations.commit(retry.id, None)
+    store.operations.commit(retry, None)
+    store.operations.commit(retry, None)
     assert store.operations.get(retry.id).committed is True
     snapshot = store.snapshots.get(failed.snapshot_id)
     assert (snapshot.temp_snapshots, snapshot.failed_snapshots) == ({"v1": "t1", "v2": "t2"}, {"v2": "c2"})
@@ -270,7 +274,7 @@ def test_a_restore_does_not_begin_with_the_safety_copies_of_an_earlier_one(store
     leftovers = {"temp_snapshots": {"v1": "copy of another present"}}
     first = following(created, Action.RESTORE)
     store.operations.begin(first, Event.RESTORE, Status.AVAILABLE, fence=True)
-    store.operations.finish(first.id, Settlement(Event.RESTORED, succeeded=True, maps=leftovers, unfence=True), LATER)
+    store.operations.finish(first, Settlement(Event.RESTORED, succeeded=True, maps=leftovers, unfence=True), LATER)
     second = following(created, Action.RESTORE)
     store.operations.begin(second, Event.RESTORE, Status.AVAILABLE, fence=True)
     assert store.snapshots.get(created.snapshot_id).temp_snapshots is None
@@ -285,7 +289,7 @@ def test_a_begun_operation_is_the_snapshots_latest(store: Store) -> None:
 def test_operations_survive_the_deletion_of_their_snapshot(store: Store) -> None:
     operation = available(store.operations)
     deletion = deleting(store.operations, operation)
-    assert store.operations.finish(deletion.id, Settlement(Event.DELETED, succeeded=True), LATER) is Status.GONE
+    assert store.operations.finish(deletion, Settlement(Event.DELETED, succeeded=True), LATER) is Status.GONE
     with pytest.raises(NotFound):
         store.snapshots.get(operation.snapshot_id)
     assert store.operations.get(deletion.id).state is OperationState.SUCCEEDED
@@ -297,9 +301,8 @@ def test_operations_survive_the_deletion_of_their_snapshot(store: Store) -> None
 def test_unfinished_operations_come_oldest_first(store: Store) -> None:
     young = creating(store.operations, instance_id="a", created_at=LATER)
     old = creating(store.operations, instance_id="b", created_at=NOON)
-    store.operations.start_attempt(old.id)
-    store.operations.finish(creating(store.operations, instance_id="c").id, CREATED, LATER)
+    assert store.queue.claim(old.id, "worker", 30)
+    store.operations.finish(creating(store.operations, instance_id="c"), CREATED, LATER)
     assert [operation.id for operation in store.operations.unfinished()] == [old.id, young.id]
-    assert store.operations.is_open(old.id)
-    assert store.operations.is_open(young.id)
+    assert store.queue.open_among([old.id, young.id, new_id()]) == {old.id, young.id}
     assert sorted(store.operations.open_by_action()) == [("snapshot", NOON), ("snapshot", LATER)]

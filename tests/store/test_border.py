@@ -37,6 +37,7 @@ SQLITE = pytest.mark.parametrize("server_kind", ["sqlite"], indirect=True)
 
 def every_call(store: Store) -> dict[str, Callable[[], object]]:
     """Each method of the stores, called as if all were well."""
+    queue = store.queue
     operations, snapshots, books = store.operations, store.snapshots, FlowBooks(store.database.writer)
     operation = sample_operation()
     settlement = Settlement(Event.CREATED, succeeded=True)
@@ -47,17 +48,25 @@ def every_call(store: Store) -> dict[str, Callable[[], object]]:
         ),
         "get": lambda: operations.get(operation.id),
         "unfinished": operations.unfinished,
-        "is_open": lambda: operations.is_open(operation.id),
-        "start_attempt": lambda: operations.start_attempt(operation.id),
-        "raise_progress": lambda: operations.raise_progress(operation.id, 1),
-        "commit": lambda: operations.commit(operation.id, {}),
-        "finish": lambda: operations.finish(operation.id, settlement, LATER),
+        "overdue": lambda: operations.overdue(LATER),
+        "take": lambda: queue.take("worker", 1, 30),
+        "claim": lambda: queue.claim(operation.id, "worker", 30),
+        "renew": lambda: queue.renew([operation], 30),
+        "put_back": lambda: queue.put_back(operation),
+        "put_all_back": queue.put_all_back,
+        "holds": lambda: queue.holds(operation),
+        "waiting": queue.waiting,
+        "position": lambda: queue.position(operation),
+        "open_among": lambda: queue.open_among([operation.id]),
+        "raise_progress": lambda: operations.raise_progress(operation, 1),
+        "commit": lambda: operations.commit(operation, {}),
+        "finish": lambda: operations.finish(operation, settlement, LATER),
         "keep_record": lambda: operations.keep_record(operation.id, {}),
         "free_settled": operations.free_settled,
         "forget_finished": lambda: operations.forget_finished(LATER),
         "fence": lambda: operations.fence("instance"),
-        "make_durable": lambda: operations.make_durable(operation.id),
-        "note_power": lambda: operations.note_power("instance", was_active=True),
+        "make_durable": lambda: operations.make_durable(operation),
+        "note_power": lambda: operations.note_power(operation, was_active=True),
         "open_by_action": operations.open_by_action,
         "snapshot": lambda: snapshots.get(operation.snapshot_id),
         "ids": snapshots.ids,

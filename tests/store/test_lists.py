@@ -45,7 +45,7 @@ def fill(store: Store, rows: int = ROWS, project_id: str = "project") -> None:
                     Settlement(Event.CREATE_FAILED, succeeded=False, fault=FAULT),
                 ]
             )
-            store.operations.finish(operation.id, settlement, moment)
+            store.operations.finish(operation, settlement, moment)
         if chance.random() < 0.3:
             store.snapshots.rename(operation.snapshot_id, {"description": "renamed"}, moment)
 

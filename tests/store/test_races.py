@@ -34,6 +34,7 @@ from tests.store.samples import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from stillframe.domain.operation import Operation
     from tests.store.conftest import Store
 
 THREADS = 8
@@ -84,7 +85,7 @@ def test_of_many_ends_of_one_operation_exactly_one_counts(store: Store) -> None:
     for turn in range(ROUNDS):
         operation = creating(store.operations, instance_id=f"i{turn}")
         calls = [
-            partial(store.operations.finish, operation.id, settlement, LATER + timedelta(microseconds=number))
+            partial(store.operations.finish, operation, settlement, LATER + timedelta(microseconds=number))
             for number, settlement in enumerate((good, bad) * (THREADS // 2))
         ]
         assert at_once(calls) == {"done": 1, "Superseded": THREADS - 1}
@@ -94,11 +95,16 @@ def test_of_many_ends_of_one_operation_exactly_one_counts(store: Store) -> None:
         assert (snapshot.fault is None) is succeeded
 
 
-def test_every_attempt_gets_a_number_of_its_own(store: Store) -> None:
-    operation = creating(store.operations)
-    numbers: list[int] = []
-    at_once([lambda: numbers.append(store.operations.start_attempt(operation.id))] * THREADS)
-    assert sorted(numbers) == list(range(1, THREADS + 1))
+def test_each_operation_is_claimed_by_one_of_many_workers(store: Store) -> None:
+    waiting = {creating(store.operations, instance_id=f"i{number}").id for number in range(3 * THREADS)}
+    taken: list[str] = []
+
+    def take(worker: str) -> None:
+        while claimed := store.queue.take(worker, 2, 30):
+            taken.extend(operation.id for operation in claimed)
+
+    at_once([partial(take, f"w{number}") for number in range(THREADS)])
+    assert sorted(taken) == sorted(waiting)
 
 
 def test_a_creation_never_slips_in_behind_a_restore_that_fails(store: Store) -> None:
@@ -106,19 +112,19 @@ def test_a_creation_never_slips_in_behind_a_restore_that_fails(store: Store) -> 
         instance = f"i{turn}"
         operation = restoring(store.operations, instance_id=instance)
         failure = Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT)
-        calls: list[Callable[[], Any]] = [partial(store.operations.finish, operation.id, failure, LATER)]
+        calls: list[Callable[[], Any]] = [partial(store.operations.finish, operation, failure, LATER)]
         calls += [partial(creating, store.operations, instance_id=instance)] * (THREADS - 1)
         assert at_once(calls) == {"done": 1, "Conflict": THREADS - 1}
 
 
 def test_the_first_answer_about_the_power_is_the_answer_for_all(store: Store) -> None:
-    def note(instance_id: str, answers: list[bool], *, said: bool) -> None:
-        answers.append(store.operations.note_power(instance_id, was_active=said))
+    def note(operation: Operation, answers: list[bool], *, said: bool) -> None:
+        answers.append(store.operations.note_power(operation, was_active=said))
 
     for turn in range(ROUNDS):
-        restoring(store.operations, instance_id=f"i{turn}")
+        operation = restoring(store.operations, instance_id=f"i{turn}")
         answers: list[bool] = []
-        at_once([partial(note, f"i{turn}", answers, said=said) for said in (True, False) * (THREADS // 2)])
+        at_once([partial(note, operation, answers, said=said) for said in (True, False) * (THREADS // 2)])
         fence = store.operations.fence(f"i{turn}")
         assert fence is not None
         assert set(answers) == {fence.was_active}
@@ -127,7 +133,7 @@ def test_the_first_answer_about_the_power_is_the_answer_for_all(store: Store) ->
 def test_progress_of_many_threads_ends_at_the_highest(store: Store) -> None:
     operation = creating(store.operations)
     percents = (5, 80, 20, 60, 99, 1, 40, 70)
-    at_once([partial(store.operations.raise_progress, operation.id, percent) for percent in percents])
+    at_once([partial(store.operations.raise_progress, operation, percent) for percent in percents])
     assert store.operations.get(operation.id).progress == 99
 
 
@@ -139,19 +145,19 @@ def life_of_an_instance(store: Store, instance_id: str, seed: int) -> None:
     store.snapshots.rename(operation.snapshot_id, {"name": f"n{chance.random()}"}, LATER)
     restore = following(operation, Action.RESTORE)
     operations.begin(restore, Event.RESTORE, Status.AVAILABLE, fence=True)
-    operations.start_attempt(restore.id)
-    operations.note_power(instance_id, was_active=chance.random() < 0.5)
-    operations.commit(restore.id, {"v1": "t1"})
-    operations.raise_progress(restore.id, chance.randrange(100))
-    operations.finish(restore.id, Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT).keeping_lock(), LATER)
+    restore = store.queue.claim(restore.id, "worker", 30) or restore
+    operations.note_power(restore, was_active=chance.random() < 0.5)
+    operations.commit(restore, {"v1": "t1"})
+    operations.raise_progress(restore, chance.randrange(100))
+    operations.finish(restore, Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT).keeping_lock(), LATER)
     operations.free_settled(restore.id)
     operations.free_settled()
     rollback = following(operation, Action.ROLLBACK)
     operations.begin(rollback, Event.ROLLBACK, Status.RESTORE_ERROR, fence=True)
-    operations.finish(rollback.id, Settlement(Event.ROLLED_BACK, succeeded=True, unfence=True), LATER)
+    operations.finish(rollback, Settlement(Event.ROLLED_BACK, succeeded=True, unfence=True), LATER)
     operations.keep_record(rollback.id, {"flow_details": {}})
     deletion = deleting(operations, operation)
-    operations.finish(deletion.id, Settlement(Event.DELETED, succeeded=True, unfence=True), LATER)
+    operations.finish(deletion, Settlement(Event.DELETED, succeeded=True, unfence=True), LATER)
     operations.forget_finished(LATER)
     store.snapshots.list(ListQuery("project", 10))
 
@@ -181,12 +187,12 @@ def test_whoever_fights_over_one_instance_gets_through_or_is_told_why(store: Sto
                 continue
             if event is Event.ROLLBACK:
                 settled = Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=FAULT)
-                store.operations.finish(operation.id, settled, LATER)
+                store.operations.finish(operation, settled, LATER)
                 return
             settled = Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT)
-            store.operations.finish(operation.id, settled, LATER)
+            store.operations.finish(operation, settled, LATER)
             with pytest.raises(Superseded):
-                store.operations.finish(operation.id, settled, NOON)
+                store.operations.finish(operation, settled, NOON)
 
     assert at_once([partial(fight, number) for number in range(THREADS)]) == {"done": THREADS}
     assert store.operations.unfinished() == []

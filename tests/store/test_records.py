@@ -46,7 +46,7 @@ def test_the_fence_stays_after_a_failure_and_goes_with_the_settlement_that_says_
     assert store.operations.fence("instance") is not None
     rollback = following(failed, Action.ROLLBACK)
     store.operations.begin(rollback, Event.ROLLBACK, Status.RESTORE_ERROR, fence=True)
-    store.operations.finish(rollback.id, Settlement(Event.ROLLED_BACK, succeeded=True, unfence=True), LATER)
+    store.operations.finish(rollback, Settlement(Event.ROLLED_BACK, succeeded=True, unfence=True), LATER)
     assert store.operations.fence("instance") is None
 
 
@@ -65,7 +65,7 @@ def test_the_deletion_of_another_snapshot_leaves_the_fence_alone(store: Store) -
     other = available(store.operations)
     failed = restore_failed(store.operations)
     deletion = deleting(store.operations, other)
-    store.operations.finish(deletion.id, Settlement(Event.DELETED, succeeded=True, unfence=True), LATER)
+    store.operations.finish(deletion, Settlement(Event.DELETED, succeeded=True, unfence=True), LATER)
     fence = store.operations.fence("instance")
     assert fence is not None
     assert fence.snapshot_id == failed.snapshot_id
@@ -74,24 +74,25 @@ def test_the_deletion_of_another_snapshot_leaves_the_fence_alone(store: Store) -
 def test_the_deletion_of_the_fencing_snapshot_takes_the_fence_along(store: Store) -> None:
     failed = restore_failed(store.operations)
     deletion = deleting(store.operations, failed, Status.RESTORE_ERROR)
-    store.operations.finish(deletion.id, Settlement(Event.DELETED, succeeded=True, unfence=True), LATER)
+    store.operations.finish(deletion, Settlement(Event.DELETED, succeeded=True, unfence=True), LATER)
     assert store.operations.fence("instance") is None
     assert creating(store.operations).id
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_the_first_answer_about_the_power_stays(store: Store, *, first: bool) -> None:
-    failed = restore_failed(store.operations)
-    assert store.operations.note_power("instance", was_active=first) is first
-    assert store.operations.note_power("instance", was_active=not first) is first
+    failed = restoring(store.operations)
+    assert store.operations.note_power(failed, was_active=first) is first
+    assert store.operations.note_power(failed, was_active=not first) is first
+    store.operations.finish(failed, Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT), LATER)
     retry = following(failed, Action.RETRY)
     store.operations.begin(retry, Event.RETRY, Status.RESTORE_ERROR, fence=True)
-    assert store.operations.note_power("instance", was_active=not first) is first
+    assert store.operations.note_power(retry, was_active=not first) is first
     assert store.operations.fence("instance") == Fence("instance", failed.snapshot_id, first)
 
 
 def test_the_power_of_an_instance_without_a_fence_is_not_noted(store: Store) -> None:
-    assert store.operations.note_power("instance", was_active=True) is False
+    assert store.operations.note_power(creating(store.operations), was_active=True) is False
     assert store.operations.fence("instance") is None
 
 
@@ -99,11 +100,11 @@ def test_progress_never_falls_and_stops_with_the_operation(store: Store) -> None
     operation = creating(store.operations)
     seen = []
     for percent in (0, 10, 5, 10, 42, 41, 99, 0):
-        store.operations.raise_progress(operation.id, percent)
+        store.operations.raise_progress(operation, percent)
         seen.append(store.operations.get(operation.id).progress)
     assert seen == [0, 10, 10, 10, 42, 42, 99, 99]
-    store.operations.finish(operation.id, Settlement(Event.CREATE_FAILED, succeeded=False, fault=FAULT), LATER)
-    store.operations.raise_progress(operation.id, 100)
+    store.operations.finish(operation, Settlement(Event.CREATE_FAILED, succeeded=False, fault=FAULT), LATER)
+    store.operations.raise_progress(operation, 100)
     assert store.operations.get(operation.id).progress == 99
 
 
@@ -120,10 +121,10 @@ def test_old_records_are_forgotten_but_never_a_snapshots_latest(store: Store) ->
     first = available(store.operations)
     failed = following(first, Action.RESTORE)
     store.operations.begin(failed, Event.RESTORE, Status.AVAILABLE, fence=True)
-    store.operations.finish(failed.id, Settlement(Event.RESTORED, succeeded=True, unfence=True), LATER)
+    store.operations.finish(failed, Settlement(Event.RESTORED, succeeded=True, unfence=True), LATER)
     gone = available(store.operations, instance_id="gone")
     deletion = deleting(store.operations, gone)
-    store.operations.finish(deletion.id, Settlement(Event.DELETED, succeeded=True), LATER)
+    store.operations.finish(deletion, Settlement(Event.DELETED, succeeded=True), LATER)
     assert list(store.operations.forget_finished(LATER)) == []
     assert sorted(store.operations.forget_finished(AFTER)) == sorted([first.id, gone.id, deletion.id])
     assert store.operations.get(failed.id).id == failed.id
@@ -141,7 +142,7 @@ def test_open_operations_are_never_forgotten(store: Store) -> None:
 def test_an_operation_that_holds_its_instance_is_remembered_until_it_is_freed(store: Store) -> None:
     deletion = deleting(store.operations, available(store.operations))
     settlement = Settlement(Event.DELETED, succeeded=True).keeping_lock()
-    store.operations.finish(deletion.id, settlement, LATER)
+    store.operations.finish(deletion, settlement, LATER)
     assert deletion.id not in store.operations.forget_finished(AFTER)
     store.operations.free_settled()
     assert list(store.operations.forget_finished(AFTER)) == [deletion.id]

@@ -162,6 +162,7 @@ class ProgressDetails(Reply):
     completed_tasks: dict[str, str]
     pending_tasks: dict[str, str]
     estimated_seconds_left: int | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
+    queue_position: int | None = Field(default=None, exclude_if=lambda position: position is None)
 
 
 class ProgressReply(Reply):

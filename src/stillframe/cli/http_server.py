@@ -15,7 +15,7 @@ from waitress.channel import HTTPChannel
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 LOG = logging.getLogger(__name__)
 
@@ -68,12 +68,11 @@ class HttpServer:
         bound = next(one for one in self._channels.values() if isinstance(one, server.BaseWSGIServer))
         self.address = f"http://{where}:{bound.effective_port}"
 
-    def run(self, ending: threading.Event, check: Callable[[], None]) -> None:
-        """Answer requests until `ending` is set or `check` raises, then finish those that came before."""
+    def run(self, ending: threading.Event) -> None:
+        """Answer requests until `ending` is set, then finish those that came before."""
         try:
             while not ending.is_set():
                 self._turn()
-                check()
         finally:
             self._finish()
 

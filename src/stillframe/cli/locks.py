@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
-from stillframe.domain.errors import Conflict, Unavailable
-from stillframe.store.worker_lock import WorkerLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from stillframe.store.database import Database
-
-LOG = logging.getLogger(__name__)
 
 _FILE: Final = "engine.lock"
 
@@ -45,33 +38,3 @@ def folder_lock(state_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(file)
-
-
-@contextmanager
-def database_lock(database: Database) -> Iterator[Callable[[], None]]:
-    """Hold a server's database, and yield a check that ends the process once that is no longer sure.
-
-    An SQLite file has no such lock: its state folder has one.
-    """
-    if database.writer.dialect.name == "sqlite":
-        yield lambda: None
-        return
-    lock = WorkerLock(database.writer)
-    try:
-        lock.take()
-    except Conflict as error:
-        raise CommandFailed(ExitCode.REFUSED, error.message) from error
-
-    def check() -> None:
-        try:
-            lock.check()
-        except Unavailable as error:
-            LOG.critical("%s; another process may work on it by now, so this one ends at once", error.message)
-            logging.shutdown()
-            # Threads cannot be stopped in the middle of a volume. Whoever holds the lock goes on as after a kill.
-            os._exit(ExitCode.UNAVAILABLE)
-
-    try:
-        yield check
-    finally:
-        lock.release()

@@ -18,7 +18,7 @@ from stillframe.api.auth import require_safe_binding
 from stillframe.cli.borders import answering_database, usable_settings
 from stillframe.cli.exit_codes import ExitCode
 from stillframe.cli.http_server import HttpServer, end_on_signal
-from stillframe.cli.locks import database_lock, folder_lock
+from stillframe.cli.locks import folder_lock
 
 if TYPE_CHECKING:
     from stillframe.main import Service
@@ -38,21 +38,18 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
             with usable_settings():
                 require_safe_binding(settings)
         _set_up_log(settings.conf)
-        if work:
-            stack.enter_context(folder_lock(settings.state_dir))
-        service, check = stack.enter_context(_service(settings, serve=serve, work=work))
+        service = stack.enter_context(_service(settings, serve=serve, work=work))
         ending = stack.enter_context(end_on_signal())
         if serve:
             api = settings.api
             http = HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads, api.max_body_size)
             _start(service, work=work)
             say(f"stillframe {'serves' if work else 'accepts'} on {http.address} (authentication: {api.auth_strategy})")
-            http.run(ending, check)
+            http.run(ending)
         else:
             _start(service, work=work)
             say("stillframe works off what is accepted")
-            while not ending.wait(1.0):
-                check()
+            ending.wait()
         LOG.info("ending")
 
 
@@ -69,22 +66,21 @@ def _start(service: Service, *, work: bool) -> None:
 
 
 @contextmanager
-def _service(settings: Settings, *, serve: bool, work: bool) -> Iterator[tuple[Service, Callable[[], None]]]:
+def _service(settings: Settings, *, serve: bool, work: bool) -> Iterator[Service]:
     with ExitStack() as stack:
         with usable_settings(), answering_database():
             database = main.open_database(settings)
-            check = stack.enter_context(database_lock(database)) if work else _nothing
-            service = main.build(settings, database=database, serve=serve, work=work)
+        if work and database.is_file:
+            # Claims are for several workers; this kind of database has one, and that it has to be sure of.
+            stack.enter_context(folder_lock(settings.state_dir))
+        with usable_settings(), answering_database():
+            service = main.build(settings, database=database, serve=serve)
         try:
-            yield service, check
+            yield service
         finally:
             started = time.monotonic()
             if not service.stop(_STOP_SECONDS):
-                LOG.warning("after %.0f s something still runs; the next start resumes it", time.monotonic() - started)
+                LOG.warning("after %.0f s something still runs; it is resumed", time.monotonic() - started)
                 # The interpreter would wait for its threads, and a copy may take hours.
                 logging.shutdown()
                 os._exit(ExitCode.OK if sys.exc_info()[0] is None else ExitCode.FAILED)
-
-
-def _nothing() -> None:
-    return

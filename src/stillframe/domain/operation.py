@@ -51,6 +51,8 @@ class Operation:
 
     `committed` is the point of no return: beyond it a failure is settled by retry or rollback, never by undoing.
     `progress` is 0..100 and never falls; `record` is the final progress document, kept when the flow's details go.
+    `generation` numbers its claims: only the worker of the latest may change anything. `places` are what limits of
+    concurrency count it by besides its project, such as `host:NAME` and `backend:NAME`.
     """
 
     id: str
@@ -68,6 +70,8 @@ class Operation:
     committed: bool = False
     finished_at: datetime | None = None
     record: Mapping[str, Any] | None = None
+    generation: int = 0
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Progress:
     completed_tasks: Mapping[str, str]
     pending_tasks: Mapping[str, str]
     seconds_left: int | None = None
+    queue_position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
@@ -59,7 +60,9 @@ class RetryPolicy:
 
         def before_sleep(state: tenacity.RetryCallState) -> None:
             if call is not None:
-                call.check()
+                # Where the store does not answer either, the next try asks it again.
+                with suppress(Unavailable):
+                    call.check()
             problem = state.outcome.exception() if state.outcome else None
             LOG.warning("%s is unavailable, attempt %d of %d: %s", what, state.attempt_number, self.attempts, problem)
 

@@ -1,354 +1,235 @@
-"""The embedded engine: takes operations up, runs their flows in threads, and settles what cannot settle itself."""
+"""The engine: takes operations up, runs their flows in threads, and settles what cannot settle itself."""
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from taskflow import states
-
-from stillframe.domain.errors import DeadlineExceeded, NotFound, StillframeError, Superseded, Unavailable
-from stillframe.domain.operation import FAILURES, Operation, Progress, Settlement
-from stillframe.domain.snapshot import Fault
-from stillframe.engine.faults import fault_of
-from stillframe.engine.persistence import FlowBooks, load
-from stillframe.engine.progress import Meter, as_record, measure, seconds_left
-from stillframe.engine.work import Failure, Ledger, Planner, Work
+from stillframe.domain.errors import NotFound, Superseded
+from stillframe.domain.operation import Operation
+from stillframe.engine.attempt import RunningAttempt, clock
+from stillframe.engine.board import Board
+from stillframe.engine.execution import Execution
+from stillframe.engine.work import Ledger, Queue
 
 LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 1.0
-_FORGET_EVERY: Final = 3600.0
+_SWEEP_EVERY: Final = 60.0
 _GRACE: Final = timedelta(seconds=10)
+_FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 300.0
-_ENDED: Final = frozenset({states.SUCCESS, states.REVERTED})
-
-Finished = Callable[[Operation, float], None]
+_AFTER_OUR_END: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is done at a time, and how often an operation is taken up before it is given up."""
+    """How much is done at a time, how long a claim holds without being renewed, and how long records are kept.
+
+    `alone`: no other process works on this store, so that every claim found at the start is a dead one's.
+    """
 
     workers: int
-    volume_workers: int
-    max_attempts: int
+    claim_seconds: float
+    look_seconds: float
     keep_records: timedelta
-
-
-class _Attempt:
-    """An attempt that is running in this process; see `stillframe.engine.work.Attempt`."""
-
-    def __init__(self, operation: Operation, ledger: Ledger, now: Callable[[], datetime]) -> None:
-        self.operation = operation
-        self._ledger = ledger
-        self._now = now
-        self._looked_at = 0.0
-        self.meter: Meter | None = None
-
-    def check(self) -> None:
-        if self._now() > self.operation.deadline:
-            raise DeadlineExceeded(f"The operation did not end by its deadline, {self.operation.deadline} UTC.")
-        moment = time.monotonic()
-        if moment - self._looked_at < _LOOK_EVERY:
-            return
-        self._looked_at = moment
-        try:
-            still_open = self._ledger.is_open(self.operation.id)
-        except Unavailable as error:
-            # A ledger that cannot be asked says nothing about the platform that is being worked on.
-            LOG.warning("task %s goes on unasked: %s", self.operation.id, error)
-            return
-        if not still_open:
-            raise Superseded(f"Task {self.operation.id} has been settled already.")
-
-    def report(self, task_name: str, done: int, total: int) -> None:
-        if self.meter is not None and total > 0:
-            self.meter.report(task_name, done / total)
+    alone: bool
 
 
 class Engine:
     """Runs every operation that is not final, each once at a time, until it is.
 
-    Nothing is lost with the process: what was accepted is in the ledger, what was done is in the flow books, and
-    `start` takes both up again.
+    Nothing is lost with the process: what was accepted is in the store, what was done is in the flow books, and
+    whoever takes an operation up next, here or elsewhere, goes on from there.
     """
 
-    def __init__(
-        self, ledger: Ledger, books: FlowBooks, planner: Planner, limits: Limits, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, ledger: Ledger, queue: Queue, board: Board, execution: Execution, limits: Limits) -> None:
         self._ledger = ledger
-        self._books = books
-        self._planner = planner
+        self._queue = queue
+        self._board = board
+        self._execution = execution
         self._limits = limits
-        self._now = now
+        # A name that no later start has: claims of a process that is gone must not be prolonged.
+        self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
         self._operations = ThreadPoolExecutor(limits.workers, thread_name_prefix="operation")
-        # Apart from the pool above: an operation that waits for its tasks must not hold the threads they need.
-        self._tasks = ThreadPoolExecutor(limits.volume_workers, thread_name_prefix="task")
-        self._running: dict[str, threading.Thread | None] = {}
-        self._not_before: dict[str, tuple[float, float]] = {}
+        self._running: dict[str, RunningAttempt] = {}
         self._lock = threading.Lock()
+        self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._overseer = threading.Thread(target=self._oversee, name="overseer", daemon=True)
-        self.on_finished: Finished = lambda _operation, _seconds: None
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(wait, act), name=name, daemon=True)
+            for name, wait, act in (
+                ("taker", self._wait_for_work, self._take_up),
+                ("heartbeat", partial(self._stopping.wait, limits.claim_seconds / 4), self._renew),
+                ("overseer", partial(self._stopping.wait, _LOOK_EVERY), self._look_after_late_ones),
+                ("sweeper", partial(self._stopping.wait, _SWEEP_EVERY), self._sweep),
+            )
+        ]
 
     def start(self) -> None:
-        """Take up everything that is unfinished, and watch over deadlines from then on."""
+        """Take up what is unfinished, and whatever is accepted from then on."""
+        if self._limits.alone:
+            self._queue.put_all_back()
         self._sweep()
-        for operation in self._ledger.unfinished():
-            LOG.info("taking up task %s again: %s", operation.id, operation.action)
-            self.submit(operation.id)
-        self._overseer.start()
+        self._wake.set()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, seconds: float) -> bool:
-        """Take nothing more up and wait for what runs; False if some of it still does. A new start resumes that."""
+        """Take nothing more up, hand on what stops between two tasks, and wait for the rest; False if some still runs.
+
+        Another worker, or the next start, goes on with what was handed on at once, and with what still runs soon.
+        """
         self._stopping.set()
-        self._operations.shutdown(wait=False, cancel_futures=True)
+        self._wake.set()
+        self._operations.shutdown(wait=False)
+        self._execution.suspend()
         until = time.monotonic() + seconds
-        while time.monotonic() < until and self._active():
+        while time.monotonic() < until and self._attempts():
             time.sleep(0.05)
-        self._tasks.shutdown(wait=False)
-        with self._lock:
-            left = [operation_id for operation_id, thread in self._running.items() if thread is not None]
-        for operation_id in left:
+        self._execution.close()
+        left = self._attempts()
+        for attempt in left:
             # It is us who break it off, so that does not count against it.
-            self._ledger.give_attempt_back(operation_id)
+            self._queue.put_back(attempt.operation, _AFTER_OUR_END, counted=False)
+        self._board.close()
         return not left
 
     def submit(self, operation_id: str) -> None:
-        """Have an operation run; one that is queued or running already is left alone."""
+        """Tell the workers, this one and others, that there is an operation for them."""
+        self._board.announce(operation_id)
+        self._wake.set()
+
+    def _attempts(self) -> list[RunningAttempt]:
         with self._lock:
-            if operation_id in self._running or self._stopping.is_set():
+            return list(self._running.values())
+
+    def _repeat(self, wait: Callable[[], object], act: Callable[[], None]) -> None:
+        while True:
+            wait()
+            if self._stopping.is_set():
                 return
-            self._running[operation_id] = None
+            try:
+                act()
+            except Exception:
+                LOG.exception("the %s failed; it tries again", threading.current_thread().name)
+                self._stopping.wait(_LOOK_EVERY)
+
+    def _wait_for_work(self) -> None:
+        self._board.wait(self._wake, self._limits.look_seconds)
+
+    def _take_up(self) -> None:
+        self._wake.clear()
+        free = self._limits.workers - len(self._attempts())
+        asked_at = clock()
+        for operation in self._queue.take(self.worker, free, self._limits.claim_seconds):
+            attempt = self._note(operation, asked_at)
+            try:
+                self._operations.submit(self._run, attempt)
+            except RuntimeError:
+                # Told to stop meanwhile.
+                self._let_go(attempt)
+                self._queue.put_back(operation, counted=False)
+
+    def _note(self, operation: Operation, asked_at: float) -> RunningAttempt:
+        attempt = RunningAttempt(operation, self._queue, self._execution.now, asked_at, self._limits.claim_seconds)
+        with self._lock:
+            self._running[operation.id] = attempt
+        self._board.taken(operation.id)
+        return attempt
+
+    def _let_go(self, attempt: RunningAttempt) -> None:
+        with self._lock:
+            if self._running.get(attempt.operation.id) is attempt:
+                del self._running[attempt.operation.id]
+        self._wake.set()
+
+    def _run(self, attempt: RunningAttempt) -> None:
+        operation = attempt.operation
+        wait, counted = 0.0, True
         try:
-            self._operations.submit(self._run_guarded, operation_id)
-        except RuntimeError:
-            # Shut down meanwhile: the next start finds it in the ledger.
-            with self._lock:
-                self._running.pop(operation_id, None)
-
-    def queued(self) -> int:
-        """How many operations wait for a worker."""
-        with self._lock:
-            return sum(1 for thread in self._running.values() if thread is None)
-
-    def progress(self, operation: Operation) -> Progress:
-        """How far an operation is."""
-        detail = None if operation.record is not None else self._books.read(operation.id)
-        if detail is None and operation.record is None and operation.state.final:
-            # Its record took the place of its flow while we looked.
-            operation = self._ledger.get(operation.id)
-        elif detail is not None and detail.state in _ENDED and not operation.state.final:
-            # It was settled while we looked: a flow has no end before its operation has.
-            operation = self._ledger.get(operation.id)
-        return replace(measure(operation, detail), seconds_left=seconds_left(operation, self._now()))
-
-    def _active(self) -> bool:
-        with self._lock:
-            return any(thread is not None for thread in self._running.values())
-
-    def _run_guarded(self, operation_id: str) -> None:
-        with self._lock:
-            if operation_id not in self._running or self._running[operation_id] is not None:
-                # The overseer has settled it while it was queued, or is about to.
-                return
-            self._running[operation_id] = threading.current_thread()
-        try:
-            self._run(operation_id)
+            self._execution.run(attempt)
+            # Unless it is final now, it was told to stop between two tasks.
+            counted = False
         except Superseded as error:
-            LOG.warning("task %s: %s", operation_id, error)
-            self._put_off(operation_id)
+            LOG.warning("task %s: %s", operation.id, error)
         except Exception:
-            # What is left is taken up again by the overseer, ever later, up to the cap on attempts.
-            LOG.exception("task %s: the attempt broke off", operation_id)
-            self._put_off(operation_id)
+            # Taken up again, here or elsewhere, ever later, up to the cap on attempts.
+            LOG.exception("task %s: the attempt broke off", operation.id)
+            wait = min(_FIRST_WAIT * 2 ** (operation.attempts - 1), _LONGEST_WAIT)
         finally:
-            # In this order: what is closed is not taken up again.
-            self._close(operation_id)
-            with self._lock:
-                self._running.pop(operation_id, None)
+            self._end(attempt, wait, counted=counted)
 
-    def _put_off(self, operation_id: str) -> None:
+    def _end(self, attempt: RunningAttempt, wait: float, *, counted: bool) -> None:
+        """Close the books of what is final, and give the claim of anything else back."""
+        operation_id = attempt.operation.id
+        try:
+            if self._execution.close_books(operation_id):
+                self._ledger.free_settled(operation_id)
+                self._board.done(operation_id)
+            else:
+                self._queue.put_back(attempt.operation, wait, counted=counted)
+                self._board.put_back(operation_id)
+        except Exception:
+            LOG.exception("task %s: its books could not be closed; a later sweep does it", operation_id)
+        finally:
+            self._let_go(attempt)
+
+    def _renew(self) -> None:
+        attempts = {attempt.operation.id: attempt for attempt in self._attempts()}
+        if not attempts:
+            return
+        asked_at = clock()
+        held = self._queue.renew([attempt.operation for attempt in attempts.values()], self._limits.claim_seconds)
+        for operation_id in held:
+            attempts[operation_id].prolong(asked_at)
+        self._board.renew(held)
+
+    def _look_after_late_ones(self) -> None:
+        """Fail what is past its deadline because it hangs here, or because no worker was free for it."""
+        for operation in self._ledger.overdue(self._execution.now() - _GRACE):
+            try:
+                self._look_after_late(operation)
+            except Exception:
+                # One operation that cannot be looked after must not keep the others from it.
+                LOG.exception("task %s is late and could not be looked after", operation.id)
+
+    def _look_after_late(self, operation: Operation) -> None:
         with self._lock:
-            _until, wait = self._not_before.get(operation_id, (0.0, 0.5))
-            self._not_before[operation_id] = (time.monotonic() + wait, min(2 * wait, _LONGEST_WAIT))
-
-    def _run(self, operation_id: str) -> None:
-        operation = self._ledger.get(operation_id)
-        if operation.state.final:
+            attempt = self._running.get(operation.id)
+        if attempt is not None:
+            self._execution.fail_late(attempt, hangs=True)
             return
-        attempt = _Attempt(operation, self._ledger, self._now)
-        number = self._ledger.start_attempt(operation_id)
-        if number > self._limits.max_attempts:
-            self._give_up(operation, attempt, number - 1)
+        asked_at = clock()
+        claimed = self._queue.claim(operation.id, self.worker, self._limits.claim_seconds)
+        if claimed is None:
             return
-        work = self._planner(attempt)
-        detail = self._books.open(operation_id, work.flow.name)
-        if not _reverted(detail):
-            finished = {atom.name for atom in detail if atom.state == states.SUCCESS}
-            weights = {name: work.weights.get(name, 1.0) for name in _task_names(work.flow)}
-            attempt.meter = Meter(weights, finished, partial(self._show_progress, operation_id))
-            self._run_flow(work, detail, attempt.meter)
-            detail = self._books.open(operation_id, work.flow.name)
-        if _reverted(detail) and self._ledger.is_open(operation_id):
-            self._settle_failure(operation, work, None, undone=detail.state == states.REVERTED)
-
-    def _give_up(self, operation: Operation, attempt: _Attempt, attempts: int) -> None:
-        error = StillframeError(f"Given up: {attempts} attempts broke off without coming to an end.")
+        attempt = self._note(claimed, asked_at)
         try:
-            work = self._planner(attempt)
-        except Exception:
-            LOG.exception("task %s cannot even be planned", operation.id)
-            fault = Fault(error.code, error.message, self._now())
-            settlement = Settlement(FAILURES[operation.action], succeeded=False, fault=fault)
-            self._ledger.finish(operation.id, settlement, self._now())
-        else:
-            self._settle_failure(operation, work, error, undone=False)
-
-    def _run_flow(self, work: Work, detail: Any, meter: Meter) -> None:
-        engine = load(work.flow, detail, self._books.backend, self._tasks if work.parallel else None)
-        engine.atom_notifier.register(states.SUCCESS, lambda _state, details: meter.report(details["task_name"], 1.0))
-        try:
-            engine.run()
-        except Exception:
-            if not _reverted(self._books.read(detail.uuid)):
-                raise
-            LOG.warning("the flow of task %s was reverted", detail.uuid, exc_info=True)
-
-    def _show_progress(self, operation_id: str, percent: int) -> None:
-        try:
-            self._ledger.raise_progress(operation_id, percent)
-        except Unavailable as error:
-            # The next report shows it; the work it is about must not suffer.
-            LOG.warning("task %s: its progress is not shown: %s", operation_id, error)
-
-    def _settle_failure(
-        self, operation: Operation, work: Work, error: Exception | None, *, undone: bool, free: bool = True
-    ) -> None:
-        operation = self._ledger.get(operation.id)
-        detail = self._books.read(operation.id)
-        code, message = fault_of(error, detail)
-        fault = Fault(code, message, self._now())
-        # Those of tasks that were reverted too: what was done to a volume stays done.
-        results = {} if detail is None else {atom.name: atom.results for atom in detail if atom.results is not None}
-        settlement = work.settle_failure(Failure(fault, undone=undone, results=results))
-        if not free:
-            settlement = settlement.keeping_lock()
-        status = self._ledger.finish(operation.id, settlement, self._now())
-        LOG.error(
-            "task %s failed; instance snapshot %s is %s: %s", operation.id, operation.snapshot_id, status, message
-        )
-
-    def _close(self, operation_id: str) -> None:
-        """Once an operation is final: keep its record, drop its flow, give its instance back."""
-        try:
-            operation = self._ledger.get(operation_id)
-            if not operation.state.final:
-                return
-            detail = self._books.read(operation_id)
-            if detail is not None and operation.record is None:
-                self._ledger.keep_record(operation_id, as_record(measure(operation, detail)))
-                self._report_finished(operation)
-            self._books.drop(operation_id)
-            self._ledger.free_settled(operation_id)
-            with self._lock:
-                self._not_before.pop(operation_id, None)
-        except Exception:
-            LOG.exception("task %s: its books could not be closed; the next start does it", operation_id)
-
-    def _report_finished(self, operation: Operation) -> None:
-        finished = operation.finished_at or self._now()
-        self.on_finished(operation, (finished - operation.created_at).total_seconds())
+            self._execution.fail_late(attempt, hangs=False)
+        finally:
+            self._end(attempt, _FIRST_WAIT, counted=True)
 
     def _sweep(self) -> None:
         """Close the books that a killed process left open, and forget old records."""
-        for operation_id in self._books.ids():
-            try:
-                self._ledger.get(operation_id)
-            except NotFound:
-                self._books.drop(operation_id)
+        running = {attempt.operation.id for attempt in self._attempts()}
+        for operation_id in self._execution.books.ids():
+            if operation_id in running:
                 continue
-            self._close(operation_id)
+            try:
+                self._execution.close_books(operation_id)
+            except NotFound:
+                self._execution.books.drop(operation_id)
         self._ledger.free_settled()
-        self._forget()
-
-    def _forget(self) -> None:
-        for operation_id in self._ledger.forget_finished(self._now() - self._limits.keep_records):
-            self._books.drop(operation_id)
-
-    def _oversee(self) -> None:
-        forgotten_at = time.monotonic()
-        while not self._stopping.wait(_LOOK_EVERY):
-            try:
-                self._look()
-                if time.monotonic() - forgotten_at > _FORGET_EVERY:
-                    forgotten_at = time.monotonic()
-                    self._forget()
-            except Exception:
-                LOG.exception("the overseer could not look after the operations; it tries again")
-
-    def _look(self) -> None:
-        for operation in self._ledger.unfinished():
-            try:
-                self._look_after(operation)
-            except Exception:
-                # One operation that cannot be looked after must not keep the others from it.
-                LOG.exception("the overseer could not look after task %s; it tries again", operation.id)
-
-    def _look_after(self, operation: Operation) -> None:
-        """Take up what no thread works on, and fail what is past its deadline because it hangs or was never begun."""
-        late = self._now() > operation.deadline + _GRACE
-        with self._lock:
-            known = operation.id in self._running
-            queued = known and self._running[operation.id] is None
-            if queued and late:
-                # From here on no worker takes it up.
-                self._running[operation.id] = threading.current_thread()
-            not_before, _wait = self._not_before.get(operation.id, (0.0, 0.0))
-        if not known:
-            if time.monotonic() >= not_before:
-                self.submit(operation.id)
-        elif late and queued:
-            try:
-                self._fail_late(operation, hangs=False)
-            finally:
-                self._close(operation.id)
-                with self._lock:
-                    self._running.pop(operation.id, None)
-        elif late:
-            self._fail_late(operation, hangs=True)
-
-    def _fail_late(self, operation: Operation, *, hangs: bool) -> None:
-        work = self._planner(_Attempt(operation, self._ledger, self._now))
-        why = "a call to the platform hangs" if hangs else "no worker was free for it"
-        message = f"The operation did not end by its deadline, {operation.deadline} UTC: {why}."
-        if hangs:
-            message += " The instance stays reserved until that call ends or the service is started anew."
-        try:
-            # Of what was never begun there is nothing to undo.
-            undone = operation.attempts == 0
-            self._settle_failure(operation, work, DeadlineExceeded(message), undone=undone, free=not hangs)
-        except Superseded:
-            LOG.info("task %s ended by itself at the last moment", operation.id)
-
-
-def _reverted(detail: Any) -> bool:
-    """Whether a recorded flow has been reverted, if only in part: then it must not run again."""
-    if detail is None:
-        return False
-    return detail.state == states.REVERTED or any(atom.state == states.REVERT_FAILURE for atom in detail)
-
-
-def _task_names(flow: Any) -> list[str]:
-    names: list[str] = []
-    for node, _links in flow.iter_nodes():
-        names.extend(_task_names(node) if hasattr(node, "iter_nodes") else [node.name])
-    return names
+        for operation_id in self._ledger.forget_finished(self._execution.now() - self._limits.keep_records):
+            self._execution.books.drop(operation_id)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+import copy
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import sqlalchemy as sa
 from taskflow import exceptions
@@ -14,8 +15,10 @@ from taskflow.persistence.backends import impl_sqlalchemy
 from stillframe.domain.errors import StillframeError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Executor
+
+Guard: TypeAlias = "Callable[[sa.Connection], None]"
 
 _SILENCE: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, sa.exc.DisconnectionError)
 
@@ -27,12 +30,36 @@ class SharedBackend(impl_sqlalchemy.SQLAlchemyBackend):  # type: ignore[misc]  #
     hits; the object has no state of its own and can serve all threads.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, connection: Any = None) -> None:
         super().__init__({}, engine=engine)
-        self._shared = impl_sqlalchemy.Connection(self, upgrade_lock=self._upgrade_lock)
+        self._shared = connection or impl_sqlalchemy.Connection(self, upgrade_lock=self._upgrade_lock)
 
     def get_connection(self) -> Any:
         return self._shared
+
+    def guarded(self, guard: Guard) -> SharedBackend:
+        """The same, with every transaction that writes beginning with `guard`."""
+        connection = copy.copy(self._shared)
+        # Made anew, it would have new tables, see above; and it has no other way to be given an engine.
+        connection._engine = _GuardedEngine(self._engine, guard)  # noqa: SLF001
+        return SharedBackend(self._engine, connection)
+
+
+class _GuardedEngine:
+    """What TaskFlow's connection uses of an engine."""
+
+    def __init__(self, engine: sa.Engine, guard: Guard) -> None:
+        self._engine = engine
+        self._guard = guard
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        with self._engine.begin() as connection:
+            self._guard(connection)
+            yield connection
+
+    def connect(self) -> sa.Connection:
+        return self._engine.connect()
 
 
 @contextlib.contextmanager
@@ -52,8 +79,16 @@ class FlowBooks:
     While the database does not answer, every call raises `Unavailable`.
     """
 
-    def __init__(self, writer: sa.Engine) -> None:
-        self.backend = SharedBackend(writer)
+    def __init__(self, writer: sa.Engine, backend: SharedBackend | None = None) -> None:
+        self._writer = writer
+        self.backend = backend or SharedBackend(writer)
+
+    def guarded(self, guard: Guard) -> FlowBooks:
+        """The same books, for a worker whose claim is looked at by `guard` in every transaction that writes.
+
+        What `guard` raises undoes the transaction and leaves as it is.
+        """
+        return FlowBooks(self._writer, self.backend.guarded(guard))
 
     def upgrade(self) -> None:
         """Make TaskFlow's tables, or bring them to its release."""

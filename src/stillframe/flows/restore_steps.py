@@ -39,15 +39,17 @@ class FencingInstance(Step):
 
     def execute(self) -> None:
         ports, call = self.ports, self.call()
+        call.check()
         ports.compute.release(self.instance_id)
         # Fenced first: what is seen then does not change any more.
+        call.check()
         ports.compute.fence(self.instance_id, self.operation.snapshot_id)
         instance = ports.compute.get_instance(self.instance_id)
         runs = instance.power_state is not PowerState.SHUTOFF
         if runs and not self.operation.arguments["force"]:
             raise Refused(f"Instance {instance.id} was started before the restore began; shut it off or set 'force'.")
         # Before it is shut down: afterwards nobody could tell any more.
-        ports.operations.note_power(self.instance_id, was_active=runs)
+        ports.operations.note_power(self.operation, was_active=runs)
         ports.compute.stop(call, self.instance_id, ports.graceful_stop_seconds)
 
     def revert(self, **_kwargs: Any) -> None:
@@ -95,7 +97,7 @@ class RecordingIntent(Step):
     """The point of no return: from here on the volumes may differ, and nothing is undone by itself any more."""
 
     def execute(self, safety_copies: dict[str, str] | None) -> None:
-        self.ports.operations.commit(self.operation.id, safety_copies)
+        self.ports.operations.commit(self.operation, safety_copies)
 
 
 class RestoringVolume(Step):
@@ -146,7 +148,7 @@ class ReleasingInstance(Step):
             return None
         call = self.call()
         # Once the guest runs, no loss of power may make us forget that its volumes need no restore any more.
-        self.ports.operations.make_durable(self.operation.id)
+        self.ports.operations.make_durable(self.operation)
         for fenced, release in ((True, unfence_instance), (False, start_again)):
             try:
                 # Neither of them may come after somebody else has settled the operation.
@@ -199,8 +201,9 @@ def require_held(step: Step) -> None:
         raise Conflict(f"Instance {step.instance_id} was started by somebody else while its volumes were put back.")
 
 
-def unfence_instance(step: Step, _call: Call) -> None:
+def unfence_instance(step: Step, call: Call) -> None:
     """Take the snapshot's fence away in the platform; the store's goes with the settlement."""
+    call.check()
     step.ports.compute.unfence(step.instance_id, step.operation.snapshot_id)
 
 

@@ -90,11 +90,12 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
     def settle(self, settlement: Settlement) -> None:
         """Settle the operation; where the reply of the store is lost, the same is said again."""
         now = self.ports.now()
-        self.ports.retries.retrying("the store", None)(self.ports.operations.finish, self.operation.id, settlement, now)
+        self.ports.retries.retrying("the store", None)(self.ports.operations.finish, self.operation, settlement, now)
 
     def undo_call(self) -> Call:
-        """What drivers are told while this task is reverted: nothing stops the cleaning up of its own work."""
-        return Call(self.operation.id, self.operation.request_id, lambda: None, lambda _done, _total: None)
+        """What drivers are told while this task is reverted: nothing but another worker stops its cleaning up."""
+        operation = self.operation
+        return Call(operation.id, operation.request_id, self.attempt.check_claim, lambda _done, _total: None)
 
     def snapshot(self) -> InstanceSnapshot:
         """The row that the operation works on, as it is now."""

@@ -45,6 +45,11 @@ class Database:
     writer: sa.Engine
 
     @property
+    def is_file(self) -> bool:
+        """Whether it is an SQLite file, which one process at a time works on."""
+        return self.writer.dialect.name == "sqlite"
+
+    @property
     def books(self) -> sa.Engine:
         """The writer for records that may be lost with the power, and then only down to the last durable transaction.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -12,6 +12,8 @@ from stillframe.domain.errors import Conflict, NotFound, Refused, Superseded
 from stillframe.domain.operation import Operation, OperationState, Settlement
 from stillframe.domain.status import Event, Status, advance
 from stillframe.store.border import repeated
+from stillframe.store.clock import utc_now
+from stillframe.store.conditions import is_mine, is_open, unclaimed
 from stillframe.store.rows import (
     consistency_to_json,
     fault_to_json,
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
     from stillframe.domain.snapshot import InstanceSnapshot
     from stillframe.store.database import Database
-
-_OPEN: Final = (OperationState.PENDING.value, OperationState.RUNNING.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,101 +102,71 @@ class OperationStore:
 
     def unfinished(self) -> list[Operation]:
         """Everything that has a worker or must get one, the oldest first."""
-        statement = sa.select(OPERATIONS).where(OPERATIONS.c.state.in_(_OPEN)).order_by(OPERATIONS.c.created_at)
+        statement = sa.select(OPERATIONS).where(is_open()).order_by(OPERATIONS.c.created_at)
         with self._database.reading() as connection:
             return [operation_from_row(row) for row in connection.execute(statement).mappings()]
 
-    def is_open(self, operation_id: str) -> bool:
-        statement = sa.select(OPERATIONS.c.state).where(OPERATIONS.c.id == operation_id)
+    def overdue(self, before: datetime) -> list[Operation]:
+        """What is not final although its deadline was before a time."""
+        statement = sa.select(OPERATIONS).where(is_open(), OPERATIONS.c.deadline < before)
         with self._database.reading() as connection:
-            return connection.execute(statement).scalar() in _OPEN
+            return [operation_from_row(row) for row in connection.execute(statement).mappings()]
 
     @repeated
-    def start_attempt(self, operation_id: str) -> int:
-        """Count an attempt and return its number, from 1; raises `Superseded` if the operation is final."""
-        with self._database.writing(durable=False) as connection:
-            changed = connection.execute(
-                sa.update(OPERATIONS)
-                .where(OPERATIONS.c.id == operation_id, OPERATIONS.c.state.in_(_OPEN))
-                .values(state=OperationState.RUNNING.value, attempts=OPERATIONS.c.attempts + 1)
-            )
-            if changed.rowcount == 0:
-                raise Superseded(f"Task {operation_id} has been settled already.")
-            attempts = connection.execute(sa.select(OPERATIONS.c.attempts).where(OPERATIONS.c.id == operation_id))
-            return int(attempts.scalar_one())
-
-    @repeated
-    def give_attempt_back(self, operation_id: str) -> None:
-        """Do not count the attempt that is running: it is broken off for reasons of ours."""
-        with self._database.writing(durable=False) as connection:
-            connection.execute(
-                sa.update(OPERATIONS)
-                .where(OPERATIONS.c.id == operation_id, OPERATIONS.c.state.in_(_OPEN), OPERATIONS.c.attempts > 0)
-                .values(attempts=OPERATIONS.c.attempts - 1)
-            )
-
-    @repeated
-    def raise_progress(self, operation_id: str, percent: int) -> None:
+    def raise_progress(self, operation: Operation, percent: int) -> None:
         """Move the progress of an open operation up to `percent`, never down."""
         with self._database.writing(durable=False) as connection:
             connection.execute(
                 sa.update(OPERATIONS)
-                .where(
-                    OPERATIONS.c.id == operation_id,
-                    OPERATIONS.c.progress < percent,
-                    OPERATIONS.c.state.in_(_OPEN),
-                )
+                .where(is_mine(operation), OPERATIONS.c.progress < percent)
                 .values(progress=percent)
             )
 
     @repeated
-    def commit(self, operation_id: str, safety_copies: Mapping[str, str] | None) -> None:
+    def commit(self, operation: Operation, safety_copies: Mapping[str, str] | None) -> None:
         """Mark the point of no return, and show the safety copies with it (None: those of before still hold).
 
-        Raises `Superseded` if the operation is final.
+        Raises `Superseded` if the operation is final or claimed anew.
         """
         with self._database.writing() as connection:
-            self._change_open(connection, operation_id, {"committed": True})
+            self._change_open(connection, operation, {"committed": True})
             if safety_copies is not None:
-                here = sa.select(OPERATIONS.c.snapshot_id).where(OPERATIONS.c.id == operation_id).scalar_subquery()
-                connection.execute(
-                    sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == here).values(temp_snapshots=dict(safety_copies))
-                )
+                here = SNAPSHOTS.c.id == operation.snapshot_id
+                connection.execute(sa.update(SNAPSHOTS).where(here).values(temp_snapshots=dict(safety_copies)))
 
     @repeated
-    def make_durable(self, operation_id: str) -> None:
+    def make_durable(self, operation: Operation) -> None:
         """Have all that was recorded about an open operation outlive a loss of power, its flow book too.
 
         Raises `Superseded` if the operation is final.
         """
         with self._database.writing() as connection:
             # Any change will do: see `Database.books`.
-            self._change_open(connection, operation_id, {"attempts": OPERATIONS.c.attempts})
+            self._change_open(connection, operation, {"attempts": OPERATIONS.c.attempts})
 
     @repeated
-    def finish(self, operation_id: str, settlement: Settlement, now: datetime) -> Status:
+    def finish(self, operation: Operation, settlement: Settlement, now: datetime) -> Status:
         """Settle an operation: its record, the status, the maps, the lock and the fence, in one transaction.
 
-        Returns the new status. Raises `Superseded` if it has been settled already; but to repeat the very same
-        settlement, of the same time, is fine: who lost the reply of a commit cannot know that it was made.
+        Returns the new status. Raises `Superseded` if it has been settled already or claimed anew; but to repeat the
+        very same settlement, of the same time, is fine: who lost the reply of a commit cannot know that it was made.
         """
         state = OperationState.SUCCEEDED if settlement.succeeded else OperationState.FAILED
         with self._database.writing() as connection:
             final: dict[str, Any] = {"state": state.value, "finished_at": now}
             if settlement.succeeded:
                 final["progress"] = 100
-            settled = self._settled_before(connection, operation_id, final)
+            settled = self._settled_before(connection, operation.id, final)
             if settled is not None:
                 return settled
-            self._change_open(connection, operation_id, final)
-            row = connection.execute(sa.select(OPERATIONS).where(OPERATIONS.c.id == operation_id)).mappings().one()
-            following = self._move(connection, operation_from_row(row), settlement, now)
+            self._change_open(connection, operation, final)
+            following = self._move(connection, operation, settlement, now)
             if settlement.free:
-                connection.execute(sa.delete(INSTANCE_LOCKS).where(INSTANCE_LOCKS.c.operation_id == operation_id))
+                connection.execute(sa.delete(INSTANCE_LOCKS).where(INSTANCE_LOCKS.c.operation_id == operation.id))
             if settlement.unfence:
                 connection.execute(
                     sa.delete(FENCES).where(
-                        FENCES.c.instance_id == row["instance_id"], FENCES.c.snapshot_id == row["snapshot_id"]
+                        FENCES.c.instance_id == operation.instance_id, FENCES.c.snapshot_id == operation.snapshot_id
                     )
                 )
         return following
@@ -209,15 +179,20 @@ class OperationStore:
 
     @repeated
     def free_settled(self, operation_id: str | None = None) -> None:
-        """Give back the instances that settled operations still hold (None: all of them)."""
+        """Give back the instance that a settled operation still holds.
+
+        None: those of all, but where a worker is alive that still has the claim: a call hangs there.
+        """
         settled = (
             sa.select(INSTANCE_LOCKS.c.operation_id)
             .join(OPERATIONS, OPERATIONS.c.id == INSTANCE_LOCKS.c.operation_id)
-            .where(OPERATIONS.c.state.not_in(_OPEN))
+            .where(sa.not_(is_open()))
         )
-        if operation_id is not None:
-            settled = settled.where(OPERATIONS.c.id == operation_id)
         with self._database.writing(durable=False) as connection:
+            if operation_id is not None:
+                settled = settled.where(OPERATIONS.c.id == operation_id)
+            else:
+                settled = settled.where(unclaimed(utc_now(connection)))
             # Looked up first, without locks: what is settled stays settled, and a lock never changes its owner.
             owners = list(connection.execute(settled).scalars())
             if owners:
@@ -246,29 +221,31 @@ class OperationStore:
             return self._fence(connection, instance_id)
 
     @repeated
-    def note_power(self, instance_id: str, *, was_active: bool) -> bool:
-        """Remember whether a fenced instance ran before; the first answer stays, and is returned."""
+    def note_power(self, operation: Operation, *, was_active: bool) -> bool:
+        """Remember whether a fenced instance ran before; the first answer stays, and is returned.
+
+        Raises `Superseded` if the operation is final or claimed anew.
+        """
         with self._database.writing() as connection:
+            self._change_open(connection, operation, {"attempts": OPERATIONS.c.attempts})
             connection.execute(
                 sa.update(FENCES)
-                .where(FENCES.c.instance_id == instance_id, FENCES.c.was_active.is_(None))
+                .where(FENCES.c.instance_id == operation.instance_id, FENCES.c.was_active.is_(None))
                 .values(was_active=was_active)
             )
-            fence = self._fence(connection, instance_id)
+            fence = self._fence(connection, operation.instance_id)
         return bool(fence and fence.was_active)
 
     def open_by_action(self) -> list[tuple[str, datetime]]:
         """Action and time of acceptance of every open operation, for the metrics."""
-        statement = sa.select(OPERATIONS.c.action, OPERATIONS.c.created_at).where(OPERATIONS.c.state.in_(_OPEN))
+        statement = sa.select(OPERATIONS.c.action, OPERATIONS.c.created_at).where(is_open())
         with self._database.reading() as connection:
             return [(action, created_at) for action, created_at in connection.execute(statement)]
 
-    def _change_open(self, connection: sa.Connection, operation_id: str, values: Mapping[str, Any]) -> None:
-        changed = connection.execute(
-            sa.update(OPERATIONS).where(OPERATIONS.c.id == operation_id, OPERATIONS.c.state.in_(_OPEN)).values(**values)
-        )
+    def _change_open(self, connection: sa.Connection, operation: Operation, values: Mapping[str, Any]) -> None:
+        changed = connection.execute(sa.update(OPERATIONS).where(is_mine(operation)).values(**values))
         if changed.rowcount == 0:
-            raise Superseded(f"Task {operation_id} has been settled already.")
+            raise Superseded(f"Task {operation.id} has been settled already, or taken over by another worker.")
 
     def _settled_before(self, connection: sa.Connection, operation_id: str, final: Mapping[str, Any]) -> Status | None:
         """The status, if just this settlement has been made already."""

@@ -75,6 +75,8 @@ def operation_from_row(row: sa.RowMapping) -> Operation:
         committed=bool(row["committed"]),
         finished_at=row["finished_at"],
         record=row["record"],
+        generation=row["generation"],
+        places=tuple(row["places"] or ()),
     )
 
 
@@ -95,6 +97,8 @@ def operation_to_row(operation: Operation) -> dict[str, Any]:
         "progress": operation.progress,
         "committed": operation.committed,
         "record": None if operation.record is None else dict(operation.record),
+        "generation": operation.generation,
+        "places": list(operation.places),
     }
 
 

@@ -80,7 +80,14 @@ OPERATIONS: Final = sa.Table(
     sa.Column("progress", sa.Integer, nullable=False),
     sa.Column("committed", sa.Boolean(create_constraint=False), nullable=False),
     sa.Column("record", sa.JSON(none_as_null=True)),
+    # The claim: who works on it or did last, the number of the claim, and until when nobody else takes it up.
+    sa.Column("worker", NAME),
+    sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("claimed_until", TIME),
+    # What limits of concurrency count it by, besides its project.
+    sa.Column("places", sa.JSON(none_as_null=True)),
     sa.Index(None, "state", "created_at"),
+    sa.Index(None, "state", "deadline"),
     sa.Index(None, "finished_at"),
     **_OPTIONS,
 )
@@ -103,4 +110,9 @@ FENCES: Final = sa.Table(
     # Whether it ran before the restore, hence is started again after; unknown until it was looked at.
     sa.Column("was_active", sa.Boolean(create_constraint=False)),
     **_OPTIONS,
+)
+
+# Its one row is locked while claims are made, so that limits hold for all workers together.
+TURNSTILE: Final = sa.Table(
+    "turnstile", METADATA, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False), **_OPTIONS
 )

@@ -73,7 +73,7 @@ def open_database(found: Settings) -> tuple[Database | None, list[Finding]]:
         if current != head:
             return None, [fail("database", f"its schema is {current}, not {head}", "run: stillframe db upgrade")]
         # No operation has this id: it takes the right to write, and changes nothing.
-        OperationStore(database).raise_progress("", 0)
+        OperationStore(database).keep_record("", {})
     except (SQLAlchemyError, StillframeError) as error:
         return None, [fail("database", reason(error), "see that it runs and that [database] connection is right")]
     return database, [ok("database", f"{url.get_backend_name()} at revision {head}, can be written to")]

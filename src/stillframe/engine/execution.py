@@ -1,0 +1,175 @@
+"""What is done with one operation that this process has claimed: its flow is run, or it is settled without."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from taskflow import states
+
+from stillframe.domain.errors import DeadlineExceeded, StillframeError, Superseded, Unavailable
+from stillframe.domain.operation import FAILURES, Operation, Settlement
+from stillframe.domain.snapshot import Fault
+from stillframe.engine.attempt import RunningAttempt
+from stillframe.engine.faults import fault_of
+from stillframe.engine.persistence import FlowBooks, load
+from stillframe.engine.progress import Meter, as_record, measure
+from stillframe.engine.work import Failure, Ledger, Planner, Queue, Work
+
+LOG = logging.getLogger(__name__)
+
+Finished = Callable[[Operation, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How often an operation is taken up before it is given up, and how many of its tasks run at a time."""
+
+    max_attempts: int
+    volume_workers: int
+
+
+class Execution:
+    """Runs flows; everything it writes is refused once another worker has claimed the operation."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        books: FlowBooks,
+        planner: Planner,
+        tries: Tries,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.books = books
+        self.now = now
+        self._ledger = ledger
+        self._queue = queue
+        self._planner = planner
+        self._tries = tries
+        # Apart from the threads that run operations: one that waits for its tasks must not hold what they need.
+        self._tasks = ThreadPoolExecutor(tries.volume_workers, thread_name_prefix="task")
+        self._suspending = threading.Event()
+        self.on_finished: Finished = lambda _operation, _seconds: None
+
+    def suspend(self) -> None:
+        """Have every running flow stop between two of its tasks."""
+        self._suspending.set()
+
+    def close(self) -> None:
+        """Take no more tasks."""
+        self._tasks.shutdown(wait=False)
+
+    def run(self, attempt: RunningAttempt) -> None:
+        """Run an operation to its end, as far as that is possible now; raises whatever breaks it off."""
+        operation = attempt.operation
+        if operation.attempts > self._tries.max_attempts:
+            self._give_up(attempt)
+            return
+        work = self._planner(attempt)
+        books = self.books.guarded(self._queue.guard(operation))
+        detail = books.open(operation.id, work.flow.name)
+        if not _reverted(detail):
+            self._run_flow(attempt, work, books, detail)
+            detail = books.open(operation.id, work.flow.name)
+        if _reverted(detail) and self._queue.holds(operation):
+            self._settle_failure(operation, work, None, undone=detail.state == states.REVERTED)
+
+    def fail_late(self, attempt: RunningAttempt, *, hangs: bool) -> None:
+        """Fail an operation that is past its deadline: it was never begun, or `hangs` in a call."""
+        operation = attempt.operation
+        work = self._planner(attempt)
+        why = "a call to the platform hangs" if hangs else "no worker was free for it"
+        message = f"The operation did not end by its deadline, {operation.deadline} UTC: {why}."
+        if hangs:
+            message += " The instance stays reserved until that call ends or the service is started anew."
+        try:
+            # Of what was never begun there is nothing to undo.
+            undone = self.books.read(operation.id) is None
+            self._settle_failure(operation, work, DeadlineExceeded(message), undone=undone, free=not hangs)
+        except Superseded:
+            LOG.info("task %s ended by itself at the last moment", operation.id)
+
+    def close_books(self, operation_id: str) -> bool:
+        """Once an operation is final: keep its record, drop its flow, give its instance back; False if it is open."""
+        operation = self._ledger.get(operation_id)
+        if not operation.state.final:
+            return False
+        detail = self.books.read(operation_id)
+        if detail is not None and operation.record is None:
+            self._ledger.keep_record(operation_id, as_record(measure(operation, detail)))
+            finished = operation.finished_at or self.now()
+            self.on_finished(operation, (finished - operation.created_at).total_seconds())
+        self.books.drop(operation_id)
+        return True
+
+    def _give_up(self, attempt: RunningAttempt) -> None:
+        operation = attempt.operation
+        error = StillframeError(f"Given up: {operation.attempts - 1} attempts broke off without coming to an end.")
+        try:
+            work = self._planner(attempt)
+        except Exception:
+            LOG.exception("task %s cannot even be planned", operation.id)
+            fault = Fault(error.code, error.message, self.now())
+            settlement = Settlement(FAILURES[operation.action], succeeded=False, fault=fault)
+            self._ledger.finish(operation, settlement, self.now())
+        else:
+            self._settle_failure(operation, work, error, undone=False)
+
+    def _run_flow(self, attempt: RunningAttempt, work: Work, books: FlowBooks, detail: Any) -> None:
+        finished = {atom.name for atom in detail if atom.state == states.SUCCESS}
+        weights = {name: work.weights.get(name, 1.0) for name in _task_names(work.flow)}
+        meter = attempt.meter = Meter(weights, finished, lambda percent: self._show_progress(attempt, percent))
+        engine = load(work.flow, detail, books.backend, self._tasks if work.parallel else None)
+        engine.atom_notifier.register(states.SUCCESS, lambda _state, details: meter.report(details["task_name"], 1.0))
+        try:
+            # From within: another thread would have to wait for the task that runs.
+            for _state in engine.run_iter():
+                if self._suspending.is_set() and engine.storage.get_flow_state() == states.RUNNING:
+                    engine.suspend()
+        except Exception:
+            if not _reverted(self.books.read(detail.uuid)):
+                raise
+            LOG.warning("the flow of task %s was reverted", detail.uuid, exc_info=True)
+
+    def _show_progress(self, attempt: RunningAttempt, percent: int) -> None:
+        try:
+            self._ledger.raise_progress(attempt.operation, percent)
+        except Unavailable as error:
+            # The next report shows it; the work it is about must not suffer.
+            LOG.warning("task %s: its progress is not shown: %s", attempt.operation.id, error)
+
+    def _settle_failure(
+        self, operation: Operation, work: Work, error: Exception | None, *, undone: bool, free: bool = True
+    ) -> None:
+        detail = self.books.read(operation.id)
+        code, message = fault_of(error, detail)
+        fault = Fault(code, message, self.now())
+        # Those of tasks that were reverted too: what was done to a volume stays done.
+        results = {} if detail is None else {atom.name: atom.results for atom in detail if atom.results is not None}
+        settlement = work.settle_failure(Failure(fault, undone=undone, results=results))
+        if not free:
+            settlement = settlement.keeping_lock()
+        status = self._ledger.finish(operation, settlement, self.now())
+        LOG.error(
+            "task %s failed; instance snapshot %s is %s: %s", operation.id, operation.snapshot_id, status, message
+        )
+
+
+def _reverted(detail: Any) -> bool:
+    """Whether a recorded flow has been reverted, if only in part: then it must not run again."""
+    if detail is None:
+        return False
+    return detail.state == states.REVERTED or any(atom.state == states.REVERT_FAILURE for atom in detail)
+
+
+def _task_names(flow: Any) -> list[str]:
+    names: list[str] = []
+    for node, _links in flow.iter_nodes():
+        names.extend(_task_names(node) if hasattr(node, "iter_nodes") else [node.name])
+    return names

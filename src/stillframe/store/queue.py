@@ -1,0 +1,257 @@
+"""Who works on what: operations wait in a fair order, are claimed for a while, and each claim has a number.
+
+The number, the operation's generation, is what fences: a worker that slept through the end of its claim finds another
+number in the row, in the same transaction as each of its writes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from stillframe.domain.errors import Superseded
+from stillframe.domain.operation import OperationState
+from stillframe.store.border import repeated
+from stillframe.store.clock import utc_now
+from stillframe.store.conditions import is_latest, is_mine, is_open, unclaimed
+from stillframe.store.rows import operation_from_row
+from stillframe.store.tables import OPERATIONS, TURNSTILE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from stillframe.domain.operation import Operation
+    from stillframe.store.database import Database
+
+# Looked through for operations whose places are free; whoever is further back waits for a later look.
+_LOOK_AHEAD: Final = 200
+_ENTRANCE: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many operations may run at a time, over all workers: of one project, on one host, on one back end.
+
+    0 is no limit.
+    """
+
+    project: int = 0
+    host: int = 0
+    backend: int = 0
+
+    def of(self, place: str) -> int:
+        """The limit of a place such as `host:NAME`."""
+        return {"project": self.project, "host": self.host, "backend": self.backend}[place.partition(":")[0]]
+
+
+class OperationQueue:
+    """The claims on operations.
+
+    The order is fair between projects: the next one is of the project of which the fewest run, and within a project
+    the oldest. All times are the database's own, so that workers need not agree about theirs.
+    """
+
+    def __init__(self, database: Database, shares: Shares | None = None) -> None:
+        self._database = database
+        self._shares = shares or Shares()
+
+    def take(self, worker: str, most: int, seconds: float) -> list[Operation]:
+        """Claim up to `most` operations for so many seconds, and count the attempt; those that may begin now."""
+        if most < 1 or not self.waiting():
+            return []
+        return self._take(worker, most, seconds)
+
+    @repeated
+    def _take(self, worker: str, most: int, seconds: float) -> list[Operation]:
+        with self._database.writing(durable=False) as connection:
+            self._enter(connection)
+            now = utc_now(connection)
+            chosen = self._choose(connection, now, most)
+            return self._claim(connection, chosen, worker, now, seconds)
+
+    @repeated
+    def claim(self, operation_id: str, worker: str, seconds: float) -> Operation | None:
+        """Claim one operation whatever the limits are, or None if it is claimed or final."""
+        with self._database.writing(durable=False) as connection:
+            claimed = self._claim(connection, [operation_id], worker, utc_now(connection), seconds)
+        return claimed[0] if claimed else None
+
+    @repeated
+    def renew(self, claimed: Collection[Operation], seconds: float) -> set[str]:
+        """Prolong claims; the ids of those that still hold. One that has run out and that nobody took holds again.
+
+        That of a settled operation is prolonged too, for as long as a call hangs in it, but does not count as held.
+        """
+        if not claimed:
+            return set()
+        with self._database.writing(durable=False) as connection:
+            until = utc_now(connection) + timedelta(seconds=seconds)
+            latest = sa.or_(*(is_latest(operation) for operation in claimed))
+            connection.execute(sa.update(OPERATIONS).where(latest).values(claimed_until=until))
+            return set(connection.execute(sa.select(OPERATIONS.c.id).where(latest, is_open())).scalars())
+
+    @repeated
+    def put_back(self, operation: Operation, seconds: float = 0, *, counted: bool = True) -> None:
+        """Give a claim back, for anybody to take after so many seconds; one that is lost or over is left alone.
+
+        Without `counted` the attempt does not count: it was broken off for reasons of ours.
+        """
+        with self._database.writing(durable=False) as connection:
+            values: dict[str, Any] = {
+                "worker": None,
+                "claimed_until": utc_now(connection) + timedelta(seconds=seconds) if seconds else None,
+            }
+            if not counted:
+                values["attempts"] = sa.case((OPERATIONS.c.attempts > 0, OPERATIONS.c.attempts - 1), else_=0)
+            connection.execute(sa.update(OPERATIONS).where(is_mine(operation)).values(**values))
+
+    @repeated
+    def put_all_back(self) -> None:
+        """End every claim; only for who knows that no other worker is alive."""
+        with self._database.writing(durable=False) as connection:
+            connection.execute(
+                sa.update(OPERATIONS)
+                .where(is_open(), OPERATIONS.c.claimed_until.is_not(None))
+                .values(worker=None, claimed_until=None)
+            )
+
+    def holds(self, operation: Operation, *, open_only: bool = True) -> bool:
+        """Whether a claim is the latest and, if `open_only`, its operation open."""
+        statement = sa.select(OPERATIONS.c.id).where(is_mine(operation) if open_only else is_latest(operation))
+        with self._database.reading() as connection:
+            return connection.execute(statement).first() is not None
+
+    @staticmethod
+    def guard(operation: Operation) -> Callable[[sa.Connection], None]:
+        """For a transaction of somebody else: raises `Superseded` unless the claim is the latest until its end."""
+
+        def require(connection: sa.Connection) -> None:
+            statement = sa.select(OPERATIONS.c.id).where(is_latest(operation)).with_for_update(read=True)
+            if connection.execute(statement).first() is None:
+                raise Superseded(f"Task {operation.id} was taken over by another worker.")
+
+        return require
+
+    def waiting(self) -> int:
+        """How many operations wait to be taken up."""
+        with self._database.reading() as connection:
+            statement = sa.select(sa.func.count()).select_from(OPERATIONS).where(_is_waiting(utc_now(connection)))
+            return int(connection.execute(statement).scalar_one())
+
+    def position(self, operation: Operation) -> int | None:
+        """The place of an operation among those that wait, from 1, as the order is now; None if it does not wait."""
+        with self._database.reading() as connection:
+            now = utc_now(connection)
+            waiting = _in_turn(now, _running(connection, now)).subquery()
+            mine = sa.select(waiting.c.turn, waiting.c.created_at).where(waiting.c.id == operation.id)
+            found = connection.execute(mine).first()
+            if found is None:
+                return None
+            earlier = sa.or_(
+                waiting.c.turn < found.turn,
+                sa.and_(waiting.c.turn == found.turn, waiting.c.created_at < found.created_at),
+            )
+            ahead = connection.execute(sa.select(sa.func.count()).select_from(waiting).where(earlier))
+            return int(ahead.scalar_one()) + 1
+
+    def open_among(self, ids: Collection[str]) -> set[str]:
+        """Which of these operations are not final."""
+        statement = sa.select(OPERATIONS.c.id).where(is_open(), OPERATIONS.c.id.in_(ids))
+        with self._database.reading() as connection:
+            return set(connection.execute(statement).scalars())
+
+    def _enter(self, connection: sa.Connection) -> None:
+        """One at a time from here to the end of the transaction."""
+        row = sa.select(TURNSTILE.c.id).where(TURNSTILE.c.id == _ENTRANCE).with_for_update()
+        if connection.execute(row).first() is not None:
+            return
+        try:
+            with connection.begin_nested():
+                connection.execute(sa.insert(TURNSTILE).values(id=_ENTRANCE))
+        except IntegrityError:
+            connection.execute(row)
+
+    def _choose(self, connection: sa.Connection, now: datetime, most: int) -> list[str]:
+        taken = _running(connection, now)
+        waiting = connection.execute(
+            _in_turn(now, taken).order_by(sa.literal_column("turn"), OPERATIONS.c.created_at).limit(_LOOK_AHEAD + most)
+        )
+        chosen: list[str] = []
+        for row in waiting:
+            places = [_project(row.project_id), *(row.places or ())]
+            if len(chosen) < most and all(self._has_room(place, taken) for place in places):
+                chosen.append(row.id)
+                taken.update(places)
+        return chosen
+
+    def _has_room(self, place: str, taken: Mapping[str, int]) -> bool:
+        limit = self._shares.of(place)
+        return not limit or taken.get(place, 0) < limit
+
+    @staticmethod
+    def _claim(
+        connection: sa.Connection, ids: Sequence[str], worker: str, now: datetime, seconds: float
+    ) -> list[Operation]:
+        if not ids:
+            return []
+        claimed: list[Operation] = []
+        for operation_id in ids:
+            here = OPERATIONS.c.id == operation_id
+            changed = connection.execute(
+                sa.update(OPERATIONS)
+                .where(here, _is_waiting(now))
+                .values(
+                    state=OperationState.RUNNING.value,
+                    worker=worker,
+                    claimed_until=now + timedelta(seconds=seconds),
+                    generation=OPERATIONS.c.generation + 1,
+                    attempts=OPERATIONS.c.attempts + 1,
+                )
+            )
+            if changed.rowcount:
+                row = connection.execute(sa.select(OPERATIONS).where(here)).mappings().one()
+                claimed.append(operation_from_row(row))
+        return claimed
+
+
+def _is_waiting(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(is_open(), unclaimed(now))
+
+
+def _project(project_id: str) -> str:
+    return f"project:{project_id}"
+
+
+def _running(connection: sa.Connection, now: datetime) -> Counter[str]:
+    """How many claims there are by place."""
+    statement = sa.select(OPERATIONS.c.project_id, OPERATIONS.c.places).where(
+        OPERATIONS.c.state == OperationState.RUNNING.value,
+        OPERATIONS.c.worker.is_not(None),
+        OPERATIONS.c.claimed_until > now,
+    )
+    taken: Counter[str] = Counter()
+    for row in connection.execute(statement):
+        taken.update([_project(row.project_id), *(row.places or ())])
+    return taken
+
+
+def _in_turn(now: datetime, taken: Mapping[str, int]) -> sa.Select[Any]:
+    """What waits; `turn` is how many of its project run or wait before it, plus one."""
+    rank = sa.func.row_number().over(
+        partition_by=OPERATIONS.c.project_id, order_by=(OPERATIONS.c.created_at, OPERATIONS.c.id)
+    )
+    running = {key.partition(":")[2]: count for key, count in taken.items() if key.startswith("project:")}
+    ahead = sa.case(running, value=OPERATIONS.c.project_id, else_=0) if running else sa.literal(0)
+    return sa.select(
+        OPERATIONS.c.id,
+        OPERATIONS.c.project_id,
+        OPERATIONS.c.places,
+        OPERATIONS.c.created_at,
+        (rank + ahead).label("turn"),
+    ).where(_is_waiting(now))
