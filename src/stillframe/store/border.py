@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -11,7 +11,9 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from stillframe.domain.errors import Conflict, Damaged, InvalidInput, StillframeError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Method = TypeVar("Method", bound="Callable[..., Any]")
 
 # PostgreSQL's SQLSTATEs and MariaDB's error numbers for a transaction that was undone so that another could go on.
 _UNDONE: Final = frozenset({"40001", "40P01", 1213, 1020})
@@ -54,13 +56,17 @@ def _was_undone(error: BaseException) -> bool:
     return isinstance(error, Conflict) and _code(error.__cause__) in _UNDONE
 
 
-# For a method that is one transaction: it runs again where the server undid it so that another could go on.
-repeated: Final = retry(
+_again: Final = retry(
     retry=retry_if_exception(_was_undone),
     stop=stop_after_attempt(10),
     wait=wait_random_exponential(multiplier=0.01, max=0.5),
     reraise=True,
 )
+
+
+def repeated(method: Method) -> Method:
+    """For a method that is one transaction: it runs again where the server undid it so that another could go on."""
+    return cast("Method", _again(method))
 
 
 def _translate(error: sa.exc.SQLAlchemyError) -> StillframeError:
