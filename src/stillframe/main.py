@@ -109,7 +109,7 @@ def build(
     database = database or open_database(settings)
     if database.is_file:
         upgrade_database(database)
-    elif schema.current(database) != schema.head():
+    elif not schema.fits(database):
         raise InvalidInput("the database is not at this release's schema; run 'stillframe db upgrade' first")
     plain = drivers or build_drivers(settings)
     limited = replace(plain, storage=with_limit(plain.storage, concurrent=settings.drivers.concurrent_calls))
@@ -129,7 +129,15 @@ def build(
     metrics = Metrics(CollectorRegistry(), operations, queue.waiting, now)
     execution.on_finished = metrics.operation_finished
     instances = InstanceService(
-        drivers.compute, drivers.storage, operations, policy, graceful, drivers.flashcopy, drivers.sight
+        compute=drivers.compute,
+        storage=drivers.storage,
+        operations=operations,
+        policy=policy,
+        graceful_stop_seconds=graceful,
+        flashcopy=drivers.flashcopy,
+        sight=drivers.sight,
+        count_hosts=settings.limits.host > 0,
+        count_backends=settings.limits.backend > 0,
     )
     service = SnapshotService(
         snapshots=snapshots,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import threading
@@ -21,6 +22,7 @@ from stillframe.domain.errors import StillframeError
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.wrappers import surround
 from stillframe.settings import load
+from stillframe.store.queue import Shares
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
 
 if TYPE_CHECKING:
@@ -118,13 +120,28 @@ class Clock:
 class World:
     """A running service, the world behind it, and one instance with two volumes that is off."""
 
-    def __init__(self, folder: Path, **engine: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database_url: sa.URL | None = None,
+        shares: Shares | None = None,
+        **engine: Any,
+    ) -> None:
         self.driver, self.faults, self.clock = MemoryDriver(), Faults(), Clock()
         self._folder, self._engine = folder, engine
+        self._database_url = database_url
+        self._shares = shares or Shares()
         self.instance = self.driver.add_instance(PROJECT, "vm", [SIZE, SIZE])
         self.first, self.second = self.instance.volume_ids
         self.service = self._build()
         self.service.start()
+
+    def another_worker(self) -> World:
+        """One more service on the same database and the same world, with faults of its own."""
+        other = copy.copy(self)
+        other.faults = Faults()
+        other.start_anew()
+        return other
 
     def _build(self) -> main.Service:
         overrides: list[tuple[str | None, str, object]] = [
@@ -134,7 +151,10 @@ class World:
             ("drivers", "longest_wait", 0.02),
             ("drivers", "attempts", 3),
         ]
-        settings = load(overrides=overrides)
+        if self._database_url is not None:
+            url = self._database_url.render_as_string(hide_password=False)
+            overrides.append(("database", "connection", url))
+        settings = replace(load(overrides=overrides), limits=self._shares)
         settings = replace(settings, engine=replace(settings.engine, **self._engine))
         compute = surround(self.driver.compute, self.faults.around)
         storage = surround(self.driver.storage, self.faults.around)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import signal
 import time
@@ -17,12 +19,14 @@ from alembic.migration import MigrationContext
 
 import stillframe.store
 from stillframe.domain.errors import InvalidInput, Refused
+from stillframe.domain.operation import OperationState
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store import schema
 from stillframe.store.database import connect
 from stillframe.store.operations import OperationStore
+from stillframe.store.rows import operation_to_row
 from stillframe.store.tables import METADATA
-from tests.store.samples import available
+from tests.store.samples import available, sample_operation
 
 if TYPE_CHECKING:
     from stillframe.store.database import Database
@@ -36,13 +40,17 @@ def tables(database: Database) -> set[str]:
         return set(sa.inspect(connection).get_table_names())
 
 
-def downgrade(database: Database) -> None:
+def migrate(database: Database, way: str, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(stillframe.store.__file__).parent / "migrations"))
     with database.writer.connect() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        getattr(command, way)(config, revision)
         connection.commit()
+
+
+def downgrade(database: Database) -> None:
+    migrate(database, "downgrade", "base")
 
 
 def differences(database: Database) -> list[object]:
@@ -121,6 +129,51 @@ def test_a_database_of_a_later_release_is_refused(database: Database) -> None:
     assert schema.current(database) == "9999"
     with pytest.raises(Refused, match="9999"):
         schema.upgrade(database)
+
+
+def test_a_database_of_a_later_release_can_be_worked_with(database: Database) -> None:
+    assert not schema.fits(database)
+    schema.upgrade(database)
+    assert schema.fits(database)
+    for version, fits in (("9999", True), ("0001", False)):
+        with database.writer.begin() as connection:
+            connection.execute(sa.update(VERSIONS).values(version_num=version))
+        assert schema.fits(database) is fits
+
+
+STEPS = list(itertools.pairwise(["0001", "0002"]))
+
+
+def test_every_migration_is_a_step(database: Database) -> None:
+    schema.upgrade(database)
+    assert STEPS[-1][1] == schema.head()
+
+
+@pytest.mark.parametrize(("before", "after"), STEPS)
+def test_what_an_older_release_writes_and_reads_fits_the_newer_schema(
+    database: Database, before: str, after: str
+) -> None:
+    migrate(database, "upgrade", before)
+    old = sa.MetaData()
+    with database.writer.connect() as connection:
+        old.reflect(connection)
+    migrate(database, "upgrade", after)
+    operation = operation_to_row(sample_operation())
+    columns = old.tables["operations"].c
+    # MariaDB has no type of its own for JSON: there it is text.
+    values = {
+        name: json.dumps(value) if isinstance(value, dict) and not isinstance(columns[name].type, sa.JSON) else value
+        for name, value in operation.items()
+        if name in columns
+    }
+    with database.writer.begin() as connection:
+        connection.execute(sa.insert(old.tables["operations"]).values(**values))
+        changed = sa.update(old.tables["operations"]).values(state="running", attempts=1)
+        assert connection.execute(changed).rowcount == 1
+        for table in old.tables.values():
+            connection.execute(sa.select(table)).all()
+    read = OperationStore(database).get(operation["id"])
+    assert (read.state, read.attempts, read.generation, read.places) == (OperationState.RUNNING, 1, 0, ())
 
 
 def test_text_is_compared_by_code_points_whatever_the_servers_default_is(database: Database, server_kind: str) -> None:

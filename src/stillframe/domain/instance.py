@@ -30,7 +30,10 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A virtual machine; `attachments` are in boot order. `locked`: its users do not want it changed for now."""
+    """A virtual machine; `attachments` are in boot order. `locked`: its users do not want it changed for now.
+
+    `host` is the machine that it runs on, where that is known.
+    """
 
     id: str
     project_id: str
@@ -40,6 +43,7 @@ class Instance:
     created_at: datetime | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     locked: bool = False
+    host: str | None = None
 
     @property
     def volume_ids(self) -> tuple[str, ...]:
@@ -48,7 +52,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A block device of an instance; `size` is its virtual size in bytes."""
+    """A block device of an instance; `size` is its virtual size in bytes, `backend` what holds it, where known."""
 
     id: str
     project_id: str
@@ -60,3 +64,4 @@ class Volume:
     device: str | None = None
     created_at: datetime | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    backend: str | None = None

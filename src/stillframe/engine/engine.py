@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from stillframe.domain.errors import NotFound, Superseded
+from stillframe.domain.errors import NotFound, StillframeError, Superseded
 from stillframe.domain.operation import Operation
 from stillframe.engine.attempt import RunningAttempt, clock
 from stillframe.engine.board import Board
@@ -63,6 +63,7 @@ class Engine:
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
         self._operations = ThreadPoolExecutor(limits.workers, thread_name_prefix="operation")
         self._running: dict[str, RunningAttempt] = {}
+        self._renewed = True
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -130,9 +131,14 @@ class Engine:
 
     def _take_up(self) -> None:
         self._wake.clear()
-        free = self._limits.workers - len(self._attempts())
+        if not self._renewed:
+            return
+        running = [attempt.operation.id for attempt in self._attempts()]
         asked_at = clock()
-        for operation in self._queue.take(self.worker, free, self._limits.claim_seconds):
+        # What an attempt of ours has lost while it hangs is for another worker to take.
+        for operation in self._queue.take(
+            self.worker, self._limits.workers - len(running), self._limits.claim_seconds, without=running
+        ):
             attempt = self._note(operation, asked_at)
             try:
                 self._operations.submit(self._run, attempt)
@@ -188,11 +194,18 @@ class Engine:
     def _renew(self) -> None:
         attempts = {attempt.operation.id: attempt for attempt in self._attempts()}
         if not attempts:
+            self._renewed = True
             return
         asked_at = clock()
-        held = self._queue.renew([attempt.operation for attempt in attempts.values()], self._limits.claim_seconds)
+        try:
+            held = self._queue.renew([attempt.operation for attempt in attempts.values()], self._limits.claim_seconds)
+        except StillframeError:
+            # Who cannot renew what it has takes nothing more.
+            self._renewed = False
+            raise
         for operation_id in held:
             attempts[operation_id].prolong(asked_at)
+        self._renewed = True
         self._board.renew(held)
 
     def _look_after_late_ones(self) -> None:

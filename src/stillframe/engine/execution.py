@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -128,10 +129,12 @@ class Execution:
         engine = load(work.flow, detail, books.backend, self._tasks if work.parallel else None)
         engine.atom_notifier.register(states.SUCCESS, lambda _state, details: meter.report(details["task_name"], 1.0))
         try:
-            # From within: another thread would have to wait for the task that runs.
-            for _state in engine.run_iter():
-                if self._suspending.is_set() and engine.storage.get_flow_state() == states.RUNNING:
-                    engine.suspend()
+            steps = engine.run_iter()
+            with suppress(StopIteration):
+                next(steps)
+                while True:
+                    # Suspended from within: another thread would have to wait for the task that runs.
+                    steps.send(self._suspending.is_set())
         except Exception:
             if not _reverted(self.books.read(detail.uuid)):
                 raise

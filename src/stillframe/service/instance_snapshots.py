@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -63,7 +63,7 @@ class SnapshotService:
         self.storage.check_cut(instance, chosen)
         snapshot_id = str(uuid.uuid4())
         operation = self._operation(
-            caller, Action.SNAPSHOT, snapshot_id, instance.project_id, instance_id, {"volumes": list(chosen)}
+            caller, Action.SNAPSHOT, snapshot_id, instance.project_id, instance_id, {"volumes": list(chosen)}, chosen
         )
         snapshot = InstanceSnapshot(
             id=snapshot_id,
@@ -99,7 +99,9 @@ class SnapshotService:
         """Accept the deletion of a snapshot with everything that belongs to it."""
         snapshot = self._visible(caller, snapshot_id, "snapshot:delete")
         advance(snapshot.status, Event.DELETE)
-        operation = self._operation(caller, Action.DELETE, snapshot_id, snapshot.project_id, snapshot.instance_id, {})
+        operation = self._operation(
+            caller, Action.DELETE, snapshot_id, snapshot.project_id, snapshot.instance_id, {}, snapshot.snapshots or ()
+        )
         self.operations.begin(operation, Event.DELETE, snapshot.status, fence=False)
         return self._hand_on(operation)
 
@@ -169,7 +171,9 @@ class SnapshotService:
             # A restore that came to no safety copies is retried with taking them.
             "safety_copies": action is Action.RESTORE or snapshot.temp_snapshots is None,
         }
-        operation = self._operation(caller, action, snapshot.id, snapshot.project_id, instance.id, arguments)
+        operation = self._operation(
+            caller, action, snapshot.id, snapshot.project_id, instance.id, arguments, copies or ()
+        )
         self.operations.begin(operation, event, snapshot.status, fence=True)
         return self._hand_on(operation)
 
@@ -203,6 +207,7 @@ class SnapshotService:
         project_id: str,
         instance_id: str,
         arguments: Mapping[str, Any],
+        volume_ids: Collection[str],
     ) -> Operation:
         now = self.now()
         return Operation(
@@ -216,6 +221,8 @@ class SnapshotService:
             created_at=now,
             deadline=now + self.deadlines[action],
             arguments=arguments,
+            # A deletion may be of an instance that is long gone, and no work for its host.
+            places=self.instances.places(None if action is Action.DELETE else instance_id, volume_ids),
         )
 
     def _hand_on(self, operation: Operation) -> Accepted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from stillframe.domain.errors import Conflict, NotFound, NotSupported
@@ -31,6 +32,8 @@ class InstanceService:
     graceful_stop_seconds: float
     flashcopy: FlashCopy | None = None
     sight: Sight | None = None
+    count_hosts: bool = False
+    count_backends: bool = False
 
     def list_instances(self, caller: Caller, *, all_projects: bool = False) -> Sequence[Instance]:
         project_id = self._project_seen(caller, "instance:show", all_projects=all_projects)
@@ -74,6 +77,20 @@ class InstanceService:
         if self.sight is not None:
             for volume_id in volume_ids:
                 self.get_volume(caller, volume_id)
+
+    def places(self, instance_id: str | None, volume_ids: Collection[str]) -> tuple[str, ...]:
+        """What limits of concurrency count an operation by, besides its project; asked for only where there are some.
+
+        What is gone is nowhere.
+        """
+        found: set[str] = set()
+        if self.count_hosts and instance_id is not None:
+            with suppress(NotFound):
+                found.add(f"host:{self.compute.get_instance(instance_id).host}")
+        for volume_id in volume_ids if self.count_backends else ():
+            with suppress(NotFound):
+                found.add(f"backend:{self.storage.get_volume(volume_id).backend}")
+        return tuple(sorted(found - {"host:None", "backend:None"}))
 
     def require_unlocked(self, instance: Instance) -> None:
         """Raises `Conflict` for an instance that its users have locked: a lock of ours would take the place of it."""

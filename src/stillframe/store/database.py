@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # An execution option of ours, see `Database.books`.
 _DURABLE: Final = "stillframe_durable"
+# How long a process may be silent in the middle of a transaction.
+_IDLE_SECONDS: Final = 15
 # How long a server may be silent before its connection counts as lost; without limits a thread could wait for ever.
 _PATIENCE: Final[Mapping[str, Mapping[str, Any]]] = {
     "psycopg": {
@@ -28,6 +30,8 @@ _PATIENCE: Final[Mapping[str, Mapping[str, Any]]] = {
         "keepalives_interval": 10,
         "keepalives_count": 3,
         "tcp_user_timeout": 60_000,
+        # A process that was suspended in the middle of a transaction must not hold up the others for longer.
+        "options": f"-c idle_in_transaction_session_timeout={_IDLE_SECONDS}s",
     },
     "pymysql": {"connect_timeout": 10, "read_timeout": 300, "write_timeout": 300},
 }
@@ -112,6 +116,9 @@ def _server(url: sa.URL, pool_size: int) -> Database:
             # A server may be set up to cut what is too long without a word.
             with connection.cursor() as cursor:
                 cursor.execute("SET SESSION sql_mode = 'TRADITIONAL'")
+                if url.get_backend_name() == "mariadb":
+                    # As for PostgreSQL above; MySQL does not know it.
+                    cursor.execute("SET SESSION idle_transaction_timeout = %s", (_IDLE_SECONDS,))
 
     return Database(reader=engine, writer=engine)
 

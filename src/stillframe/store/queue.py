@@ -61,18 +61,21 @@ class OperationQueue:
         self._database = database
         self._shares = shares or Shares()
 
-    def take(self, worker: str, most: int, seconds: float) -> list[Operation]:
-        """Claim up to `most` operations for so many seconds, and count the attempt; those that may begin now."""
+    def take(self, worker: str, most: int, seconds: float, without: Collection[str] = ()) -> list[Operation]:
+        """Claim up to `most` operations for so many seconds, and count the attempt; those that may begin now.
+
+        None of `without` is taken.
+        """
         if most < 1 or not self.waiting():
             return []
-        return self._take(worker, most, seconds)
+        return self._take(worker, most, seconds, without)
 
     @repeated
-    def _take(self, worker: str, most: int, seconds: float) -> list[Operation]:
+    def _take(self, worker: str, most: int, seconds: float, without: Collection[str]) -> list[Operation]:
         with self._database.writing(durable=False) as connection:
             self._enter(connection)
             now = utc_now(connection)
-            chosen = self._choose(connection, now, most)
+            chosen = self._choose(connection, now, most, without)
             return self._claim(connection, chosen, worker, now, seconds)
 
     @repeated
@@ -177,7 +180,7 @@ class OperationQueue:
         except IntegrityError:
             connection.execute(row)
 
-    def _choose(self, connection: sa.Connection, now: datetime, most: int) -> list[str]:
+    def _choose(self, connection: sa.Connection, now: datetime, most: int, without: Collection[str]) -> list[str]:
         taken = _running(connection, now)
         waiting = connection.execute(
             _in_turn(now, taken).order_by(sa.literal_column("turn"), OPERATIONS.c.created_at).limit(_LOOK_AHEAD + most)
@@ -185,7 +188,7 @@ class OperationQueue:
         chosen: list[str] = []
         for row in waiting:
             places = [_project(row.project_id), *(row.places or ())]
-            if len(chosen) < most and all(self._has_room(place, taken) for place in places):
+            if row.id not in without and len(chosen) < most and all(self._has_room(place, taken) for place in places):
                 chosen.append(row.id)
                 taken.update(places)
         return chosen

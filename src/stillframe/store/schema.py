@@ -47,6 +47,17 @@ def current(database: Database) -> str | None:
         return context.get_current_revision()
 
 
+def fits(database: Database) -> bool:
+    """Whether this release works with a database: it is at its revision, or at that of a later release.
+
+    Each release's migrations only add, and only what the release before can do without: while a cloud is upgraded,
+    its old processes go on beside the new ones.
+    """
+    revision = current(database)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return revision is not None and (revision == head() or revision not in known)
+
+
 def head() -> str:
     """The revision that this release needs."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()

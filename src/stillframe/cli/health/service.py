@@ -70,13 +70,13 @@ def open_database(found: Settings) -> tuple[Database | None, list[Finding]]:
             return None, [warn("database", f"{url.database} is not there", _FIRST_START)]
         database = main.open_database(found)
         current, head = schema.current(database), schema.head()
-        if current != head:
+        if not schema.fits(database):
             return None, [fail("database", f"its schema is {current}, not {head}", "run: stillframe db upgrade")]
         # No operation has this id: it takes the right to write, and changes nothing.
         OperationStore(database).keep_record("", {})
     except (SQLAlchemyError, StillframeError) as error:
         return None, [fail("database", reason(error), "see that it runs and that [database] connection is right")]
-    return database, [ok("database", f"{url.get_backend_name()} at revision {head}, can be written to")]
+    return database, [ok("database", f"{url.get_backend_name()} at revision {current}, can be written to")]
 
 
 def open_drivers(found: Settings) -> tuple[Drivers | None, list[Finding]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -262,4 +263,5 @@ class LocalCompute:
                 Attachment(declaration.volume_id(disk), disk.name, bootable=disk.bootable or number == 0)
                 for number, disk in enumerate(declaration.attached)
             ),
+            host=platform.node(),
         )

@@ -209,6 +209,8 @@ def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) ->
         created_at=datetime.fromisoformat(server["created"]).astimezone(UTC).replace(tzinfo=None),
         metadata=dict(server["metadata"]),
         locked=bool(server["locked"]) and _owner(server) is None,
+        # Shown to administrators only, unless the operator's policy says otherwise.
+        host=server.get("OS-EXT-SRV-ATTR:host"),
     )
 
 

@@ -86,6 +86,8 @@ def as_volume(volume: Document) -> Volume:
         device=attached and attached["device"],
         created_at=moment(volume["created_at"]),
         metadata=dict(volume["metadata"]),
+        # Shown to administrators and services only; its last part is a pool of the back end.
+        backend=(volume.get("os-vol-host-attr:host") or "").partition("#")[0] or None,
     )
 
 

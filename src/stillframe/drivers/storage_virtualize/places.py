@@ -150,4 +150,5 @@ class DeclaredVolumes:
             bootable=declared.bootable or declared is declaration.attached[0],
             instance_id=declaration.id,
             device=declared.name,
+            backend=declared.array or (found[0].name if found else None),
         )
