@@ -35,6 +35,9 @@ def _families() -> list[Metric]:
     operation = Operation("", Action.SNAPSHOT, "", "", "", "", OperationState.SUCCEEDED, now, now)
     metrics.operation_finished(operation, 1.0)
     metrics.request_finished("GET", "/", 200, 0.1)
+    metrics.sweep_finished("complete")
+    metrics.leftover_swept("copy", "removed")
+    metrics.leftovers_unsure("copy", 0)
     return list(registry.collect())
 
 

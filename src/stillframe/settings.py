@@ -61,6 +61,29 @@ _ENGINE: Final = [
     cfg.IntOpt("delete_deadline", default=3600, min=1, help="Seconds until a deletion fails."),
     cfg.IntOpt("restore_deadline", default=86400, min=1, help="Seconds until a restore, retry or rollback fails."),
     cfg.IntOpt("keep_records", default=604800, min=0, help="Seconds that the record of a finished operation is kept."),
+    cfg.IntOpt(
+        "janitor_interval",
+        default=3600,
+        min=0,
+        help="Seconds between two rounds of the janitor, which removes leftovers that are certainly ours and of use to "
+        "nobody; 0 is never. It tells them by the records of operations, so keep_records has to be much longer.",
+    ),
+    cfg.IntOpt(
+        "janitor_grace",
+        default=3600,
+        min=0,
+        help="Seconds that an operation has to be over before what it left is a leftover.",
+    ),
+]
+_WORKER: Final = [
+    cfg.HostAddressOpt(
+        "metrics_bind_host",
+        default="127.0.0.1",
+        help="Address that 'stillframe worker' serves /metrics and /healthcheck on, without asking for credentials.",
+    ),
+    cfg.PortOpt(
+        "metrics_bind_port", default=0, help="Port for them; 0 is none. Each worker of a machine needs its own."
+    ),
 ]
 _DRIVERS: Final = [
     cfg.StrOpt("compute", default="local", help="What runs the instances: local, nova, memory."),
@@ -171,6 +194,7 @@ GROUPS: Final = (
     (None, _DEFAULT),
     ("database", _DATABASE),
     ("engine", _ENGINE),
+    ("worker", _WORKER),
     ("drivers", _DRIVERS),
     ("local", _LOCAL),
     ("openstack", _OPENSTACK),
@@ -212,6 +236,16 @@ class EngineSettings:
     max_attempts: int
     deadlines: dict[Action, timedelta]
     keep_records: timedelta
+    janitor_interval: timedelta
+    janitor_grace: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Where a process that serves no API shows its metrics; port 0: nowhere."""
+
+    metrics_bind_host: str
+    metrics_bind_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +283,7 @@ class Settings:
     api: ApiSettings
     database: DatabaseSettings
     engine: EngineSettings
+    worker: WorkerSettings
     drivers: DriverSettings
     openstack: OpenStackSettings
     storage_virtualize: Options
@@ -317,7 +352,10 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
                 Action.ROLLBACK: restore,
             },
             keep_records=timedelta(seconds=conf.engine.keep_records),
+            janitor_interval=timedelta(seconds=conf.engine.janitor_interval),
+            janitor_grace=timedelta(seconds=conf.engine.janitor_grace),
         ),
+        worker=WorkerSettings(conf.worker.metrics_bind_host, conf.worker.metrics_bind_port),
         drivers=DriverSettings(
             compute=conf.drivers.compute,
             storage=conf.drivers.storage,

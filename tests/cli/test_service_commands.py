@@ -193,6 +193,7 @@ def test_the_doctor_finds_what_is_wrong(place: Place) -> None:
     assert problems["disk torn/root"]["result"] == "fail"
     assert "broken.toml" in problems["instance file"]["mend"]
     assert str(place.folder / "disks" / ".stillframe") in problems["copies"]["detail"]
+    assert "doctor --repair --also" in problems["copies"]["mend"]
 
 
 def test_the_service_is_not_there(place: Place) -> None:

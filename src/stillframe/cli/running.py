@@ -42,18 +42,33 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
             stack.enter_context(folder_lock(settings.state_dir))
         service, check = stack.enter_context(_service(settings, serve=serve, work=work))
         ending = stack.enter_context(end_on_signal())
-        if serve:
-            api = settings.api
-            http = HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads, api.max_body_size)
-            _start(service, work=work)
-            say(f"stillframe {'serves' if work else 'accepts'} on {http.address} (authentication: {api.auth_strategy})")
+        http = _listen(settings, service, serve=serve)
+        if work:
+            service.start()
+        say(_what_it_does(settings, http, serve=serve, work=work))
+        if http is not None:
             http.run(ending, check)
         else:
-            _start(service, work=work)
-            say("stillframe works off what is accepted")
             while not ending.wait(1.0):
                 check()
         LOG.info("ending")
+
+
+def _listen(settings: Settings, service: Service, *, serve: bool) -> HttpServer | None:
+    api, worker = settings.api, settings.worker
+    if serve:
+        return HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads, api.max_body_size)
+    if worker.metrics_bind_port:
+        return HttpServer(service.wsgi, worker.metrics_bind_host, worker.metrics_bind_port, 1, api.max_body_size)
+    return None
+
+
+def _what_it_does(settings: Settings, http: HttpServer | None, *, serve: bool, work: bool) -> str:
+    if http is not None and serve:
+        does = "serves" if work else "accepts"
+        return f"stillframe {does} on {http.address} (authentication: {settings.api.auth_strategy})"
+    shown = f", metrics on {http.address}/metrics" if http is not None else ""
+    return f"stillframe works off what is accepted{shown}"
 
 
 def _set_up_log(conf: cfg.ConfigOpts) -> None:
@@ -61,11 +76,6 @@ def _set_up_log(conf: cfg.ConfigOpts) -> None:
     if not (conf.log_file or conf.log_dir or conf.use_journal):
         conf.set_default("use_stderr", True)
     log.setup(conf, "stillframe")
-
-
-def _start(service: Service, *, work: bool) -> None:
-    if work:
-        service.start()
 
 
 @contextmanager
