@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def page() -> Iterator[str]:
     yield "# Metrics"
     yield ""
-    yield "`GET /metrics` answers in Prometheus' text format; it needs no credentials. Times are in seconds. Counters"
-    yield "and histograms count from the start of the process; gauges say what is now."
+    yield "`GET /metrics` answers in Prometheus' text format; it needs no credentials. A `stillframe worker` does so on"
+    yield "the port of `[worker] metrics_bind_port`. Times are in seconds. Counters and histograms count from the start"
+    yield "of the process; gauges say what is now."
     yield ""
     yield from table(("Name", "Type", "Labels", "Meaning"), sorted(map(_metric, _families())))
 

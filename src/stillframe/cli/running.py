@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
-from oslo_config import cfg
-from oslo_log import log
-
-from stillframe import main
+from stillframe import logs, main
 from stillframe.api.auth import require_safe_binding
 from stillframe.cli.borders import answering_database, usable_settings
 from stillframe.cli.exit_codes import ExitCode
@@ -37,7 +34,7 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
         if serve:
             with usable_settings():
                 require_safe_binding(settings)
-        _set_up_log(settings.conf)
+        logs.set_up(settings.conf)
         if work:
             stack.enter_context(folder_lock(settings.state_dir))
         service, check = stack.enter_context(_service(settings, serve=serve, work=work))
@@ -69,13 +66,6 @@ def _what_it_does(settings: Settings, http: HttpServer | None, *, serve: bool, w
         return f"stillframe {does} on {http.address} (authentication: {settings.api.auth_strategy})"
     shown = f", metrics on {http.address}/metrics" if http is not None else ""
     return f"stillframe works off what is accepted{shown}"
-
-
-def _set_up_log(conf: cfg.ConfigOpts) -> None:
-    """The standard output is for the one line that is meant for it; oslo.log would take it for the log."""
-    if not (conf.log_file or conf.log_dir or conf.use_journal):
-        conf.set_default("use_stderr", True)
-    log.setup(conf, "stillframe")
 
 
 @contextmanager

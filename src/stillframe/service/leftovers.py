@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from stillframe import logs
 from stillframe.domain.errors import Conflict, Interrupted, StillframeError
 from stillframe.domain.leftover import Judgement, LeftoverKind, Verdict, judge_copy, judge_fence, judge_lock
 from stillframe.drivers.call import Call
@@ -95,20 +96,22 @@ class Leftovers:
             LeftoverKind.LOCK: self._remove_lock,
             LeftoverKind.SCRAP: self._remove_scrap,
         }
-        try:
-            check()
-            spared = removals[leftover.kind](leftover, check)
-        except Interrupted:
-            raise
-        except Conflict as error:
-            return Outcome.SPARED, error.message
-        except StillframeError as error:
-            LOG.warning("leftover %s %s was not removed: %s", leftover.kind, leftover.id, error)
-            return Outcome.FAILED, error.message
-        if spared is not None:
-            return Outcome.SPARED, spared
-        LOG.info("leftover %s %s was removed: %s", leftover.kind, leftover.id, leftover.why)
-        return Outcome.REMOVED, ""
+        request_id = f"req-{uuid.uuid4()}"
+        with logs.about(request_id):
+            try:
+                check()
+                spared = removals[leftover.kind](leftover, _call(leftover, request_id, check))
+            except Interrupted:
+                raise
+            except Conflict as error:
+                return Outcome.SPARED, error.message
+            except StillframeError as error:
+                LOG.warning("leftover %s %s was not removed: %s", leftover.kind, leftover.id, error)
+                return Outcome.FAILED, error.message
+            if spared is not None:
+                return Outcome.SPARED, spared
+            LOG.info("leftover %s %s was removed: %s", leftover.kind, leftover.id, leftover.why)
+            return Outcome.REMOVED, ""
 
     @property
     def _before(self) -> datetime:
@@ -127,13 +130,12 @@ class Leftovers:
             maker, owner = makers.get(copy.name.operation_id), owners[copy.name.snapshot_id]
             yield copy, judge_copy(copy, maker, owner, self._before)
 
-    def _remove_copy(self, leftover: Leftover, check: Callable[[], None]) -> str | None:
+    def _remove_copy(self, leftover: Leftover, call: Call) -> str | None:
         found = [copy for copy in self._storage.find(leftover.about) if copy.id == leftover.id]
         for copy, verdict in self._judged(found):
             if not _stands(verdict, leftover):
                 return verdict.why
-            request_id = f"req-{uuid.uuid4()}"
-            self._storage.delete(Call(copy.name.operation_id, request_id, check, lambda _done, _total: None), copy.id)
+            self._storage.delete(call, copy.id)
         return None
 
     def _fences(self) -> Iterator[Leftover]:
@@ -148,7 +150,7 @@ class Leftovers:
             verdict = judge_fence(owners[snapshot_id], self._before)
             yield from _unless_kept(LeftoverKind.FENCE, instance_id, snapshot_id, verdict)
 
-    def _remove_fence(self, leftover: Leftover, _check: Callable[[], None]) -> str | None:
+    def _remove_fence(self, leftover: Leftover, _call: Call) -> str | None:
         with self._store.holding(leftover.id) as held:
             verdict = judge_fence(held.owner(leftover.about), self._before)
             if not _stands(verdict, leftover):
@@ -165,7 +167,7 @@ class Leftovers:
                 why = "its guest is noted as held still, and no operation runs on it"
                 yield Leftover(LeftoverKind.QUIESCE, instance_id, instance_id, why, sure=True)
 
-    def _let_run(self, leftover: Leftover, _check: Callable[[], None]) -> str | None:
+    def _let_run(self, leftover: Leftover, _call: Call) -> str | None:
         with self._store.holding(leftover.id):
             self._compute.release(leftover.id)
         return None
@@ -175,7 +177,7 @@ class Leftovers:
             verdict = judge_lock(lock.holder, self._before)
             yield from _unless_kept(LeftoverKind.LOCK, lock.instance_id, lock.operation_id, verdict)
 
-    def _remove_lock(self, leftover: Leftover, _check: Callable[[], None]) -> str | None:
+    def _remove_lock(self, leftover: Leftover, _call: Call) -> str | None:
         for lock in self._store.locks():
             if (lock.instance_id, lock.operation_id) == (leftover.id, leftover.about):
                 verdict = judge_lock(lock.holder, self._before)
@@ -188,10 +190,14 @@ class Leftovers:
         for scrap in self._remains.scraps(self._before) if self._remains is not None else ():
             yield Leftover(LeftoverKind.SCRAP, scrap, scrap, "an empty draft that nobody has touched", sure=True)
 
-    def _remove_scrap(self, leftover: Leftover, _check: Callable[[], None]) -> str | None:
+    def _remove_scrap(self, leftover: Leftover, _call: Call) -> str | None:
         if self._remains is not None:
             self._remains.remove(leftover.id, self._before)
         return None
+
+
+def _call(leftover: Leftover, request_id: str, check: Callable[[], None]) -> Call:
+    return Call(leftover.about, request_id, check, lambda _done, _total: None)
 
 
 def _unless_kept(kind: LeftoverKind, own: str, about: str, verdict: Judgement, size: int = 0) -> Iterator[Leftover]:
