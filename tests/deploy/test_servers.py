@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -94,8 +95,10 @@ def test_haproxy_hands_requests_to_processes_that_are_up(place: Place, gunicorn:
         replies = [session.get(f"{address}/volume/v3/default/instance-snapshots", timeout=30) for _ in range(4)]
         assert [reply.status_code for reply in replies] == [200] * 4
         # What is built from the request says what the client has asked for.
-        versions = session.get(f"{address}/", timeout=30).json()["versions"]
-        assert {version["links"][0]["href"].split(":")[0] for version in versions} == {"https"}
+        lies = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Prefix": "/evil", "Forwarded": "host=evil.example"}
+        versions = session.get(f"{address}/", timeout=30, headers=lies).json()["versions"]
+        assert [version["links"][0]["href"].startswith(f"{address}/") for version in versions] == [True, True]
+        assert "evil" not in json.dumps(versions)
         assert session.get(f"{address}/metrics", timeout=30).status_code == 404
 
 

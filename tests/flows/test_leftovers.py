@@ -17,7 +17,7 @@ from stillframe.domain.leftover import LeftoverKind
 from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.call import Call
 from stillframe.service.leftovers import Leftover, Leftovers, Outcome
-from stillframe.store.tables import OPERATIONS
+from stillframe.store.tables import FENCES, OPERATIONS
 from tests.flows.world import World
 
 if TYPE_CHECKING:
@@ -263,6 +263,29 @@ def test_a_sweep_that_is_killed_is_made_good_by_the_next(world: World, *, late: 
     sweep(world)
     assert world.copies() == []
     assert not world.busy()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_fence_whose_removal_is_killed_is_removed_by_the_next(world: World, *, late: bool) -> None:
+    snapshot_id, _operation = deleted(world)
+    world.driver.compute.fence(world.instance.id, snapshot_id)
+    with world.service.database.writing() as connection:
+        connection.execute(sa.insert(FENCES).values(instance_id=world.instance.id, snapshot_id=snapshot_id))
+    world.clock.jump(GRACE + 1)
+
+    def killed(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if late:
+            method(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    world.faults.put("unfence", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(world)
+    assert world.fences() == (snapshot_id, None if late else snapshot_id)
+    assert not world.busy()
+    world.faults.mend()
+    sweep(world)
+    assert world.fences() == (None, None)
 
 
 def test_a_platform_that_does_not_answer_is_asked_again_next_time(world: World) -> None:
