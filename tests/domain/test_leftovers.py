@@ -33,7 +33,7 @@ def copy(kind: CopyKind, project_id: str | None = None) -> VolumeSnapshot:
 
 
 def owner(row: InstanceSnapshot | None, *, busy: bool = False, ended: datetime | None = NOON) -> Owner:
-    return Owner(row, ended, busy)
+    return Owner(row, "p" if row or ended else None, ended, busy)
 
 
 @pytest.mark.parametrize("kind", CopyKind)
@@ -53,7 +53,7 @@ def test_a_copy_of_ours_may_go_only_where_no_operation_can_ever_ask_for_it(
     assert judge_copy(copy(kind), operation(), owner(row), BEFORE).verdict is expected
 
 
-@pytest.mark.parametrize("status", [None, Status.AVAILABLE, Status.ERROR])
+@pytest.mark.parametrize("status", [Status.AVAILABLE, Status.ERROR, None])
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
@@ -62,10 +62,9 @@ def test_a_copy_of_ours_may_go_only_where_no_operation_can_ever_ask_for_it(
         ({"busy": True}, KEEP),
         ({"maker": operation(ended=YOUNG)}, KEEP),
         ({"ended": YOUNG}, KEEP),
-        ({"maker": None}, ASK),
         ({"maker": None, "ended": None}, ASK),
         ({"maker": None, "busy": True}, KEEP),
-        ({"maker": replace(operation(), snapshot_id="another")}, ASK),
+        ({"maker": replace(operation(), snapshot_id="another"), "ended": None}, ASK),
         ({"project": "another"}, KEEP),
         ({"project": "p"}, REMOVE),
     ],
@@ -73,9 +72,21 @@ def test_a_copy_of_ours_may_go_only_where_no_operation_can_ever_ask_for_it(
 def test_a_copy_is_spared_for_any_doubt(status: Status | None, changed: dict[str, object], expected: Verdict) -> None:
     values: dict[str, object] = {"maker": operation(), "busy": False, "ended": NOON, "project": None, **changed}
     row = None if status is None else snapshot(status)
-    of = Owner(row, values["ended"], bool(values["busy"]))  # type: ignore[arg-type]
+    of = owner(row, busy=bool(values["busy"]), ended=values["ended"])  # type: ignore[arg-type]
     found = copy(CopyKind.SAFETY, values["project"])  # type: ignore[arg-type]
     assert judge_copy(found, values["maker"], of, BEFORE).verdict is expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", [Status.AVAILABLE, Status.ERROR])
+def test_a_copy_of_a_snapshot_that_is_there_is_certain_only_with_its_makers_record(status: Status) -> None:
+    assert judge_copy(copy(CopyKind.SAFETY), None, owner(snapshot(status)), BEFORE).verdict is ASK
+
+
+@pytest.mark.parametrize("kind", CopyKind)
+def test_the_record_of_the_deletion_is_enough(kind: CopyKind) -> None:
+    assert judge_copy(copy(kind), None, owner(None), BEFORE).verdict is REMOVE
+    assert judge_copy(copy(kind, "another"), None, owner(None), BEFORE).verdict is KEEP
+    assert judge_copy(copy(kind), None, owner(None, ended=YOUNG), BEFORE).verdict is KEEP
 
 
 def test_a_copy_that_is_shown_stays() -> None:

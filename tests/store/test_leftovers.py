@@ -33,13 +33,14 @@ def test_what_is_known_about_owners_and_makers(store: Store, leftovers: Leftover
     unknown = samples.new_id()
     owners = leftovers.owners([made.snapshot_id, busy.snapshot_id, gone.snapshot_id, unknown])
     seen = {
-        one: (owner.snapshot and owner.snapshot.status, owner.ended_at, owner.busy) for one, owner in owners.items()
+        one: (owner.snapshot and owner.snapshot.status, owner.project_id, owner.ended_at, owner.busy)
+        for one, owner in owners.items()
     }
     assert seen == {
-        made.snapshot_id: (Status.AVAILABLE, samples.LATER, False),
-        busy.snapshot_id: (Status.CREATING, None, True),
-        gone.snapshot_id: (None, samples.LATER, False),
-        unknown: (None, None, False),
+        made.snapshot_id: (Status.AVAILABLE, "project", samples.LATER, False),
+        busy.snapshot_id: (Status.CREATING, "project", None, True),
+        gone.snapshot_id: (None, "project", samples.LATER, False),
+        unknown: (None, None, None, False),
     }
     assert leftovers.makers([made.id, busy.id, unknown]).keys() == {made.id, busy.id}
 

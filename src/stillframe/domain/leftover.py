@@ -63,13 +63,20 @@ class Judgement:
 class Owner:
     """What the store knows about the instance snapshot that something carries the id of.
 
-    `snapshot`: its row, None where there is none. `ended_at`: when the last of its operations on record ended, None
-    where none is on record. `busy`: one of them is open, or still holds the instance.
+    `snapshot`: its row, None where there is none. `project_id`: by the row, or else by its operations on record.
+    `ended_at`: when the last of these ended, None where none is on record. `busy`: one of them is open, or still holds
+    the instance.
     """
 
     snapshot: InstanceSnapshot | None
+    project_id: str | None
     ended_at: datetime | None
     busy: bool
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it was ours and is deleted: a row and its first operation come into being together."""
+        return self.snapshot is None and self.ended_at is not None
 
 
 def judge_copy(copy: VolumeSnapshot, maker: Operation | None, owner: Owner, before: datetime) -> Judgement:
@@ -77,19 +84,19 @@ def judge_copy(copy: VolumeSnapshot, maker: Operation | None, owner: Owner, befo
 
     What ended later than `before` is too young to be judged: a call that came late may still be at it.
     """
-    snapshot, project_id = owner.snapshot, _project(owner.snapshot, maker)
+    snapshot = owner.snapshot
     if owner.busy or (maker is not None and not maker.state.final):
         return Judgement(Verdict.KEEP, "it is being worked on")
     if snapshot is not None and not _useless(copy, snapshot):
         return Judgement(Verdict.KEEP, f"it belongs to an instance snapshot that is {snapshot.status}")
-    if copy.project_id is not None and project_id not in (None, copy.project_id):
+    if copy.project_id is not None and owner.project_id not in (None, copy.project_id):
         return Judgement(Verdict.KEEP, "it only pretends to be ours: it lies in another project")
-    if maker is None or maker.snapshot_id != copy.name.snapshot_id:
+    if not owner.deleted and (maker is None or maker.snapshot_id != copy.name.snapshot_id):
         return Judgement(Verdict.ASK, _unknown(snapshot, maker))
-    if _young(before, maker.finished_at, owner.ended_at):
-        return Judgement(Verdict.KEEP, "its operation has only just ended")
+    if _young(before, owner.ended_at, maker.finished_at if maker is not None else None):
+        return Judgement(Verdict.KEEP, "the operation on its instance snapshot has only just ended")
     status = "deleted" if snapshot is None else f"{snapshot.status} without it"
-    return Judgement(Verdict.REMOVE, f"its instance snapshot is {status}; made by our {maker.action} {maker.id}")
+    return Judgement(Verdict.REMOVE, f"its instance snapshot is {status}, and all operations on it have ended")
 
 
 def judge_fence(owner: Owner, before: datetime) -> Judgement:
@@ -97,12 +104,12 @@ def judge_fence(owner: Owner, before: datetime) -> Judgement:
     snapshot = owner.snapshot
     if owner.busy or (snapshot is not None and snapshot.status in FENCING):
         return Judgement(Verdict.KEEP, "its instance must not run")
-    if owner.ended_at is None:
-        return Judgement(Verdict.ASK, "the instance snapshot that it stands for is unknown here")
     if _young(before, owner.ended_at):
         return Judgement(Verdict.KEEP, "the operation on its instance snapshot has only just ended")
-    if snapshot is None:
+    if owner.deleted:
         return Judgement(Verdict.REMOVE, "the instance snapshot that it stands for is deleted")
+    if snapshot is None:
+        return Judgement(Verdict.ASK, "the instance snapshot that it stands for is unknown here")
     # After a restore that this store has been put back before, the volumes may be in pieces.
     return Judgement(Verdict.ASK, f"the instance snapshot that it stands for is {snapshot.status} and needs no fence")
 
@@ -121,11 +128,6 @@ def judge_lock(holder: Operation | None, before: datetime) -> Judgement:
 def _useless(copy: VolumeSnapshot, snapshot: InstanceSnapshot) -> bool:
     shown = {**(snapshot.snapshots or {}), **(snapshot.temp_snapshots or {})}.values()
     return snapshot.status in _USELESS[copy.name.kind] and copy.id not in shown
-
-
-def _project(snapshot: InstanceSnapshot | None, maker: Operation | None) -> str | None:
-    known = snapshot or maker
-    return None if known is None else known.project_id
 
 
 def _young(before: datetime, *ends: datetime | None) -> bool:

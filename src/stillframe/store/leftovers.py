@@ -125,24 +125,33 @@ class LeftoverStore:
 
 
 def _owners(connection: sa.Connection, snapshot_ids: Collection[str]) -> dict[str, Owner]:
-    ended, busy, rows = defaultdict(list), set(), {}
+    ended, projects, busy, rows = defaultdict(list), dict[str, str](), set(), {}
     for some in _portions(snapshot_ids):
         # Operations first: what is accepted after this look shows in the status that is read then.
         operations = (
             sa.select(
-                OPERATIONS.c.snapshot_id, OPERATIONS.c.state, OPERATIONS.c.finished_at, INSTANCE_LOCKS.c.operation_id
+                OPERATIONS.c.snapshot_id,
+                OPERATIONS.c.project_id,
+                OPERATIONS.c.state,
+                OPERATIONS.c.finished_at,
+                INSTANCE_LOCKS.c.operation_id,
             )
             .outerjoin(INSTANCE_LOCKS, INSTANCE_LOCKS.c.operation_id == OPERATIONS.c.id)
             .where(OPERATIONS.c.snapshot_id.in_(some))
         )
-        for snapshot_id, state, finished_at, holding in connection.execute(operations):
+        for snapshot_id, project_id, state, finished_at, holding in connection.execute(operations):
+            projects[snapshot_id] = project_id
             if state not in _FINAL or holding is not None:
                 busy.add(snapshot_id)
             if finished_at is not None:
                 ended[snapshot_id].append(finished_at)
         snapshots = sa.select(SNAPSHOTS).where(SNAPSHOTS.c.id.in_(some))
-        rows.update({row["id"]: snapshot_from_row(row) for row in connection.execute(snapshots).mappings()})
-    return {one: Owner(rows.get(one), max(ended[one], default=None), one in busy) for one in set(snapshot_ids)}
+        for row in connection.execute(snapshots).mappings():
+            rows[row["id"]], projects[row["id"]] = snapshot_from_row(row), row["project_id"]
+    return {
+        one: Owner(rows.get(one), projects.get(one), max(ended[one], default=None), one in busy)
+        for one in set(snapshot_ids)
+    }
 
 
 def _portions(ids: Collection[str]) -> Iterator[list[str]]:
