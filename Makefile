@@ -9,7 +9,7 @@ UV := $(VENV)/bin/uv
 # without reflinks, real database servers.
 RUN_PACKAGES := python3-venv qemu-utils
 TEST_PACKAGES := $(RUN_PACKAGES) python3-dev gcc libc6-dev qemu-system-x86 qemu-guest-agent linux-image-cloud-amd64 \
-	busybox-static cpio kmod xfsprogs btrfs-progs postgresql mariadb-server
+	busybox-static cpio kmod xfsprogs btrfs-progs postgresql mariadb-server haproxy
 LAB_PACKAGES := mariadb-server rabbitmq-server qemu-utils $(if $(CEPH),ceph-mon ceph-mgr ceph-osd ceph-common python3-rbd)
 
 # Compiled for every platform, with the hash of every file; where packages come from is the installer's own affair.

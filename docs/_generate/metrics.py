@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def page() -> Iterator[str]:
     yield "# Metrics"
     yield ""
-    yield "`GET /metrics` answers in Prometheus' text format; it needs no credentials. Times are in seconds. Counters"
-    yield "and histograms count from the start of the process; gauges say what is now."
+    yield "`GET /metrics` answers in Prometheus' text format; it needs no credentials. A `stillframe worker` does so on"
+    yield "the port of `[worker] metrics_bind_port`. Times are in seconds. Counters and histograms count from the start"
+    yield "of the process; gauges say what is now."
     yield ""
     yield from table(("Name", "Type", "Labels", "Meaning"), sorted(map(_metric, _families())))
 
@@ -35,6 +36,9 @@ def _families() -> list[Metric]:
     operation = Operation("", Action.SNAPSHOT, "", "", "", "", OperationState.SUCCEEDED, now, now)
     metrics.operation_finished(operation, 1.0)
     metrics.request_finished("GET", "/", 200, 0.1)
+    metrics.sweep_finished("complete")
+    metrics.leftover_swept("copy", "removed")
+    metrics.leftovers_unsure("copy", 0)
     return list(registry.collect())
 
 

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from stillframe.api.app import build_wsgi
+from stillframe.api.app import build_observation, build_wsgi
 from stillframe.domain.errors import InvalidInput
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.remains import Remains
 from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import FlashCopy, StorageDriver
 from stillframe.drivers.wrappers import RetryPolicy, with_checks, with_limit, with_retries
@@ -25,11 +26,14 @@ from stillframe.flows.plans import planner
 from stillframe.flows.step import Ports
 from stillframe.service.instance_snapshots import SnapshotService
 from stillframe.service.instances import InstanceService
+from stillframe.service.janitor import Janitor
+from stillframe.service.leftovers import Leftovers
 from stillframe.service.metrics import Metrics
 from stillframe.service.policy import Policy
 from stillframe.settings import Settings
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
+from stillframe.store.leftovers import LeftoverStore
 from stillframe.store.operations import OperationStore
 from stillframe.store.queue import OperationQueue
 from stillframe.store.snapshots import SnapshotStore
@@ -45,11 +49,15 @@ class Drivers:
     storage: StorageDriver
     flashcopy: FlashCopy | None = None
     sight: Sight | None = None
+    remains: Remains | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service put together: `wsgi` answers once `engine` has been started."""
+    """A service put together: `wsgi` answers once `engine` has been started.
+
+    Where the API is not served, `wsgi` shows the metrics and whether the process is well, and nothing else.
+    """
 
     settings: Settings
     database: Database
@@ -58,15 +66,20 @@ class Service:
     snapshots: SnapshotService
     instances: InstanceService
     policy: Policy
+    janitor: Janitor
     wsgi: Any
 
     def start(self) -> None:
         """Take up what an earlier process left unfinished, and work from then on."""
         self.engine.start()
+        self.janitor.start()
 
     def stop(self, seconds: float = 10.0) -> bool:
         """Stop working; False if something still ran after `seconds`, which the next start resumes."""
+        self.janitor.stop()
         ended = self.engine.stop(seconds)
+        # A copy that is being deleted is no operation; whoever sweeps next deletes it again.
+        ended = self.janitor.ended(seconds=1.0) and ended
         self.database.close()
         return ended
 
@@ -103,8 +116,8 @@ def build(
     """Put the service together: API, engine and store.
 
     An engine that is not started leaves what is accepted to the workers of other processes. Without `serve` there is
-    no `wsgi`. An SQLite database is brought to this release by itself; a server's is left to `stillframe db upgrade`.
-    Raises `InvalidInput` for settings that cannot be used.
+    no API, see `Service`. An SQLite database is brought to this release by itself; a server's is left to
+    `stillframe db upgrade`. Raises `InvalidInput` for settings that cannot be used.
     """
     database = database or open_database(settings)
     if database.is_file:
@@ -150,8 +163,21 @@ def build(
         now=now,
         deadlines=settings.engine.deadlines,
     )
-    wsgi = build_wsgi(settings, service, instances, metrics) if serve else None
-    return Service(settings, database, drivers, engine, service, instances, policy, wsgi)
+    janitor = Janitor(
+        build_leftovers(settings, database, plain, now), metrics, settings.engine.janitor_interval.total_seconds()
+    )
+    wsgi = build_wsgi(settings, service, instances, metrics) if serve else build_observation(settings, metrics)
+    return Service(settings, database, drivers, engine, service, instances, policy, janitor, wsgi)
+
+
+def build_leftovers(
+    settings: Settings, database: Database, drivers: Drivers, now: Callable[[], datetime] = utcnow
+) -> Leftovers:
+    """What finds and removes leftovers behind these drivers, as `build_drivers` makes them."""
+    storage = with_retries(with_checks(drivers.storage), _retries(settings, settings.drivers.attempts))
+    return Leftovers(
+        LeftoverStore(database), drivers.compute, storage, drivers.remains, now, settings.engine.janitor_grace
+    )
 
 
 def _board(settings: Settings, queue: OperationQueue) -> Board:
@@ -181,6 +207,7 @@ def _local(settings: Settings) -> Drivers:
     from stillframe.drivers.local.guard import Guard
     from stillframe.drivers.local.images import Images
     from stillframe.drivers.local.qemu import Qemu
+    from stillframe.drivers.local.remains import LocalRemains
     from stillframe.drivers.local.storage import LocalStorage
 
     instances, state = settings.drivers.instances_dir, settings.state_dir / "local"
@@ -188,6 +215,7 @@ def _local(settings: Settings) -> Drivers:
     return Drivers(
         LocalCompute(instances, state, files, images, qemu, guard=Guard()),
         LocalStorage(instances, state, files, images, qemu),
+        remains=LocalRemains(instances, state, files),
     )
 
 
@@ -261,6 +289,7 @@ def _with_retries(drivers: Drivers, retries: RetryPolicy) -> Drivers:
         storage=with_retries(with_checks(drivers.storage), retries),
         flashcopy=drivers.flashcopy and with_retries(drivers.flashcopy, retries),
         sight=drivers.sight and with_retries(drivers.sight, retries),
+        remains=drivers.remains,
     )
 
 

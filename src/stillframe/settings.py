@@ -70,6 +70,29 @@ _ENGINE: Final = [
         "another one takes its operations up.",
     ),
     cfg.IntOpt("keep_records", default=604800, min=0, help="Seconds that the record of a finished operation is kept."),
+    cfg.IntOpt(
+        "janitor_interval",
+        default=3600,
+        min=0,
+        help="Seconds between two rounds of the janitor, which removes leftovers that are certainly ours and of use to "
+        "nobody; 0 is never. It tells them by the records of operations, so keep_records has to be much longer.",
+    ),
+    cfg.IntOpt(
+        "janitor_grace",
+        default=3600,
+        min=0,
+        help="Seconds that an operation has to be over before what it left is a leftover.",
+    ),
+]
+_WORKER: Final = [
+    cfg.HostAddressOpt(
+        "metrics_bind_host",
+        default="127.0.0.1",
+        help="Address that 'stillframe worker' serves /metrics and /healthcheck on, without asking for credentials.",
+    ),
+    cfg.PortOpt(
+        "metrics_bind_port", default=0, help="Port for them; 0 is none. Each worker of a machine needs its own."
+    ),
 ]
 _LIMITS: Final = [
     cfg.IntOpt("project", default=0, min=0, help="Operations of one project at a time; 0 is no limit."),
@@ -220,6 +243,7 @@ GROUPS: Final = (
     ("engine", _ENGINE),
     ("limits", _LIMITS),
     ("job_board", _JOB_BOARD),
+    ("worker", _WORKER),
     ("drivers", _DRIVERS),
     ("local", _LOCAL),
     ("openstack", _OPENSTACK),
@@ -262,6 +286,16 @@ class EngineSettings:
     deadlines: dict[Action, timedelta]
     claim_seconds: float
     keep_records: timedelta
+    janitor_interval: timedelta
+    janitor_grace: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Where a process that serves no API shows its metrics; port 0: nowhere."""
+
+    metrics_bind_host: str
+    metrics_bind_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +335,7 @@ class Settings:
     engine: EngineSettings
     limits: Shares
     job_board: JobBoardOptions | None
+    worker: WorkerSettings
     drivers: DriverSettings
     openstack: OpenStackSettings
     storage_virtualize: Options
@@ -370,9 +405,12 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
             },
             claim_seconds=conf.engine.claim_seconds,
             keep_records=timedelta(seconds=conf.engine.keep_records),
+            janitor_interval=timedelta(seconds=conf.engine.janitor_interval),
+            janitor_grace=timedelta(seconds=conf.engine.janitor_grace),
         ),
         limits=Shares(conf.limits.project, conf.limits.host, conf.limits.backend),
         job_board=_job_board(conf.job_board),
+        worker=WorkerSettings(conf.worker.metrics_bind_host, conf.worker.metrics_bind_port),
         drivers=DriverSettings(
             compute=conf.drivers.compute,
             storage=conf.drivers.storage,

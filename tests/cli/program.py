@@ -84,9 +84,10 @@ class Place:
         assert done.code == 0, done
         return done
 
-    def at_a_terminal(self, *arguments: str) -> tuple[int, str]:
-        """Type a command at a terminal; the exit code, and everything that was shown."""
+    def at_a_terminal(self, *arguments: str, typed: str = "") -> tuple[int, str]:
+        """Type a command at a terminal, and answers to what it asks; the exit code, and everything that was shown."""
         ours, theirs = pty.openpty()
+        os.write(ours, typed.encode())
         process = subprocess.Popen(
             [*PROGRAM, *arguments],
             env={**self.environment(), "TERM": "xterm"},

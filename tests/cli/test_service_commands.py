@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import bcrypt
 import pytest
+import requests
 import sqlalchemy as sa
 
 from stillframe.cli.commands import COMMANDS
@@ -141,6 +144,43 @@ def test_an_api_accepts_what_workers_work_off(place: Place, database_url: sa.URL
             assert worker.end() == 0
 
 
+@pytest.mark.parametrize("server_kind", ["postgresql"])
+def test_a_worker_shows_its_metrics(place: Place, database_url: sa.URL) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    url = database_url.render_as_string(hide_password=False)
+    place.configure(database__connection=url, worker__metrics_bind_port=port)
+    place.good("db", "upgrade")
+    place.instance("i", root=b"r")
+    with started(place, "worker") as worker, started(place, "api"):
+        assert worker.said == f"stillframe works off what is accepted, metrics on http://127.0.0.1:{port}/metrics"
+        place.good("snapshot", "create", "s", "--instance", "i", "--wait")
+        shown = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=30)
+        assert 'stillframe_operations_total{action="snapshot",outcome="succeeded"} 1.0' in shown.text
+        assert "stillframe_janitor_sweeps" in shown.text
+        assert requests.get(f"http://127.0.0.1:{port}/healthcheck", timeout=30).status_code == 200
+        assert requests.get(f"http://127.0.0.1:{port}/volume/v3/p/instance-snapshots", timeout=30).status_code == 404
+        second = place.run("worker", OS_WORKER__METRICS_BIND_PORT=port, OS_DEFAULT__STATE_DIR=str(place.folder / "b"))
+        assert second.code != 0
+        assert worker.end() == 0
+
+
+def test_the_log_can_be_json(place: Place) -> None:
+    secret = "not-for-the-log"
+    place.configure(use_json="true", debug="true", openstack__password=secret)
+    place.instance("i", root=b"r")
+    with started(place, "serve") as service:
+        place.good("snapshot", "create", "s", "--instance", "i", "--wait")
+        answer = requests.get(f"{place.variables['STILLFRAME_ENDPOINT']}/healthcheck", timeout=30)
+    # What libraries say while they are imported comes before there is a log.
+    written = itertools.dropwhile(lambda line: not line.startswith("{"), service.log.read_text().splitlines())
+    lines = [json.loads(line) for line in written]
+    (about,) = [line["context"] for line in lines if "/healthcheck" in line["message"]]
+    assert about["request_id"] == answer.headers["x-openstack-request-id"]
+    assert secret not in service.log.read_text()
+
+
 def drop_connections(url: sa.URL) -> None:
     """End every connection to a database but this one."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
@@ -187,6 +227,7 @@ def test_the_doctor_finds_what_is_wrong(place: Place) -> None:
     assert problems["disk torn/root"]["result"] == "fail"
     assert "broken.toml" in problems["instance file"]["mend"]
     assert str(place.folder / "disks" / ".stillframe") in problems["copies"]["detail"]
+    assert "doctor --repair --also" in problems["copies"]["mend"]
 
 
 def test_the_service_is_not_there(place: Place) -> None:

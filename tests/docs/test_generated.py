@@ -44,6 +44,7 @@ TERMS: Final = (
     "instance",
     "instance lock",
     "instance snapshot",
+    "janitor",
     "leftover",
     "lock",
     "operation",

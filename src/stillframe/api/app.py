@@ -15,7 +15,7 @@ from stillframe.api.auth import Guard, build_guard
 from stillframe.api.bodies import read_action, read_query
 from stillframe.api.exchange import Exchange, Links, Services
 from stillframe.api.fields import storable
-from stillframe.api.middleware import ROUTE_KEY, surround
+from stillframe.api.middleware import ROUTE_KEY, surround, with_health
 from stillframe.api.openapi import build_document
 from stillframe.api.routes import ROUTES, Route
 from stillframe.domain.errors import InvalidInput
@@ -70,6 +70,13 @@ def build_wsgi(
         app.add_route(template, _resource(responders))
     public = {form for route in ROUTES if route.public for form in route.forms()} | {_OPENAPI, _METRICS}
     return surround(app, frozenset(public), guard, metrics, settings)
+
+
+def build_observation(settings: Settings, metrics: Metrics) -> WSGIApplication:
+    """What a process shows of itself that serves no API: `/metrics` and `/healthcheck`."""
+    app: falcon.App[Any, Any] = falcon.App()
+    app.add_route(_METRICS, _resource({"GET": _exposition(metrics)}))
+    return with_health(app, settings)
 
 
 class _Resource:

@@ -35,7 +35,7 @@ def surround(
     """The chain around the routes; `public` are the paths that need no credentials."""
     app = _guarded(routes, guard, public)
     app = errors.restyled(_limited(app, settings))
-    app = _observed(_with_health(app, settings), metrics)
+    app = _observed(with_health(app, settings), metrics)
     outermost: WSGIApplication = http_proxy_to_wsgi.HTTPProxyToWSGI(
         request_id.RequestId(app, settings.conf), settings.conf
     )
@@ -60,7 +60,8 @@ def _limited(app: WSGIApplication, settings: Settings) -> WSGIApplication:
     return limited
 
 
-def _with_health(app: WSGIApplication, settings: Settings) -> WSGIApplication:
+def with_health(app: WSGIApplication, settings: Settings) -> WSGIApplication:
+    """Answer `/healthcheck` as `[healthcheck]` says, in front of everything else."""
     health: WSGIApplication = healthcheck.Healthcheck(None, settings.conf)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

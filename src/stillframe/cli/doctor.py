@@ -5,27 +5,69 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Lister, Rows
-from stillframe.cli.exit_codes import ExitCode
+from stillframe.cli.exit_codes import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Iterator
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterator, Sequence
 
     from stillframe.cli.health.finding import Finding
     from stillframe.settings import Settings
 
 
 class Doctor(Lister):
-    """Look at the settings, the database, the drivers, the instances and what was left over; changes nothing."""
+    """Look at the settings, the database, the drivers, the instances and what was left over; changes nothing.
+
+    With --repair, remove what was left over instead: it is listed first, and asked about unless --yes is given.
+    """
 
     _failed = False
 
-    def take_action(self, parsed_args: Namespace) -> Rows:  # noqa: ARG002  # it has none of its own
+    def get_parser(self, prog_name: str) -> ArgumentParser:
         """See `cliff`."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--repair", action="store_true", help="Remove leftovers that are certainly ours and of use to nobody."
+        )
+        parser.add_argument(
+            "--also",
+            metavar="ID",
+            action="append",
+            default=[],
+            help="With --repair, remove those of this instance snapshot or operation too of which that is not certain, "
+            "such as copies that another service may have made (may be repeated).",
+        )
+        parser.add_argument("--yes", action="store_true", help="With --repair, do not ask.")
+        return parser
+
+    def take_action(self, parsed_args: Namespace) -> Rows:
+        """See `cliff`."""
+        if parsed_args.repair:
+            return self._repair(parsed_args)
+        if parsed_args.also or parsed_args.yes:
+            raise CommandFailed(ExitCode.USAGE, "--also and --yes go with --repair")
         findings = list(_look(self.settings()))
         self._failed = any(finding.level == "fail" for finding in findings)
         columns = ("check", "result", "detail", "mend")
         return columns, [(one.check, one.level.value, one.detail, one.mend) for one in findings]
+
+    def _repair(self, parsed_args: Namespace) -> Rows:
+        from stillframe.cli import repairing  # noqa: PLC0415  # brings the whole service along
+
+        repairs = repairing.repair(
+            self.settings(), frozenset(parsed_args.also), lambda plan: parsed_args.yes or self._agreed(plan)
+        )
+        self._failed = any(repair.result == "failed" for repair in repairs)
+        columns = ("kind", "of", "what", "result", "detail")
+        return columns, [(one.kind, one.about, one.place, one.result, one.detail) for one in repairs]
+
+    def _agreed(self, plan: Sequence[str]) -> bool:
+        for line in plan:
+            print(line, file=self.app.stderr)
+        if not self.app.stdin.isatty():
+            raise CommandFailed(ExitCode.USAGE, "there is nobody to ask; --yes removes them without asking")
+        print(f"Remove these {len(plan)}? [y/N] ", end="", file=self.app.stderr, flush=True)
+        return str(self.app.stdin.readline()).strip().lower() in ("y", "yes")
 
     def run(self, parsed_args: Namespace) -> int:
         """See `cliff`: the table is printed first."""
@@ -51,7 +93,6 @@ def _look(settings: Settings) -> Iterator[Finding]:
     if database is not None:
         yield from leftovers.operations(database, main.utcnow())
     if database is not None and drivers is not None:
-        yield from leftovers.copies(settings, database, drivers)
-        yield from leftovers.fences(database, drivers)
+        yield from leftovers.leftovers(settings, database, drivers)
     if database is not None:
         database.close()

@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
-from oslo_config import cfg
-from oslo_log import log
-
-from stillframe import main
+from stillframe import logs, main
 from stillframe.api.auth import require_safe_binding
 from stillframe.cli.borders import answering_database, usable_settings
 from stillframe.cli.exit_codes import ExitCode
@@ -37,32 +34,35 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
         if serve:
             with usable_settings():
                 require_safe_binding(settings)
-        _set_up_log(settings.conf)
+        logs.set_up(settings.conf)
         service = stack.enter_context(_service(settings, serve=serve, work=work))
         ending = stack.enter_context(end_on_signal())
-        if serve:
-            api = settings.api
-            http = HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads, api.max_body_size)
-            _start(service, work=work)
-            say(f"stillframe {'serves' if work else 'accepts'} on {http.address} (authentication: {api.auth_strategy})")
+        http = _listen(settings, service, serve=serve)
+        if work:
+            service.start()
+        say(_what_it_does(settings, http, serve=serve, work=work))
+        if http is not None:
             http.run(ending)
         else:
-            _start(service, work=work)
-            say("stillframe works off what is accepted")
             ending.wait()
         LOG.info("ending")
 
 
-def _set_up_log(conf: cfg.ConfigOpts) -> None:
-    """The standard output is for the one line that is meant for it; oslo.log would take it for the log."""
-    if not (conf.log_file or conf.log_dir or conf.use_journal):
-        conf.set_default("use_stderr", True)
-    log.setup(conf, "stillframe")
+def _listen(settings: Settings, service: Service, *, serve: bool) -> HttpServer | None:
+    api, worker = settings.api, settings.worker
+    if serve:
+        return HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads, api.max_body_size)
+    if worker.metrics_bind_port:
+        return HttpServer(service.wsgi, worker.metrics_bind_host, worker.metrics_bind_port, 1, api.max_body_size)
+    return None
 
 
-def _start(service: Service, *, work: bool) -> None:
-    if work:
-        service.start()
+def _what_it_does(settings: Settings, http: HttpServer | None, *, serve: bool, work: bool) -> str:
+    if http is not None and serve:
+        does = "serves" if work else "accepts"
+        return f"stillframe {does} on {http.address} (authentication: {settings.api.auth_strategy})"
+    shown = f", metrics on {http.address}/metrics" if http is not None else ""
+    return f"stillframe works off what is accepted{shown}"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+from stillframe import logs
 from stillframe.domain.errors import NotFound, StillframeError, Superseded
 from stillframe.domain.operation import Operation
 from stillframe.engine.attempt import RunningAttempt, clock
@@ -161,6 +162,10 @@ class Engine:
         self._wake.set()
 
     def _run(self, attempt: RunningAttempt) -> None:
+        with logs.about(attempt.operation.request_id, attempt.operation.id):
+            self._run_attempt(attempt)
+
+    def _run_attempt(self, attempt: RunningAttempt) -> None:
         operation = attempt.operation
         wait, counted = 0.0, True
         try:
@@ -212,7 +217,8 @@ class Engine:
         """Fail what is past its deadline because it hangs here, or because no worker was free for it."""
         for operation in self._ledger.overdue(self._execution.now() - _GRACE):
             try:
-                self._look_after_late(operation)
+                with logs.about(operation.request_id, operation.id):
+                    self._look_after_late(operation)
             except Exception:
                 # One operation that cannot be looked after must not keep the others from it.
                 LOG.exception("task %s is late and could not be looked after", operation.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from taskflow import task
 
+from stillframe import logs
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.operation import Operation, Settlement
 from stillframe.domain.snapshot import CopyKind, CopyName, Fault, InstanceSnapshot, VolumeSnapshot
@@ -61,6 +63,7 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
         super().__init__(name=name, **kwargs)
         self.ports = ports
         self.attempt = attempt
+        self._told = ExitStack()
 
     @property
     def operation(self) -> Operation:
@@ -69,6 +72,26 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
     @property
     def instance_id(self) -> str:
         return self.operation.instance_id
+
+    def pre_execute(self) -> None:
+        """See `Task`: around the execution, in its thread."""
+        self._told.enter_context(self.logged())
+
+    def post_execute(self) -> None:
+        """See `Task`."""
+        self._told.close()
+
+    def pre_revert(self) -> None:
+        """See `Task`: around the undoing, in its thread."""
+        self._told.enter_context(self.logged())
+
+    def post_revert(self) -> None:
+        """See `Task`."""
+        self._told.close()
+
+    def logged(self) -> AbstractContextManager[None]:
+        """Let what a thread logs name the operation; each thread needs its own."""
+        return logs.about(self.operation.request_id, self.operation.id)
 
     def call(self) -> Call:
         """What drivers are told while this task is executed."""
@@ -81,7 +104,8 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
 
         def complete(number: int) -> None:
             call = Call(self.operation.id, self.operation.request_id, self.attempt.check, partial(parts.report, number))
-            self.ports.storage.complete(call, copy_ids[number])
+            with self.logged():
+                self.ports.storage.complete(call, copy_ids[number])
             parts.report(number, 1, 1)
 
         with ThreadPoolExecutor(_COPIES_AT_A_TIME, thread_name_prefix="complete") as pool:
@@ -131,18 +155,22 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
         parts = _Parts(len(copy_ids), call.report)
 
         def delete(number: int) -> StillframeError | None:
-            try:
-                self.ports.storage.delete(call, copy_ids[number])
-            except Interrupted:
-                raise
-            except StillframeError as error:
-                LOG.warning(
-                    "task %s: volume snapshot %s was not deleted: %s", call.operation_id, copy_ids[number], error
-                )
-                return error
-            parts.report(number, 1, 1)
-            return None
+            with self.logged():
+                error = self._delete(call, copy_ids[number])
+            if error is None:
+                parts.report(number, 1, 1)
+            return error
 
         with ThreadPoolExecutor(_COPIES_AT_A_TIME, thread_name_prefix="delete") as pool:
             errors = list(pool.map(delete, range(len(copy_ids))))
         return {copy_id: error for copy_id, error in zip(copy_ids, errors, strict=True) if error is not None}
+
+    def _delete(self, call: Call, copy_id: str) -> StillframeError | None:
+        try:
+            self.ports.storage.delete(call, copy_id)
+        except Interrupted:
+            raise
+        except StillframeError as error:
+            LOG.warning("task %s: volume snapshot %s was not deleted: %s", call.operation_id, copy_id, error)
+            return error
+        return None

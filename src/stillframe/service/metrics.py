@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -54,6 +54,19 @@ class Metrics:
             buckets=_REQUESTS,
             registry=registry,
         )
+        self._sweeps = Counter("stillframe_janitor_sweeps", "Rounds of the janitor.", ["outcome"], registry=registry)
+        self._swept = Counter(
+            "stillframe_leftovers_swept",
+            "Leftovers that the janitor removed or tried to.",
+            ["kind", "outcome"],
+            registry=registry,
+        )
+        self._unsure = Gauge(
+            "stillframe_leftovers_unsure",
+            "Leftovers that the janitor left to an operator in its last round.",
+            ["kind"],
+            registry=registry,
+        )
         registry.register(_OpenOperations(operations, queued, now))
 
     def operation_finished(self, operation: Operation, seconds: float) -> None:
@@ -65,6 +78,18 @@ class Metrics:
         """A request was answered; `route` is a template, never a path."""
         self._requests.labels(method, route, str(status)).inc()
         self._request_durations.labels(method, route).observe(seconds)
+
+    def sweep_finished(self, outcome: str) -> None:
+        """The janitor has ended a round: `complete`, `incomplete` where something did not answer, or `failed`."""
+        self._sweeps.labels(outcome).inc()
+
+    def leftover_swept(self, kind: str, outcome: str) -> None:
+        """The janitor has dealt with one leftover."""
+        self._swept.labels(kind, outcome).inc()
+
+    def leftovers_unsure(self, kind: str, count: int) -> None:
+        """So many leftovers of a kind only an operator can judge."""
+        self._unsure.labels(kind).set(count)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""

@@ -1,4 +1,4 @@
-"""What operations left behind: copies and fences of nobody, operations without end, snapshots that wait for help."""
+"""What operations left behind: what belongs to nobody, operations without end, snapshots that wait for help."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
+from stillframe.domain.leftover import LeftoverKind
 from stillframe.domain.status import Status, meaning
 from stillframe.drivers.local.copies import Copies
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.local.files import Files
+from stillframe.main import build_leftovers
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import ListQuery, SnapshotStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from stillframe.domain.snapshot import InstanceSnapshot
     from stillframe.main import Drivers
+    from stillframe.service.leftovers import Leftover
     from stillframe.settings import Settings
     from stillframe.store.database import Database
 
 _PAGE: Final = 1000
 _BUSY: Final = (Status.CREATING, Status.RESTORING, Status.ROLLING_BACK, Status.DELETING)
 _WAITING: Final = (Status.ERROR, Status.RESTORE_ERROR, Status.ROLLBACK_ERROR, Status.ERROR_DELETING)
-# While a snapshot is in one of these, its instance must not run.
-_FENCING: Final = frozenset(
-    {Status.RESTORING, Status.RESTORE_ERROR, Status.ROLLING_BACK, Status.ROLLBACK_ERROR}
-    | {Status.DELETING, Status.ERROR_DELETING}
-)
+_CHECKS: Final = {
+    LeftoverKind.COPY: "copies",
+    LeftoverKind.FENCE: "fences",
+    LeftoverKind.QUIESCE: "guests held still",
+    LeftoverKind.LOCK: "instance locks",
+    LeftoverKind.SCRAP: "drafts",
+}
+# What keeps somebody from using an instance.
+_FAILURES: Final = frozenset({LeftoverKind.FENCE, LeftoverKind.QUIESCE, LeftoverKind.LOCK})
 
 
 def operations(database: Database, now: datetime) -> Iterator[Finding]:
@@ -55,51 +62,47 @@ def operations(database: Database, now: datetime) -> Iterator[Finding]:
         yield warn("instance snapshot", f"{_named(snapshot)} is {snapshot.status}", meaning(snapshot.status))
 
 
-def copies(settings: Settings, database: Database, drivers: Drivers) -> Iterator[Finding]:
-    """Copies in the back end that belong to no instance snapshot."""
-    try:
-        found = drivers.storage.find(None)
-        known = SnapshotStore(database).ids()
-        # What was deleted in between was found before and is not known after.
-        lost = defaultdict(list)
-        for copy in drivers.storage.find(None) if any(one.name.snapshot_id not in known for one in found) else ():
-            if copy.name.snapshot_id not in known:
-                lost[copy.name.snapshot_id].append(copy)
-    except StillframeError as error:
-        yield fail("copies", error.message, "see that the platform behind answers")
-        return
-    for snapshot_id, left in lost.items():
-        where = ", ".join(_place(settings, copy.id) for copy in left)
-        size = sum(copy.size for copy in left)
-        yield warn(
-            "copies",
-            f"{len(left)} of instance snapshot {snapshot_id}, which is unknown here ({size} bytes): {where}",
-            "if no other service keeps its copies there, remove them by hand",
-        )
-    if not lost:
-        yield ok("copies", f"{len(found)}, all of known instance snapshots")
+def leftovers(settings: Settings, database: Database, drivers: Drivers) -> Iterator[Finding]:
+    """What was left behind in the platform and in the store, by kind."""
+    found = build_leftovers(settings, database, drivers)
+    for kind, check in _CHECKS.items():
+        try:
+            left = found.look(kind)
+        except StillframeError as error:
+            yield fail(check, error.message, "see that the platform behind answers")
+            continue
+        for (about, why, sure), some in _grouped(left).items():
+            told = fail if kind in _FAILURES else warn
+            yield told(check, _told(settings, about, why, some), _mend(about, sure=sure))
+        if not left:
+            yield ok(check, "nothing was left behind")
 
 
-def fences(database: Database, drivers: Drivers) -> Iterator[Finding]:
-    """Instances that are kept from starting although no restore is under way or waits for help."""
-    store, wanted, problems, count = OperationStore(database), _fencing(database), 0, 0
-    try:
-        for instance in drivers.compute.list_instances(None):
-            recorded = store.fence(instance.id)
-            owners = {drivers.compute.fenced_by(instance.id), recorded.snapshot_id if recorded else None} - {None}
-            count += bool(owners)
-            for owner in owners - wanted:
-                problems += 1
-                yield fail(
-                    "fence",
-                    f"instance {instance.name} is fenced for instance snapshot {owner}, which needs no fence",
-                    "restart the service; if the fence stays, remove it from the driver's state",
-                )
-    except StillframeError as error:
-        yield fail("fences", error.message, "see that the platform behind answers")
-        return
-    if not problems:
-        yield ok("fences", f"{count}, each with its reason")
+def place(settings: Settings, leftover: Leftover) -> str:
+    """Where it lies, if that is on this machine, else its id."""
+    if settings.drivers.storage != "local" or leftover.kind is not LeftoverKind.COPY:
+        return leftover.id
+    local = Copies(Files(), Declarations(settings.drivers.instances_dir), settings.state_dir / "local")
+    return str(local.locate(leftover.id) or leftover.id)
+
+
+def _grouped(left: Sequence[Leftover]) -> dict[tuple[str, str, bool], list[Leftover]]:
+    groups: dict[tuple[str, str, bool], list[Leftover]] = defaultdict(list)
+    for leftover in left:
+        groups[leftover.about, leftover.why, leftover.sure].append(leftover)
+    return groups
+
+
+def _told(settings: Settings, about: str, why: str, some: Sequence[Leftover]) -> str:
+    where = ", ".join(place(settings, leftover) for leftover in some)
+    size = sum(leftover.size for leftover in some)
+    return f"{len(some)} of {about}: {why}: {where}" + (f" ({size} bytes)" if size else "")
+
+
+def _mend(about: str, *, sure: bool) -> str:
+    if sure:
+        return "nothing: the janitor removes it; or at once: stillframe doctor --repair"
+    return f"if it is certain that nobody needs it: stillframe doctor --repair --also {about}"
 
 
 def _in(database: Database, *statuses: Status) -> Iterator[InstanceSnapshot]:
@@ -108,17 +111,5 @@ def _in(database: Database, *statuses: Status) -> Iterator[InstanceSnapshot]:
         yield from SnapshotStore(database).list(query)
 
 
-def _fencing(database: Database) -> set[str | None]:
-    return {snapshot.id for snapshot in _in(database, *_FENCING)}
-
-
 def _named(snapshot: InstanceSnapshot) -> str:
     return f"'{snapshot.name}' ({snapshot.id}) of instance {snapshot.instance_id}"
-
-
-def _place(settings: Settings, copy_id: str) -> str:
-    """Where a copy lies, if that is on this machine."""
-    if settings.drivers.storage != "local":
-        return copy_id
-    local = Copies(Files(), Declarations(settings.drivers.instances_dir), settings.state_dir / "local")
-    return str(local.locate(copy_id) or copy_id)

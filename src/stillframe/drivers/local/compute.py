@@ -25,6 +25,9 @@ from stillframe.drivers.local.qemu import Qemu
 
 LOG = logging.getLogger(__name__)
 
+#: The folder in the state folder with a file for each instance that is held still.
+MARKS: Final = "quiesced"
+
 _CAPABILITIES: Final = ComputeCapabilities(power_control=True, quiesce=ConsistencyLevel.FILESYSTEM)
 _POLL_SECONDS: Final = 0.1
 _HELD: Final = frozenset({PowerState.PAUSED, PowerState.ERROR})
@@ -51,7 +54,7 @@ class LocalCompute:
         self._qemu = qemu
         self._guard = guard
         self._fences = state / "fences"
-        self._marks = state / "quiesced"
+        self._marks = state / MARKS
         self._logs = state / "logs"
         self._start_seconds = start_seconds
         self._end_seconds = end_seconds

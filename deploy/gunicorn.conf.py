@@ -1,0 +1,20 @@
+"""Settings of gunicorn for the API: gunicorn --config deploy/gunicorn.conf.py 'stillframe.wsgi:application()'."""
+
+from __future__ import annotations
+
+bind = "127.0.0.1:8790"
+# Handlers wait for the database and the platform, so threads do, and processes for more than one processor.
+worker_class = "gthread"
+workers = 2
+threads = 16
+# Each process loads the application for itself: connections to the database must not be shared by a fork.
+preload_app = False
+# A request to a platform that hangs may take its retries; a process that is stuck for longer is replaced.
+timeout = 180
+graceful_timeout = 30
+# stillframe decides about proxy headers ([oslo_middleware] enable_proxy_headers_parsing); gunicorn hands them on.
+forwarded_allow_ips = "*"
+secure_scheme_headers: dict[str, str] = {}
+# The application logs each request under its id.
+accesslog = None
+errorlog = "-"

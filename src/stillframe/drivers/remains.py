@@ -1,0 +1,23 @@
+"""The port to drivers that keep notes or drafts of their own, which a step that was interrupted can leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+
+class Remains(Protocol):
+    """What a driver left behind that no other port shows. May raise `Unavailable` and `BackendError`."""
+
+    def quiesced(self) -> Sequence[str]:
+        """The instances that are noted as held still: by an operation that runs, or by one that was killed."""
+        ...
+
+    def scraps(self, before: datetime) -> Sequence[str]:
+        """Drafts that hold nothing, and were not touched after `before`, UTC without a zone."""
+        ...
+
+    def remove(self, scrap: str, before: datetime) -> None:
+        """Remove one of those; nothing happens to what is gone already, holds something by now, or was touched."""
+        ...

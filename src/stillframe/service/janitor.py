@@ -1,0 +1,84 @@
+"""The janitor: now and then, what is certain to be needed by nobody is removed without being asked for."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from stillframe.domain.errors import Interrupted, StillframeError
+from stillframe.domain.leftover import LeftoverKind
+
+if TYPE_CHECKING:
+    from stillframe.service.leftovers import Leftovers
+    from stillframe.service.metrics import Metrics
+
+LOG = logging.getLogger(__name__)
+
+
+class Janitor:
+    """Sweeps every `interval` seconds (0: never) while it runs.
+
+    Each worker has one, and they do not know of each other: what two of them remove at a time is removed once.
+    """
+
+    def __init__(self, leftovers: Leftovers, metrics: Metrics, interval: float) -> None:
+        self._leftovers = leftovers
+        self._metrics = metrics
+        self._interval = interval
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        if self._interval > 0:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Begin no more; what is being removed is broken off at its next step."""
+        self._stopping.set()
+
+    def ended(self, seconds: float) -> bool:
+        """Whether nothing of it runs any more, waited for so long."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def sweep(self) -> None:
+        """Remove what is sure; of the rest, say how much there is."""
+        complete, unsure = True, Counter[str]()
+        for kind in LeftoverKind:
+            try:
+                found = self._leftovers.look(kind)
+            except StillframeError as error:
+                LOG.warning("the janitor could not look for leftovers of kind %s: %s", kind, error)
+                complete = False
+                continue
+            for leftover in found:
+                if leftover.sure:
+                    outcome, _why = self._leftovers.remove(leftover, self._check)
+                    self._metrics.leftover_swept(kind.value, outcome.value)
+                else:
+                    unsure[kind.value] += 1
+            self._metrics.leftovers_unsure(kind.value, unsure[kind.value])
+        if unsure:
+            told = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(unsure.items()))
+            LOG.warning("leftovers that only an operator can judge: %s; see 'stillframe doctor'", told)
+        self._metrics.sweep_finished("complete" if complete else "incomplete")
+
+    def _run(self) -> None:
+        # Not all workers at the same moment, and none at its start, when there is enough to do.
+        while not self._stopping.wait(self._interval * random.uniform(0.5, 1.0)):  # noqa: S311  # nothing to guess
+            try:
+                self.sweep()
+            except Interrupted:
+                return
+            except Exception:
+                LOG.exception("the janitor broke off; it tries again next time")
+                self._metrics.sweep_finished("failed")
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise Interrupted("the service is ending")

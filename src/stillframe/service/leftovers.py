@@ -1,0 +1,210 @@
+"""Looking for what was left behind, and removing it; one decision at a time, each made anew before it is acted on."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from stillframe import logs
+from stillframe.domain.errors import Conflict, Interrupted, StillframeError
+from stillframe.domain.leftover import Judgement, LeftoverKind, Verdict, judge_copy, judge_fence, judge_lock
+from stillframe.drivers.call import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime, timedelta
+
+    from stillframe.domain.snapshot import VolumeSnapshot
+    from stillframe.drivers.compute import ComputeDriver
+    from stillframe.drivers.remains import Remains
+    from stillframe.drivers.storage import StorageDriver
+    from stillframe.store.leftovers import LeftoverStore
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """One thing that was left behind.
+
+    `id` is its own: a copy's, an instance's, or a path. `about` is what an operator names it by: the id of the instance
+    snapshot or of the operation that it carries. `sure`: it is certain that nobody needs it. `size` is in bytes.
+    """
+
+    kind: LeftoverKind
+    id: str
+    about: str
+    why: str
+    sure: bool
+    size: int = 0
+
+
+class Outcome(StrEnum):
+    """`SPARED`: it is needed after all, or is being worked on."""
+
+    REMOVED = "removed"
+    SPARED = "spared"
+    FAILED = "failed"
+
+
+class Leftovers:
+    """All that was left behind, by `look`, and its removal, by `remove`; both change nothing that somebody needs.
+
+    `compute` is called while operations on an instance wait, and should not try for long. What an operation left is
+    looked at once the operation has ended `grace` ago.
+    """
+
+    def __init__(  # it is made in one place, of what there is
+        self,
+        store: LeftoverStore,
+        compute: ComputeDriver,
+        storage: StorageDriver,
+        remains: Remains | None,
+        now: Callable[[], datetime],
+        grace: timedelta,
+    ) -> None:
+        self._store = store
+        self._compute = compute
+        self._storage = storage
+        self._remains = remains
+        self._now = now
+        self._grace = grace
+
+    def look(self, kind: LeftoverKind) -> Sequence[Leftover]:
+        """What there is of a kind; raises `Unavailable`, `BackendError`."""
+        looks = {
+            LeftoverKind.COPY: self._copies,
+            LeftoverKind.FENCE: self._fences,
+            LeftoverKind.QUIESCE: self._quiesced,
+            LeftoverKind.LOCK: self._locks,
+            LeftoverKind.SCRAP: self._scraps,
+        }
+        return list(looks[kind]())
+
+    def remove(self, leftover: Leftover, check: Callable[[], None]) -> tuple[Outcome, str]:
+        """Judge once more, then remove; the outcome, and the reason for any but success.
+
+        `check` may raise `Interrupted`, which leaves it for the next time, as a kill does.
+        """
+        removals = {
+            LeftoverKind.COPY: self._remove_copy,
+            LeftoverKind.FENCE: self._remove_fence,
+            LeftoverKind.QUIESCE: self._let_run,
+            LeftoverKind.LOCK: self._remove_lock,
+            LeftoverKind.SCRAP: self._remove_scrap,
+        }
+        request_id = f"req-{uuid.uuid4()}"
+        with logs.about(request_id):
+            try:
+                check()
+                spared = removals[leftover.kind](leftover, _call(leftover, request_id, check))
+            except Interrupted:
+                raise
+            except Conflict as error:
+                return Outcome.SPARED, error.message
+            except StillframeError as error:
+                LOG.warning("leftover %s %s was not removed: %s", leftover.kind, leftover.id, error)
+                return Outcome.FAILED, error.message
+            if spared is not None:
+                return Outcome.SPARED, spared
+            LOG.info("leftover %s %s was removed: %s", leftover.kind, leftover.id, leftover.why)
+            return Outcome.REMOVED, ""
+
+    @property
+    def _before(self) -> datetime:
+        return self._now() - self._grace
+
+    def _copies(self) -> Iterator[Leftover]:
+        # The copies first: an operation is on record before it makes one.
+        found = self._storage.find(None)
+        for copy, verdict in self._judged(found):
+            yield from _unless_kept(LeftoverKind.COPY, copy.id, copy.name.snapshot_id, verdict, copy.size)
+
+    def _judged(self, found: Sequence[VolumeSnapshot]) -> Iterator[tuple[VolumeSnapshot, Judgement]]:
+        makers = self._store.makers({copy.name.operation_id for copy in found})
+        owners = self._store.owners({copy.name.snapshot_id for copy in found})
+        for copy in found:
+            maker, owner = makers.get(copy.name.operation_id), owners[copy.name.snapshot_id]
+            yield copy, judge_copy(copy, maker, owner, self._before)
+
+    def _remove_copy(self, leftover: Leftover, call: Call) -> str | None:
+        found = [copy for copy in self._storage.find(leftover.about) if copy.id == leftover.id]
+        for copy, verdict in self._judged(found):
+            if not _stands(verdict, leftover):
+                return verdict.why
+            self._storage.delete(call, copy.id)
+        return None
+
+    def _fences(self) -> Iterator[Leftover]:
+        there = {
+            (instance.id, owner)
+            for instance in self._compute.list_instances(None)
+            if (owner := self._compute.fenced_by(instance.id)) is not None
+        }
+        fences = sorted(there | {(fence.instance_id, fence.snapshot_id) for fence in self._store.fences()})
+        owners = self._store.owners({snapshot_id for _, snapshot_id in fences})
+        for instance_id, snapshot_id in fences:
+            verdict = judge_fence(owners[snapshot_id], self._before)
+            yield from _unless_kept(LeftoverKind.FENCE, instance_id, snapshot_id, verdict)
+
+    def _remove_fence(self, leftover: Leftover, _call: Call) -> str | None:
+        with self._store.holding(leftover.id) as held:
+            verdict = judge_fence(held.owner(leftover.about), self._before)
+            if not _stands(verdict, leftover):
+                return verdict.why
+            self._compute.unfence(leftover.id, leftover.about)
+            held.drop_fence(leftover.about)
+        return None
+
+    def _quiesced(self) -> Iterator[Leftover]:
+        noted = self._remains.quiesced() if self._remains is not None else []
+        held = {lock.instance_id for lock in self._store.locks()}
+        for instance_id in noted:
+            if instance_id not in held:
+                why = "its guest is noted as held still, and no operation runs on it"
+                yield Leftover(LeftoverKind.QUIESCE, instance_id, instance_id, why, sure=True)
+
+    def _let_run(self, leftover: Leftover, _call: Call) -> str | None:
+        with self._store.holding(leftover.id):
+            self._compute.release(leftover.id)
+        return None
+
+    def _locks(self) -> Iterator[Leftover]:
+        for lock in self._store.locks():
+            verdict = judge_lock(lock.holder, self._before)
+            yield from _unless_kept(LeftoverKind.LOCK, lock.instance_id, lock.operation_id, verdict)
+
+    def _remove_lock(self, leftover: Leftover, _call: Call) -> str | None:
+        for lock in self._store.locks():
+            if (lock.instance_id, lock.operation_id) == (leftover.id, leftover.about):
+                verdict = judge_lock(lock.holder, self._before)
+                if not _stands(verdict, leftover):
+                    return verdict.why
+                self._store.drop_lock(leftover.id, leftover.about)
+        return None
+
+    def _scraps(self) -> Iterator[Leftover]:
+        for scrap in self._remains.scraps(self._before) if self._remains is not None else ():
+            yield Leftover(LeftoverKind.SCRAP, scrap, scrap, "an empty draft that nobody has touched", sure=True)
+
+    def _remove_scrap(self, leftover: Leftover, _call: Call) -> str | None:
+        if self._remains is not None:
+            self._remains.remove(leftover.id, self._before)
+        return None
+
+
+def _call(leftover: Leftover, request_id: str, check: Callable[[], None]) -> Call:
+    return Call(leftover.about, request_id, check, lambda _done, _total: None)
+
+
+def _unless_kept(kind: LeftoverKind, own: str, about: str, verdict: Judgement, size: int = 0) -> Iterator[Leftover]:
+    if verdict.verdict is not Verdict.KEEP:
+        yield Leftover(kind, own, about, verdict.why, sure=verdict.verdict is Verdict.REMOVE, size=size)
+
+
+def _stands(verdict: Judgement, leftover: Leftover) -> bool:
+    """Whether a judgement still allows what was decided: what was sure has to be sure again."""
+    return verdict.verdict is Verdict.REMOVE or (verdict.verdict is Verdict.ASK and not leftover.sure)
