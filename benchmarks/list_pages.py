@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
 from benchmarks.figures import Figure, median, percentile
-from benchmarks.service import PROJECT, SNAPSHOTS, Client, Running, serving
+from benchmarks.service import PROJECT, SNAPSHOTS, Client, Running, processor_seconds, serving
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, InstanceSnapshot
 from stillframe.domain.status import Status
 from stillframe.store.database import connect
@@ -55,10 +53,10 @@ def measure(rounds: int) -> list[Figure]:
                 started = time.perf_counter()
                 client.request("GET", path)
                 times[name].append((time.perf_counter() - started) * 1000)
-        worked = _processor_seconds(service)
+        worked = processor_seconds(service.process_id)
         for _ in range(_ALONE):
             many.request("GET", _FIRST)
-        worked = _processor_seconds(service) - worked
+        worked = processor_seconds(service.process_id) - worked
     figures = [
         Figure("10,000: 99 of 100 pages at most", percentile(times["10,000"], 99), "ms", below=50),
         Figure("10,000, half way: 99 of 100 pages at most", percentile(times["10,000, half way"], 99), "ms", below=50),
@@ -68,12 +66,6 @@ def measure(rounds: int) -> list[Figure]:
         Figure("median at 10,000 against 100", median(times["10,000"]) / median(times["100"]), "x"),
     ]
     return figures + [Figure(f"{name}: median", median(values), "ms") for name, values in times.items()]
-
-
-def _processor_seconds(service: Running) -> float:
-    """The processor time that the service has used, which does not depend on what else the machine does."""
-    fields = Path(f"/proc/{service.process_id}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _fill(service: Running, count: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
@@ -144,6 +145,12 @@ def _port(process: subprocess.Popen[bytes], log: Path) -> int:
             return int(found[1])
         time.sleep(0.05)
     raise RuntimeError(f"the service did not start: {log.read_text()}")
+
+
+def processor_seconds(process_id: int) -> float:
+    """The processor time that a process has used, which does not depend on what else the machine does."""
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def tree(process_id: int) -> list[int]:

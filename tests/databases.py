@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -71,6 +71,11 @@ class Server:
                     self.stop()
                     pytest.fail(f"the server did not start: {error}\n{(self.folder / 'log').read_text()[-3000:]}")
                 time.sleep(0.05)
+
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def stop(self, how: signal.Signals | None = None) -> None:
         """End it, by default in order; `SIGKILL` is a crash."""
@@ -180,16 +185,22 @@ class MariaDB(Server):
         self.command = [binary, "--no-defaults", f"--datadir={data}", "--skip-name-resolve", *options]
 
 
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[Server]:
-    """PostgreSQL for this process of the session."""
+@contextmanager
+def postgresql(folder: Path) -> Iterator[Server]:
+    """PostgreSQL in a folder, as long as the block lasts."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
     plain = shutil.which("initdb")
     if not found and plain is None:
         pytest.fail(f"PostgreSQL is not installed; {_INSTALL}")
     binaries = found[-1].parent if found else Path(str(plain)).parent
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
-        yield from _running(PostgreSQL(Path(folder), binaries))
+    yield from _running(PostgreSQL(folder, binaries))
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Server]:
+    """PostgreSQL for this process of the session."""
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder, postgresql(Path(folder)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

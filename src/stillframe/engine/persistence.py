@@ -23,6 +23,20 @@ Guard: TypeAlias = "Callable[[sa.Connection], None]"
 _SILENCE: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, sa.exc.DisconnectionError)
 
 
+class _Connection(impl_sqlalchemy.Connection):  # type: ignore[misc]  # untyped library
+    """The stock connection, but a record that has not changed is not written again.
+
+    Each change of a flow's state would rewrite all of its tasks.
+    """
+
+    def _update_atom_details(self, connection: sa.Connection, atom: Any, stored: Any) -> None:
+        before = stored.to_dict()
+        stored.merge(atom)
+        if stored.to_dict() != before:
+            table = self._tables.atomdetails
+            connection.execute(sa.update(table).where(table.c.uuid == stored.uuid).values(stored.to_dict()))
+
+
 class SharedBackend(impl_sqlalchemy.SQLAlchemyBackend):  # type: ignore[misc]  # untyped library
     """The stock backend with one shared connection object.
 
@@ -32,7 +46,7 @@ class SharedBackend(impl_sqlalchemy.SQLAlchemyBackend):  # type: ignore[misc]  #
 
     def __init__(self, engine: sa.Engine, connection: Any = None) -> None:
         super().__init__({}, engine=engine)
-        self._shared = connection or impl_sqlalchemy.Connection(self, upgrade_lock=self._upgrade_lock)
+        self._shared = connection or _Connection(self, upgrade_lock=self._upgrade_lock)
 
     def get_connection(self) -> Any:
         return self._shared
