@@ -81,6 +81,8 @@ class StorageDriver(Protocol):
     def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
         """Wait until a cut copy is durable and can be restored from, and check it; reports bytes copied.
 
+        One that `cut` said to be ready is, and needs none of this.
+
         Raises `Damaged` if the copy cannot become ready, `NotFound`.
         """
         ...

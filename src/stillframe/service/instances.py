@@ -71,9 +71,14 @@ class InstanceService:
 
         Only a platform that decides about each by itself can have such.
         """
+        seen: Collection[str] = ()
+        if self.sight is not None and caller.token is not None and len(volume_ids) > 1:
+            self.policy.require(caller, "volume:show", caller.project_id)
+            seen = self.sight.own_volumes(caller.token)
         if self.sight is not None:
             for volume_id in volume_ids:
-                self.get_volume(caller, volume_id)
+                if volume_id not in seen:
+                    self.get_volume(caller, volume_id)
 
     def require_unlocked(self, instance: Instance) -> None:
         """Raises `Conflict` for an instance that its users have locked: a lock of ours would take the place of it."""
