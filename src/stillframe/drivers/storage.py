@@ -57,7 +57,8 @@ class StorageDriver(Protocol):
     def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
         """Say before anything is touched whether a cut of these volumes can be made.
 
-        Raises `Refused` (missing or changed disk, not possible while running, ...), `NotSupported`, `OutOfSpace`.
+        Raises `Refused` (missing or changed disk, not possible while running, ...), `NotSupported`, `OutOfSpace`,
+        `TooLarge` (a quota).
         """
         ...
 

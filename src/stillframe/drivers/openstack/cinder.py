@@ -15,6 +15,7 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import volumes
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.groups import ConsistentGroups
+from stillframe.drivers.openstack.quotas import require_room
 from stillframe.drivers.openstack.reverting import Reverter
 from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
@@ -66,15 +67,20 @@ class CinderStorage:
 
     def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
         """See `StorageDriver`."""
-        for volume in self._looking.volumes(volume_ids):
+        described = self._looking.volumes(volume_ids)
+        for volume in described:
             _require_attached_to(volume, instance.id)
             if volume["status"] not in _USABLE:
                 raise Refused(
                     f"Volume {volume['id']} is {volume['status']}; it can be snapshot when it is in-use or available."
                 )
+        require_room(self._api, instance.project_id, described)
 
-    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
-        """See `StorageDriver`: Cinder has nothing that could be done beforehand."""
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:  # noqa: ARG002 -- of the port
+        """See `StorageDriver`: nothing is made, but safety copies need room, which no check has asked for."""
+        if any(name.kind is CopyKind.SAFETY for name in names):
+            described = self._looking.volumes([name.volume_id for name in names])
+            require_room(self._api, self._cloud.project_id(), described)
 
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:  # noqa: ARG002 -- of the port
         """See `StorageDriver`: one group snapshot where the volumes are a consistent group, else all at a time.
