@@ -27,11 +27,11 @@ PROJECTS: Final = {"mine": "alpha", "project": "alpha", "other": "beta"}
 class CloudWorld(World):
     """Servers that boot from volumes; of these, as many bytes are looked at as a disk of the suites has."""
 
-    def __init__(self, lab: Lab, cloud: Cloud, *, reimage: bool = True) -> None:
+    def __init__(self, lab: Lab, cloud: Cloud, *, reimage: bool = True, patience: float = 60) -> None:
         self.lab = lab
         waiting, looking = Waiting(), Looking(cloud)
         reverter = Reverter(cloud, looking, waiting, Backends(cloud, ()), patience=60, reimage=reimage)
-        self.storage = CinderStorage(cloud, looking, waiting, reverter, patience=60)
+        self.storage = CinderStorage(cloud, looking, waiting, reverter, patience=patience)
         self.compute = NovaCompute(cloud, waiting)
         self.tenants = {name: Tenant(lab, f"{name}-member") for name in set(PROJECTS.values())}
 

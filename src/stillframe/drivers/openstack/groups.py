@@ -12,7 +12,7 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import volumes
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.volumes import STORAGE, Document
-from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 
 # https://docs.openstack.org/cinder/latest/admin/groups.html
 _CONSISTENT: Final = "consistent_group_snapshot_enabled"
@@ -74,7 +74,12 @@ class ConsistentGroups:
     def delete(self, call: Call, group_snapshot_id: str) -> None:
         """Delete a group snapshot with its members; one that is gone already is fine."""
         try:
-            if self._settled(call, group_snapshot_id) not in ("available", "error"):
+            try:
+                status = self._settled(call, group_snapshot_id)
+            except TimedOut:
+                # Lost with the service that was at it.
+                status = "lost"
+            if status not in ("available", "error"):
                 reset = {"reset_status": {"status": "error"}}
                 self._api.post(f"/group_snapshots/{group_snapshot_id}/action", reset, call.request_id)
             # Another of its members may have come first; whether it goes is seen below.
