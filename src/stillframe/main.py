@@ -233,6 +233,7 @@ def _openstack(settings: Settings) -> Drivers:
     from stillframe.drivers.openstack.nova import NovaCompute
     from stillframe.drivers.openstack.reverting import Reverter
     from stillframe.drivers.openstack.sight import CloudSight
+    from stillframe.drivers.openstack.volumes import Looking
     from stillframe.drivers.openstack.waiting import Waiting
 
     if settings.api.auth_strategy != "keystone":
@@ -240,9 +241,9 @@ def _openstack(settings: Settings) -> Drivers:
         raise InvalidInput("the drivers nova and cinder need auth_strategy = keystone", "auth_strategy")
     chosen, waiting = settings.openstack, Waiting()
     connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
-    backends = Backends(connected, chosen.reverting_backends)
-    reverter = Reverter(connected, waiting, backends, patience=chosen.revert_patience, reimage=chosen.reimage)
-    storage = CinderStorage(connected, waiting, reverter, patience=chosen.patience)
+    looking, backends = Looking(connected), Backends(connected, chosen.reverting_backends)
+    reverter = Reverter(connected, looking, waiting, backends, patience=chosen.revert_patience, reimage=chosen.reimage)
+    storage = CinderStorage(connected, looking, waiting, reverter, patience=chosen.patience)
     return Drivers(NovaCompute(connected, waiting), storage, sight=CloudSight(connected))
 
 

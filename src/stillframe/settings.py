@@ -60,7 +60,7 @@ _ENGINE: Final = [
     cfg.IntOpt("volume_workers", default=16, min=1, help="Volumes restored at a time, over all operations."),
     cfg.IntOpt("max_attempts", default=10, min=1, help="Times an operation is taken up again before it is given up."),
     cfg.IntOpt("snapshot_deadline", default=3600, min=1, help="Seconds until a snapshot fails."),
-    cfg.IntOpt("delete_deadline", default=3600, min=1, help="Seconds until a deletion fails."),
+    cfg.IntOpt("delete_deadline", default=86400, min=1, help="Seconds until a deletion fails."),
     cfg.IntOpt("restore_deadline", default=86400, min=1, help="Seconds until a restore, retry or rollback fails."),
     cfg.FloatOpt(
         "claim_seconds",

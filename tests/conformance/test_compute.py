@@ -66,6 +66,15 @@ class TestPower:
             world.compute.unfence(instance.id, "first")
         assert world.compute.fenced_by(instance.id) is None
 
+    def test_one_look_tells_whether_an_instance_is_held(self, world: World) -> None:
+        instance = world.add()
+        assert world.compute.hold(instance.id) == (PowerState.SHUTOFF, None)
+        world.compute.fence(instance.id, "snapshot")
+        assert world.compute.hold(instance.id) == (PowerState.SHUTOFF, "snapshot")
+        world.forget(instance)
+        with pytest.raises(NotFound):
+            world.compute.hold(instance.id)
+
     def test_a_fence_of_an_instance_that_is_gone_can_be_taken_away(self, world: World) -> None:
         instance = world.add()
         world.compute.fence(instance.id, "snapshot")

@@ -13,6 +13,7 @@ from stillframe.drivers.openstack.cinder import CinderStorage
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.openstack.nova import NovaCompute
 from stillframe.drivers.openstack.reverting import Reverter
+from stillframe.drivers.openstack.volumes import Looking
 from stillframe.drivers.openstack.waiting import Waiting
 from tests.conformance.worlds import SIZE, World, a_call
 from tests.lab.openstack.lab import Lab
@@ -26,11 +27,11 @@ PROJECTS: Final = {"mine": "alpha", "project": "alpha", "other": "beta"}
 class CloudWorld(World):
     """Servers that boot from volumes; of these, as many bytes are looked at as a disk of the suites has."""
 
-    def __init__(self, lab: Lab, cloud: Cloud, *, reimage: bool = True) -> None:
+    def __init__(self, lab: Lab, cloud: Cloud, *, reimage: bool = True, patience: float = 60) -> None:
         self.lab = lab
-        waiting = Waiting()
-        reverter = Reverter(cloud, waiting, Backends(cloud, ()), patience=60, reimage=reimage)
-        self.storage = CinderStorage(cloud, waiting, reverter, patience=60)
+        waiting, looking = Waiting(), Looking(cloud)
+        reverter = Reverter(cloud, looking, waiting, Backends(cloud, ()), patience=60, reimage=reimage)
+        self.storage = CinderStorage(cloud, looking, waiting, reverter, patience=patience)
         self.compute = NovaCompute(cloud, waiting)
         self.tenants = {name: Tenant(lab, f"{name}-member") for name in set(PROJECTS.values())}
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from stillframe.domain.instance import Instance
+from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 
@@ -78,4 +78,8 @@ class ComputeDriver(Protocol):
 
     def fenced_by(self, instance_id: str) -> str | None:
         """The owner of the fence, or None."""
+        ...
+
+    def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
+        """The power state and the owner of the fence, or None, of one look at both; raises `NotFound`."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from stillframe.domain.instance import Instance, Volume
@@ -25,6 +25,10 @@ class Sight(Protocol):
 
     def list_volumes(self, token: str, *, all_projects: bool) -> Sequence[Volume]:
         """The volumes of the token's project, or of all for whoever may see them."""
+        ...
+
+    def own_volumes(self, token: str) -> Collection[str]:
+        """Ids of volumes of the token's project, by one request; of very many not all."""
         ...
 
     def get_volume(self, token: str, volume_id: str) -> Volume:

@@ -57,7 +57,8 @@ class StorageDriver(Protocol):
     def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
         """Say before anything is touched whether a cut of these volumes can be made.
 
-        Raises `Refused` (missing or changed disk, not possible while running, ...), `NotSupported`, `OutOfSpace`.
+        Raises `Refused` (missing or changed disk, not possible while running, ...), `NotSupported`, `OutOfSpace`,
+        `TooLarge` (a quota).
         """
         ...
 
@@ -80,6 +81,8 @@ class StorageDriver(Protocol):
 
     def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
         """Wait until a cut copy is durable and can be restored from, and check it; reports bytes copied.
+
+        One that `cut` said to be ready is, and needs none of this.
 
         Raises `Damaged` if the copy cannot become ready, `NotFound`.
         """

@@ -52,6 +52,7 @@ class CreatingSnapshot(Step):
             level = ConsistencyLevel.CRASH
         return {
             "copies": {copy.name.volume_id: copy.id for copy in cut.snapshots},
+            "unready": [copy.id for copy in cut.snapshots if not copy.ready],
             "level": level.value,
             "window_ms": round(cut.window_ms, 3),
         }
@@ -76,7 +77,7 @@ class UpdatingSnapshots(Step):
     """Wait until every copy is durable and can be restored from."""
 
     def execute(self, cut: dict[str, Any]) -> None:
-        self.complete_all(list(cut["copies"].values()))
+        self.complete_all(cut["unready"])
 
 
 class SnapshotDone(Step):

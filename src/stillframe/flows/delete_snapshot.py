@@ -41,9 +41,12 @@ class DeletingSnapshots(Step):
 
     def _release_volumes(self, call: Call, volume_ids: set[str]) -> None:
         """The fence goes with the snapshot: nothing may write to the volumes any more by then."""
-        for volume_id in sorted(volume_ids):
+
+        def release(volume_id: str) -> None:
             with suppress(NotFound):
                 self.ports.storage.release(call, volume_id)
+
+        self.at_a_time(release, sorted(volume_ids))
 
 
 class UpdatingSnapshots(Step):

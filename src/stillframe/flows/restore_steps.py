@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from taskflow.patterns import unordered_flow
@@ -28,10 +29,10 @@ class CheckingVolumes(Step):
 
     def execute(self, copies: dict[str, str]) -> None:
         instance = self.ports.compute.get_instance(self.instance_id)
-        for volume_id, copy_id in copies.items():
+        for volume_id in copies:
             if volume_id not in instance.volume_ids:
                 raise Refused(f"Volume {volume_id} is no longer attached to instance {instance.id}.")
-            self.ports.storage.check_restore(volume_id, copy_id)
+        self.at_a_time(self.ports.storage.check_restore, copies.keys(), copies.values())
 
 
 class FencingInstance(Step):
@@ -68,11 +69,10 @@ class CreatingSafetyCopies(Step):
 
     def execute(self, copies: dict[str, str]) -> dict[str, str]:
         call = self.call()
-        for volume_id in copies:
-            self.ports.storage.release(call, volume_id)
+        self.at_a_time(partial(self.ports.storage.release, call), copies)
         require_held(self)
         cut = self.ports.retries.retrying("the cut", call)(self._cut, call, copies)
-        self.complete_all([copy.id for copy in cut.snapshots])
+        self.complete_all([copy.id for copy in cut.snapshots if not copy.ready])
         return {copy.name.volume_id: copy.id for copy in cut.snapshots}
 
     def _cut(self, call: Call, copies: dict[str, str]) -> Cut:
@@ -194,10 +194,10 @@ def require_held(step: Step) -> None:
 
     An administrator of the platform may have freed it while nobody worked on the operation.
     """
-    holder = step.ports.compute.fenced_by(step.instance_id)
+    state, holder = step.ports.compute.hold(step.instance_id)
     if holder != step.operation.snapshot_id:
         raise Conflict(f"Instance {step.instance_id} was freed by somebody else while its volumes were put back.")
-    if step.ports.compute.get_instance(step.instance_id).power_state is not PowerState.SHUTOFF:
+    if state is not PowerState.SHUTOFF:
         raise Conflict(f"Instance {step.instance_id} was started by somebody else while its volumes were put back.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -27,8 +27,8 @@ from stillframe.store.snapshots import SnapshotStore
 
 LOG = logging.getLogger(__name__)
 
-# Most of the time that a copy's completion or deletion takes is waiting for the disk or the platform.
-_COPIES_AT_A_TIME: Final = 8
+# Most of the time that such a call takes is waiting for the disk or the platform.
+_AT_A_TIME: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
         return Call(operation.id, operation.request_id, attempt.check, lambda d, t: attempt.report(self.name, d, t))
 
     def complete_all(self, copy_ids: Sequence[str]) -> None:
-        """Wait until all copies can be relied on."""
+        """Wait until all copies can be relied on; those that were cut ready need not be among them."""
         parts = _Parts(len(copy_ids), partial(self.attempt.report, self.name))
 
         def complete(number: int) -> None:
@@ -108,8 +108,12 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
                 self.ports.storage.complete(call, copy_ids[number])
             parts.report(number, 1, 1)
 
-        with ThreadPoolExecutor(_COPIES_AT_A_TIME, thread_name_prefix="complete") as pool:
-            list(pool.map(complete, range(len(copy_ids))))
+        self.at_a_time(complete, range(len(copy_ids)))
+
+    def at_a_time(self, do: Callable[..., object], *arguments: Iterable[Any]) -> None:
+        """Call `do` with the first of all arguments, the second, and so on, several at a time; raises as it does."""
+        with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="step") as pool:
+            list(pool.map(do, *arguments))
 
     def settle(self, settlement: Settlement) -> None:
         """Settle the operation; where the reply of the store is lost, the same is said again."""
@@ -161,7 +165,7 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
                 parts.report(number, 1, 1)
             return error
 
-        with ThreadPoolExecutor(_COPIES_AT_A_TIME, thread_name_prefix="delete") as pool:
+        with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="delete") as pool:
             errors = list(pool.map(delete, range(len(copy_ids))))
         return {copy_id: error for copy_id, error in zip(copy_ids, errors, strict=True) if error is not None}
 

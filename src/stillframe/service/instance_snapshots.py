@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from stillframe.domain.errors import InvalidInput, NotFound, Refused
 from stillframe.domain.instance import Instance, PowerState
@@ -22,6 +23,9 @@ from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import ListQuery, SnapshotStore
 
 LOG = logging.getLogger(__name__)
+
+# Most of the time that a check takes is waiting for the platform.
+_AT_A_TIME: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +167,8 @@ class SnapshotService:
                 f"{', '.join(detached)}. Attach them again first."
             )
         self.instances.require_volumes(caller, copies or {})
-        for volume_id, copy_id in (copies or {}).items():
-            self.storage.check_restore(volume_id, copy_id)
+        with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="check") as pool:
+            list(pool.map(self.storage.check_restore, (copies or {}).keys(), (copies or {}).values()))
         arguments = {
             "force": force,
             "copies": dict(copies or {}),

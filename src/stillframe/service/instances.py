@@ -74,9 +74,14 @@ class InstanceService:
 
         Only a platform that decides about each by itself can have such.
         """
+        seen: Collection[str] = ()
+        if self.sight is not None and caller.token is not None and len(volume_ids) > 1:
+            self.policy.require(caller, "volume:show", caller.project_id)
+            seen = self.sight.own_volumes(caller.token)
         if self.sight is not None:
             for volume_id in volume_ids:
-                self.get_volume(caller, volume_id)
+                if volume_id not in seen:
+                    self.get_volume(caller, volume_id)
 
     def places(self, instance_id: str | None, volume_ids: Collection[str]) -> tuple[str, ...]:
         """What limits of concurrency count an operation by, besides its project; asked for only where there are some.

@@ -179,6 +179,10 @@ class LocalCompute:
         except FileNotFoundError:
             return None
 
+    def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
+        """See `ComputeDriver`."""
+        return self.get_instance(instance_id).power_state, self.fenced_by(instance_id)
+
     @contextmanager
     def _paused(self, declaration: Declaration, socket: Path) -> Iterator[ConsistencyLevel]:
         mark = self._marks / declaration.id

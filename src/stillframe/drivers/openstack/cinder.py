@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -12,16 +13,22 @@ from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import volumes
-from stillframe.drivers.openstack.cloud import Api, Cloud
+from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.groups import ConsistentGroups
+from stillframe.drivers.openstack.quotas import require_room
 from stillframe.drivers.openstack.reverting import Reverter
-from stillframe.drivers.openstack.volumes import STORAGE, Document
+from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 from stillframe.drivers.storage import Cut, StorageCapabilities
 
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=False, copy_progress=False)
 _AT_A_TIME: Final = 16
 _USABLE: Final = ("in-use", "available")
+_UNSETTLED: Final = ("creating", "deleting")
+# What a cut is told by from any other, an earlier attempt of the same operation too.
+_MARK: Final = "A part of an instance snapshot; it is deleted with it. Cut {}."
+# Ids of Cinder's have no colons.
+_EMPTY_GROUP: Final = "group:"
 
 
 class CinderStorage:
@@ -31,8 +38,11 @@ class CinderStorage:
     the service's: there they are in nobody's way, for Cinder's newest snapshot is the newest of a project.
     """
 
-    def __init__(self, cloud: Cloud, waiting: Waiting, reverter: Reverter, *, patience: float) -> None:
+    def __init__(
+        self, cloud: Cloud, looking: Looking, waiting: Waiting, reverter: Reverter, *, patience: float
+    ) -> None:
         self._cloud = cloud
+        self._looking = looking
         self._waiting = waiting
         self._reverter = reverter
         self._patience = patience
@@ -53,51 +63,60 @@ class CinderStorage:
 
     def get_volume(self, volume_id: str) -> Volume:
         """See `StorageDriver`."""
-        return volumes.as_volume(volumes.get_volume(self._api, volume_id))
+        return volumes.as_volume(self._looking.volume(volume_id))
 
     def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
         """See `StorageDriver`."""
-        for volume in self._described(volume_ids):
+        described = self._looking.volumes(volume_ids)
+        for volume in described:
             _require_attached_to(volume, instance.id)
             if volume["status"] not in _USABLE:
                 raise Refused(
                     f"Volume {volume['id']} is {volume['status']}; it can be snapshot when it is in-use or available."
                 )
+        require_room(self._api, instance.project_id, described)
 
-    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
-        """See `StorageDriver`: Cinder has nothing that could be done beforehand."""
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:  # noqa: ARG002 -- of the port
+        """See `StorageDriver`: nothing is made, but safety copies need room, which no check has asked for."""
+        if any(name.kind is CopyKind.SAFETY for name in names):
+            described = self._looking.volumes([name.volume_id for name in names])
+            require_room(self._api, self._cloud.project_id(), described)
 
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:  # noqa: ARG002 -- of the port
         """See `StorageDriver`: one group snapshot where the volumes are a consistent group, else all at a time.
 
         The window runs from the first request until the last volume is known to be cut, so it is never too small.
         """
-        described = self._described([name.volume_id for name in names])
+        described = self._looking.volumes([name.volume_id for name in names])
         group_id = self._groups.of_exactly(described)
+        mark = _MARK.format(uuid.uuid4())
+        makers = [self._maker(name, volume) for name, volume in zip(names, described, strict=True)]
         started = time.monotonic()
         if group_id is not None:
-            made = self._groups.cut(call, group_id, names)
+            made = self._groups.cut(call, makers[0], group_id, names, mark)
         else:
             with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="cut") as pool:
-                posted = list(pool.map(lambda pair: self._post(call, *pair), zip(names, described, strict=True)))
-            made = [self._cut(call, snapshot_id) for snapshot_id in posted]
+                posted = list(pool.map(lambda maker, name: self._post(call, maker, name, mark), makers, names))
+            made = self._all_cut(call, names[0].snapshot_id, posted)
         window = 0.0 if group_id is not None else (time.monotonic() - started) * 1000
         copies = tuple(volumes.as_copy(snapshot, name) for snapshot, name in zip(made, names, strict=True))
         return Cut(copies, simultaneous=group_id is not None, window_ms=window)
 
     def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
         """See `StorageDriver`: what Cinder calls available is."""
-        snapshot = self._cut(call, volume_snapshot_id)
+        snapshot = _require_cut(self._settled(call, volume_snapshot_id))
         return volumes.as_copy(snapshot, _ours(snapshot))
 
     def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
-        """See `StorageDriver`."""
-        own = self._cloud.project_id()
+        """See `StorageDriver`; a group snapshot without members, which a killed Cinder may leave, counts as one."""
+        # The groups first: the members of those that are seen are there by then.
+        groups = self._groups.find(snapshot_id)
+        snapshots = volumes.copies(self._api, snapshot_id)
+        members = {snapshot["group_snapshot_id"] for snapshot, _ in snapshots}
+        empty = [(one, name) for one, name in groups if one["id"] not in members]
         found = [
-            volumes.as_copy(snapshot, name)
-            for snapshot, name in volumes.copies(self._api, snapshot_id)
-            # Anybody can give a snapshot such a name, but only in a project of their own.
-            if name.kind is not CopyKind.SAFETY or volumes.project_of(snapshot) == own
+            *(volumes.as_copy(snapshot, name) for snapshot, name in snapshots if self._is_ours(snapshot, name)),
+            *(_as_empty_group(one, name) for one, name in empty if self._is_ours(one, name)),
         ]
         return sorted(found, key=lambda one: one.id)
 
@@ -115,69 +134,102 @@ class CinderStorage:
 
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`; the members of a group snapshot go together, for Cinder lets none go alone."""
+        if volume_snapshot_id.startswith(_EMPTY_GROUP):
+            self._groups.delete(call, volume_snapshot_id.removeprefix(_EMPTY_GROUP))
+            return
+        path = f"/snapshots/{path_part(volume_snapshot_id, volume_snapshot_id)}"
         try:
-            try:
-                snapshot = self._settled(call, volume_snapshot_id)
-            except TimedOut:
-                snapshot = volumes.get_snapshot(self._api, volume_snapshot_id)
-            if snapshot.get("group_snapshot_id"):
-                self._groups.delete(call, snapshot["group_snapshot_id"])
-                return
             self._reverter.forget(call, volume_snapshot_id)
-            if snapshot["status"] in ("available", "error"):
-                self._api.delete(f"/snapshots/{volume_snapshot_id}", call.request_id)
-            else:
-                # What an earlier deletion or a killed service has left in another status Cinder deletes by force only.
-                action: Mapping[str, Any] = {"os-force_delete": {}}
-                self._api.post(f"/snapshots/{volume_snapshot_id}/action", action, call.request_id)
+            try:
+                # Nearly always it can go as it is; what keeps it is looked for only where Cinder says that there is.
+                self._api.delete(path, call.request_id)
+            except (Refused, Conflict):
+                group_snapshot_id = self._force(call, volume_snapshot_id, path)
+                if group_snapshot_id is not None:
+                    self._groups.delete(call, group_snapshot_id)
+                    return
             self._waiting.until(
                 call,
                 self._patience,
                 f"snapshot {volume_snapshot_id} to be deleted",
-                lambda: volumes.get_snapshot(self._api, volume_snapshot_id)["status"] == "error_deleting" or None,
+                # Whatever else it is in the end, in error or as it was before, it has not gone.
+                lambda: volumes.get_snapshot(self._api, volume_snapshot_id)["status"] != "deleting" or None,
             )
         except NotFound:
             return
         raise BackendError(f"Cinder could not delete snapshot {volume_snapshot_id}; its log says why.")
 
-    def _described(self, volume_ids: Sequence[str]) -> list[Document]:
-        with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="look") as pool:
-            return list(pool.map(lambda volume_id: volumes.get_volume(self._api, volume_id), volume_ids))
+    def _force(self, call: Call, snapshot_id: str, path: str) -> str | None:
+        """Delete what has another status, from an earlier deletion or a killed service; or say whose member it is."""
+        try:
+            snapshot = self._settled(call, snapshot_id)
+        except TimedOut:
+            snapshot = volumes.get_snapshot(self._api, snapshot_id)
+        group_snapshot_id: str | None = snapshot.get("group_snapshot_id")
+        if group_snapshot_id is None:
+            action: Mapping[str, Any] = {"os-force_delete": {}}
+            self._api.post(f"{path}/action", action, call.request_id)
+        return group_snapshot_id
 
-    def _post(self, call: Call, name: CopyName, volume: Document) -> str:
-        api = self._api if name.kind is CopyKind.SAFETY else self._cloud.project(STORAGE, volumes.project_of(volume))
+    def _is_ours(self, snapshot: Document, name: CopyName) -> bool:
+        """Anybody can give a snapshot a name of ours, but only in a project of their own."""
+        return name.kind is not CopyKind.SAFETY or volumes.project_of(snapshot) == self._cloud.project_id()
+
+    def _maker(self, name: CopyName, volume: Document) -> Api:
+        """On whose behalf a copy is made, and in whose project it is."""
+        return self._api if name.kind is CopyKind.SAFETY else self._cloud.project(STORAGE, volumes.project_of(volume))
+
+    def _post(self, call: Call, maker: Api, name: CopyName, mark: str) -> str:
         body: Mapping[str, Any] = {
             "snapshot": {
                 "volume_id": name.volume_id,
                 "name": volumes.name_of(name),
-                "description": "A part of an instance snapshot; it is deleted with it.",
+                "description": mark,
                 "force": True,
-                "metadata": {volumes.SNAPSHOT_KEY: name.snapshot_id},
             }
         }
         try:
-            return str(api.post("/snapshots", body, call.request_id)["snapshot"]["id"])
+            return str(maker.post("/snapshots", body, call.request_id)["snapshot"]["id"])
         except Unavailable:
-            # The request may have come through without its reply.
+            # The request may have come through without its reply. By its mark it is this cut's, not an earlier one's.
             for snapshot, found in volumes.copies(self._api, name.snapshot_id):
-                if found == name:
+                if found == name and snapshot["description"] == mark:
                     return str(snapshot["id"])
             raise
 
-    def _cut(self, call: Call, snapshot_id: str) -> Document:
-        snapshot = self._settled(call, snapshot_id)
-        if snapshot["status"] not in ("available", "restoring"):
-            raise Damaged(f"Cinder could not make snapshot {snapshot_id}: it is {snapshot['status']}.")
-        return snapshot
+    def _all_cut(self, call: Call, snapshot_id: str, made: Sequence[str]) -> list[Document]:
+        """The copies of these ids, in this order, when all are made; each look is one request for all of them."""
+
+        def look() -> list[Document] | None:
+            found = {one["id"]: one for one, _ in volumes.copies(self._api, snapshot_id)}
+            missing = [one for one in made if one not in found]
+            if missing:
+                raise Damaged(f"Somebody has deleted or renamed snapshots while they were made: {', '.join(missing)}.")
+            mine = [found[one] for one in made]
+            return None if any(one["status"] in _UNSETTLED for one in mine) else mine
+
+        what = f"{len(made)} snapshots to be made"
+        return [_require_cut(one) for one in self._waiting.until(call, self._patience, what, look)]
 
     def _settled(self, call: Call, snapshot_id: str) -> Document:
         """The snapshot once Cinder has nothing to do on it; raises `NotFound` when it is gone."""
 
         def look() -> Document | None:
             snapshot = volumes.get_snapshot(self._api, snapshot_id)
-            return None if snapshot["status"] in ("creating", "deleting") else snapshot
+            return None if snapshot["status"] in _UNSETTLED else snapshot
 
         return self._waiting.until(call, self._patience, f"snapshot {snapshot_id} to be made", look)
+
+
+def _require_cut(snapshot: Document) -> Document:
+    if snapshot["status"] not in ("available", "restoring"):
+        raise Damaged(f"Cinder could not make snapshot {snapshot['id']}: it is {snapshot['status']}.")
+    return snapshot
+
+
+def _as_empty_group(group_snapshot: Document, name: CopyName) -> VolumeSnapshot:
+    owner = None if name.kind is CopyKind.SAFETY else volumes.project_of(group_snapshot)
+    return VolumeSnapshot(_EMPTY_GROUP + group_snapshot["id"], name, 0, ready=False, project_id=owner)
 
 
 def _ours(snapshot: Document) -> CopyName:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from stillframe.domain.errors import BackendError, Conflict, Damaged, NotFound, Refused
-from stillframe.domain.snapshot import CopyKind, CopyName
+from stillframe.domain.errors import BackendError, Conflict, Damaged, NotFound, Refused, Unavailable
+from stillframe.domain.snapshot import CopyName
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import volumes
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.volumes import STORAGE, Document
-from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 
 # https://docs.openstack.org/cinder/latest/admin/groups.html
 _CONSISTENT: Final = "consistent_group_snapshot_enabled"
@@ -42,30 +42,44 @@ class ConsistentGroups:
         kind = self._api.get(f"/group_types/{group['group_type']}")["group_type"]
         return str(group_id) if kind.get("group_specs", {}).get(_CONSISTENT) == "<is> True" else None
 
-    def cut(self, call: Call, group_id: str, names: Sequence[CopyName]) -> list[Document]:
-        """Cut all members at one instant; one snapshot a name, in their order."""
-        owner = volumes.project_of(volumes.get_volume(self._api, names[0].volume_id))
-        api = self._api if names[0].kind is CopyKind.SAFETY else self._cloud.project(STORAGE, owner)
-        name = volumes.name_of(names[0])
-        body = {"group_snapshot": {"group_id": group_id, "name": name}}
-        group_snapshot_id = api.post("/group_snapshots", body, call.request_id)["group_snapshot"]["id"]
-        status = self._settled(call, group_snapshot_id)
+    def cut(self, call: Call, api: Api, group_id: str, names: Sequence[CopyName], mark: str) -> list[Document]:
+        """Cut all members at one instant on behalf of `api`; one snapshot a name, in their order.
+
+        `mark` is of this cut alone, and stands in the description.
+        """
+        body = {"group_id": group_id, "name": volumes.name_of(names[0]), "description": mark}
+        try:
+            made = api.post("/group_snapshots", {"group_snapshot": body}, call.request_id)["group_snapshot"]["id"]
+        except Unavailable:
+            # The request may have come through without its reply.
+            marked = (one["id"] for one in self._named(names[0].snapshot_id) if one["description"] == mark)
+            made = next(marked, None)
+            if made is None:
+                raise
+        status = self._settled(call, made)
         if status != "available":
-            raise Damaged(f"Cinder could not make group snapshot {group_snapshot_id}: it is {status}.")
-        members = {
-            snapshot["volume_id"]: snapshot
-            for snapshot in self._api.pages("/snapshots/detail", "snapshots", all_tenants="1", name=name)
-            if snapshot["group_snapshot_id"] == group_snapshot_id
-        }
+            raise Damaged(f"Cinder could not make group snapshot {made}: it is {status}.")
+        found = volumes.copies(self._api, names[0].snapshot_id)
+        members = {one["volume_id"]: one for one, _ in found if one["group_snapshot_id"] == made}
         missing = [one.volume_id for one in names if one.volume_id not in members]
         if missing:
-            raise Damaged(f"Group snapshot {group_snapshot_id} has no snapshot of {', '.join(missing)}.")
+            raise Damaged(f"Group snapshot {made} has no snapshot of {', '.join(missing)}.")
         return [members[one.volume_id] for one in names]
+
+    def find(self, snapshot_id: str | None) -> list[tuple[Document, CopyName]]:
+        """Every group snapshot of ours that can be seen, and the keys they were made for, of their groups."""
+        found = [(one, volumes.parse_name(one)) for one in self._named(snapshot_id)]
+        return [(one, name) for one, name in found if name is not None and snapshot_id in (None, name.snapshot_id)]
 
     def delete(self, call: Call, group_snapshot_id: str) -> None:
         """Delete a group snapshot with its members; one that is gone already is fine."""
         try:
-            if self._settled(call, group_snapshot_id) not in ("available", "error"):
+            try:
+                status = self._settled(call, group_snapshot_id)
+            except TimedOut:
+                # Lost with the service that was at it.
+                status = "lost"
+            if status not in ("available", "error"):
                 reset = {"reset_status": {"status": "error"}}
                 self._api.post(f"/group_snapshots/{group_snapshot_id}/action", reset, call.request_id)
             # Another of its members may have come first; whether it goes is seen below.
@@ -78,6 +92,9 @@ class ConsistentGroups:
             # For a moment it is still told of.
             return
         raise BackendError(f"Cinder could not delete group snapshot {group_snapshot_id}: it is {status}.")
+
+    def _named(self, snapshot_id: str | None) -> list[Document]:
+        return list(self._api.pages("/group_snapshots/detail", "group_snapshots", **volumes.named(snapshot_id)))
 
     def _settled(self, call: Call, group_snapshot_id: str) -> str:
         def look() -> str | None:

@@ -15,6 +15,7 @@ from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
+from stillframe.drivers.openstack.gathering import Gathering
 from stillframe.drivers.openstack.waiting import Waiting
 
 LOG = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class NovaCompute:
     def __init__(self, cloud: Cloud, waiting: Waiting) -> None:
         self._cloud = cloud
         self._waiting = waiting
+        # Nova cannot be asked for several servers by their ids; all volumes of one server are put back at a time.
+        self._looking = Gathering(self._server, lambda _several: {})
 
     @property
     def capabilities(self) -> ComputeCapabilities:
@@ -77,9 +80,9 @@ class NovaCompute:
     @contextmanager
     def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:  # noqa: ARG002 -- of the port
         """See `ComputeDriver`: a server that is off is still."""
-        off = self.get_instance(instance_id).power_state is PowerState.SHUTOFF
+        off = self._is_off(instance_id)
         yield ConsistencyLevel.CRASH if off else ConsistencyLevel.NONE
-        if off and self.get_instance(instance_id).power_state is not PowerState.SHUTOFF:
+        if off and not self._is_off(instance_id):
             raise BackendError(f"Server {instance_id} did not stay off while its volumes were cut.")
 
     def release(self, instance_id: str) -> None:
@@ -126,9 +129,17 @@ class NovaCompute:
         except NotFound:
             return None
 
+    def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
+        """See `ComputeDriver`."""
+        server = self._looking.ask(instance_id)[0]
+        return _power_state(server), _owner(server)
+
     def _server(self, instance_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._api.get(f"/servers/{instance_id}")["server"]
         return found
+
+    def _is_off(self, instance_id: str) -> bool:
+        return _power_state(self._server(instance_id)) is PowerState.SHUTOFF
 
     def _act(self, instance_id: str, action: Mapping[str, Any], request_id: str | None = None) -> None:
         self._api.post(f"/servers/{instance_id}/action", action, request_id)
@@ -196,15 +207,11 @@ def _listed(server: Mapping[str, Any]) -> tuple[Attachment, ...]:
 
 
 def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) -> Instance:
-    state = _STATES.get(server["status"], PowerState.ACTIVE)
-    if state is PowerState.SHUTOFF and server["OS-EXT-STS:task_state"] is not None:
-        # It may be on its way up.
-        state = PowerState.ACTIVE
     return Instance(
         id=server["id"],
         project_id=server["tenant_id"],
         name=server["name"],
-        power_state=state,
+        power_state=_power_state(server),
         attachments=attachments,
         created_at=datetime.fromisoformat(server["created"]).astimezone(UTC).replace(tzinfo=None),
         metadata=dict(server["metadata"]),
@@ -212,6 +219,13 @@ def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) ->
         # Shown to administrators only, unless the operator's policy says otherwise.
         host=server.get("OS-EXT-SRV-ATTR:host"),
     )
+
+
+def _power_state(server: Mapping[str, Any]) -> PowerState:
+    state = _STATES.get(server["status"], PowerState.ACTIVE)
+    # One that is off and has something to do may be on its way up.
+    up = state is PowerState.SHUTOFF and server["OS-EXT-STS:task_state"] is not None
+    return PowerState.ACTIVE if up else state
 
 
 def _owner(server: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,8 @@ says for a moment, and nothing but its status: an attachment that was ever calle
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, Damaged, NotFound, Refused, StillframeError
@@ -18,7 +19,7 @@ from stillframe.drivers.openstack.backends import EXTENSION, Backends
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.reimaging import Reimaging
 from stillframe.drivers.openstack.strategy import Circumstances, Strategy, choose
-from stillframe.drivers.openstack.volumes import STORAGE, Document
+from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 
 LOG = logging.getLogger(__name__)
@@ -27,14 +28,25 @@ _BUSY: Final = ("reverting", "downloading")
 _RESTORABLE: Final = ("available", "in-use", "error", *_BUSY)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A volume, and snapshots of it, as Cinder described them a moment ago."""
+
+    volume: Document
+    snapshots: list[Document]
+
+
 class Reverter:
     """Reverts volumes by the best way there is; any attempt may be broken off and made again.
 
     `patience`: seconds until a revert that neither ends nor fails counts as lost with the service that ran it.
     """
 
-    def __init__(self, cloud: Cloud, waiting: Waiting, backends: Backends, *, patience: float, reimage: bool) -> None:
+    def __init__(
+        self, cloud: Cloud, looking: Looking, waiting: Waiting, backends: Backends, *, patience: float, reimage: bool
+    ) -> None:
         self._cloud = cloud
+        self._looking = looking
         self._waiting = waiting
         self._backends = backends
         self._patience = patience
@@ -47,8 +59,16 @@ class Reverter:
 
     def check(self, volume_id: str, snapshot_id: str) -> tuple[Document, Document, Strategy]:
         """The volume, the snapshot, and how one goes back to the other; raises as `StorageDriver.check_restore`."""
-        volume = volumes.get_volume(self._api, volume_id)
-        snapshot = volumes.get_snapshot(self._api, snapshot_id)
+        volume = self._looking.volume(volume_id)
+        return self._choose(_Seen(volume, volumes.snapshots_of(self._api, volume_id)), snapshot_id)
+
+    def _choose(self, seen: _Seen, snapshot_id: str) -> tuple[Document, Document, Strategy]:
+        """See `check`; one look at all snapshots of the volume shows this one, too, and whether it is the newest."""
+        volume, volume_id = seen.volume, seen.volume["id"]
+        snapshot = next((one for one in seen.snapshots if one["id"] == snapshot_id), None)
+        if snapshot is None:
+            # It is gone, or another volume's.
+            snapshot = volumes.get_snapshot(self._api, snapshot_id)
         if volume["status"] not in _RESTORABLE:
             raise Refused(f"Volume {volume_id} is {volume['status']}; wait until Cinder is done with it.")
         if snapshot["volume_id"] != volume_id:
@@ -62,12 +82,13 @@ class Reverter:
             )
         if len(volume["attachments"]) > 1:
             raise Refused(f"Volume {volume_id} is attached more than once; detach it from the other servers first.")
-        return volume, snapshot, choose(volume_id, self._circumstances(volume, snapshot))
+        return volume, snapshot, choose(volume_id, self._circumstances(seen, snapshot))
 
     def revert(self, call: Call, volume_id: str, snapshot_id: str) -> None:
         """See `StorageDriver.restore`."""
-        self.release(call, volume_id)
-        volume, snapshot, strategy = self.check(volume_id, snapshot_id)
+        # What was seen when nothing of an earlier attempt was left is what is gone by: only Cinder itself, which
+        # refuses a snapshot that is not the newest, could look any later before it reverts.
+        volume, snapshot, strategy = self._choose(self._mend(call, volume_id), snapshot_id)
         LOG.info("task %s: volume %s goes back to %s by %s", call.operation_id, volume_id, snapshot_id, strategy)
         if strategy is Strategy.EXTENSION:
             self._act(call, self._api, volume_id, {EXTENSION: {"snapshot_id": snapshot_id}})
@@ -79,19 +100,32 @@ class Reverter:
 
     def release(self, call: Call, volume_id: str) -> None:
         """Wait for what an earlier attempt began, and put right what Cinder has left of it."""
+        self._mend(call, volume_id)
+
+    def _mend(self, call: Call, volume_id: str) -> _Seen:
+        """See `release`; returns what there is now."""
         try:
-            found = self._await(call, volume_id)
+            seen = self._await(call, volume_id, lambda: volumes.snapshots_of(self._api, volume_id))
         except TimedOut:
             LOG.warning("task %s: the revert of volume %s counts as lost", call.operation_id, volume_id)
-            found = volumes.get_volume(self._api, volume_id)
-        snapshots = volumes.snapshots_of(self._api, volume_id)
-        for snapshot in snapshots:
-            if snapshot["status"] == "restoring":
-                action = {"os-reset_status": {"status": "available"}}
-                self._api.post(f"/snapshots/{snapshot['id']}/action", action, call.request_id)
-        self._remove_backups(call, volume_id, snapshots)
-        if found["attachments"] and found["status"] in ("available", "error", *_BUSY):
+            seen = self._look(volume_id)
+        lost = [one for one in seen.snapshots if one["status"] == "restoring"]
+        backups = self._backups(seen)
+        stuck = seen.volume["attachments"] and seen.volume["status"] in ("available", "error", *_BUSY)
+        if not (lost or backups or stuck):
+            return seen
+        for snapshot in lost:
+            action = {"os-reset_status": {"status": "available"}}
+            self._api.post(f"/snapshots/{snapshot['id']}/action", action, call.request_id)
+        for snapshot in backups:
+            self._delete(call, snapshot["id"])
+        if stuck:
             self._set_status(call, volume_id, "in-use")
+        return self._look(volume_id)
+
+    def _look(self, volume_id: str) -> _Seen:
+        snapshots = volumes.snapshots_of(self._api, volume_id)
+        return _Seen(self._looking.volume(volume_id), snapshots)
 
     def forget(self, call: Call, snapshot_id: str) -> None:
         """Remove what reimaging has left of a snapshot that is to be deleted."""
@@ -104,50 +138,53 @@ class Reverter:
             self._reimaging.prepare(call, volume, snapshot_id)
         self._set_status(call, volume_id, "available")
         try:
-            self._require_untouched(volume)
+            _require_untouched(volume, self._looking.volume(volume_id))
             if strategy is Strategy.REVERT:
                 self._act(call, self._as_newest(volume, snapshot), volume_id, {"revert": {"snapshot_id": snapshot_id}})
             else:
                 self._reimaging.begin(call, volume_id, snapshot_id)
         except StillframeError:
             # Refused, or lost on its way: what it was before, unless it has begun after all.
-            if volumes.get_volume(self._api, volume_id)["status"] == "available":
+            if self._looking.volume(volume_id)["status"] == "available":
                 self._set_status(call, volume_id, "in-use")
             raise
 
     def _end(self, call: Call, before: Document) -> None:
-        volume = self._await(call, before["id"])
+        volume = self._await(call, before["id"], lambda: self._looking.restoring(before["id"])).volume
         failed = volume["status"] == "error"
         if not failed:
-            self._require_untouched(before)
+            # The look that saw the end is one at all that somebody could have done in the window, too.
+            _require_untouched(before, volume)
         if volume["attachments"]:
             # A volume in error could not even be snapshot; that it is not whole is known to us, and it is fenced.
             self._set_status(call, before["id"], "in-use")
         if failed:
             raise BackendError(f"Cinder could not put volume {before['id']} back; the log of cinder-volume says why.")
 
-    def _await(self, call: Call, volume_id: str) -> Document:
-        """The volume once no revert of it runs; its status alone may have been overwritten since one began."""
+    def _await(self, call: Call, volume_id: str, snapshots_of: Callable[[], list[Document]]) -> _Seen:
+        """The volume once no revert of it runs; its status alone may have been overwritten since one began.
 
-        def look() -> Document | None:
-            volume = volumes.get_volume(self._api, volume_id)
-            busy = volume["status"] in _BUSY or any(
-                one["status"] == "restoring" for one in volumes.snapshots_of(self._api, volume_id)
-            )
-            return None if busy else volume
+        It is looked at last: Cinder settles the snapshot after the volume, so this is the volume after the revert.
+        """
+
+        def look() -> _Seen | None:
+            snapshots = snapshots_of()
+            if any(one["status"] == "restoring" for one in snapshots):
+                return None
+            volume = self._looking.volume(volume_id)
+            return None if volume["status"] in _BUSY else _Seen(volume, snapshots)
 
         return self._waiting.until(call, self._patience, f"volume {volume_id} to be put back", look)
 
-    def _remove_backups(self, call: Call, volume_id: str, snapshots: list[Document]) -> None:
-        """Delete what Cinder keeps of a revert of ours that failed; as the newest it would be in the next one's way.
+    def _backups(self, seen: _Seen) -> list[Document]:
+        """What Cinder keeps of a revert of ours that failed; as the newest it would be in the next one's way.
 
-        Those that were there before our safety copies may be somebody's last good ones.
+        Those that were there before our safety copies may be somebody's last good ones, and are not among them.
         """
-        ours = [volumes.moment(one["created_at"]) for one in snapshots if self._is_safety(one)]
-        for snapshot in snapshots:
-            backup = snapshot["name"] == f"[revert] volume {volume_id} backup snapshot"
-            if backup and ours and volumes.moment(snapshot["created_at"]) >= min(ours):
-                self._delete(call, snapshot["id"])
+        ours = [volumes.moment(one["created_at"]) for one in seen.snapshots if self._is_safety(one)]
+        name = f"[revert] volume {seen.volume['id']} backup snapshot"
+        kept = [one for one in seen.snapshots if one["name"] == name]
+        return [one for one in kept if ours and volumes.moment(one["created_at"]) >= min(ours)]
 
     def _is_safety(self, snapshot: Document) -> bool:
         name = volumes.parse_name(snapshot)
@@ -166,11 +203,12 @@ class Reverter:
         except NotFound:
             return
 
-    def _circumstances(self, volume: Document, snapshot: Document) -> Circumstances:
+    def _circumstances(self, seen: _Seen, snapshot: Document) -> Circumstances:
+        volume = seen.volume
         extension, habits = self._backends.extended(), self._backends.habits(volume)
         return Circumstances(
             extension=extension,
-            newest=extension or _is_newest(volumes.snapshots_of(self._api, volume["id"]), volume, snapshot),
+            newest=extension or _is_newest(seen.snapshots, volume, snapshot),
             reverts=habits.reverts,
             encrypted=bool(volume["encrypted"]),
             sparse=habits.sparse,
@@ -182,18 +220,18 @@ class Reverter:
         owner = volumes.project_of(snapshot)
         return self._cloud.project(STORAGE, owner) if owner == volumes.project_of(volume) else self._api
 
-    def _require_untouched(self, before: Document) -> None:
-        """Raises `BackendError` if somebody used the moment; the volume is then restored once more, or by hand."""
-        after = volumes.get_volume(self._api, before["id"])
-        seen = {"size": after["size"], "attachments": _attachments(after), "status": after["status"]}
-        if seen != {"size": before["size"], "attachments": _attachments(before), "status": "available"}:
-            raise BackendError(f"Volume {before['id']} was changed by somebody else while it was put back: {seen}.")
-
     def _set_status(self, call: Call, volume_id: str, status: str) -> None:
         self._act(call, self._api, volume_id, {"os-reset_status": {"status": status}})
 
     def _act(self, call: Call, api: Api, volume_id: str, action: Mapping[str, Any]) -> None:
         api.post(f"/volumes/{volume_id}/action", action, call.request_id)
+
+
+def _require_untouched(before: Document, after: Document) -> None:
+    """Raises `BackendError` if somebody used the moment; the volume is then restored once more, or by hand."""
+    seen = {"size": after["size"], "attachments": _attachments(after), "status": after["status"]}
+    if seen != {"size": before["size"], "attachments": _attachments(before), "status": "available"}:
+        raise BackendError(f"Volume {before['id']} was changed by somebody else while it was put back: {seen}.")
 
 
 def _is_newest(found: list[Document], volume: Document, snapshot: Document) -> bool:

@@ -3,25 +3,76 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from stillframe.domain.instance import Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
-from stillframe.drivers.openstack.cloud import Api, path_part
+from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
+from stillframe.drivers.openstack.gathering import Gathering
 
 STORAGE: Final = "block-storage"
 GIB: Final = 1 << 30
-SNAPSHOT_KEY: Final = "stillframe_snapshot"
+# Ids of 36 characters; servers and proxies take addresses of at least 4 KiB.
+_IN_AN_ADDRESS: Final = 50
 
-_VOLUME_PROJECT: Final = "os-vol-tenant-attr:tenant_id"
-_SNAPSHOT_PROJECT: Final = "os-extended-snapshot-attributes:project_id"
+_PROJECT_KEYS: Final = ("os-vol-tenant-attr:tenant_id", "os-extended-snapshot-attributes:project_id", "project_id")
 
 # Members of a group snapshot have nothing of ours but the group snapshot's name, so everything stands in the name.
-_NAME: Final = re.compile(r"stillframe (snapshot|safety) (\S+) (\S+)")
+_PREFIX: Final = "stillframe "
+_NAME: Final = re.compile(_PREFIX + r"(snapshot|safety) (\S+) (\S+)")
 
 Document = Mapping[str, Any]
+
+
+class Looking:
+    """What Cinder says of single volumes now, to an administrator; those who ask at a time share their requests."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        self._volumes = Gathering(self._volume, self._several)
+        self._restoring = Gathering(self._restoring_of, self._restoring_of_several)
+
+    def volume(self, volume_id: str) -> Document:
+        """One volume as it is now; raises `NotFound`."""
+        return self.volumes([volume_id])[0]
+
+    def volumes(self, volume_ids: Sequence[str]) -> list[Document]:
+        """Volumes as they are now, in this order; raises `NotFound`."""
+        return self._volumes.ask(*(path_part(one, one) for one in volume_ids))
+
+    def restoring(self, volume_id: str) -> list[Document]:
+        """The snapshots that the volume is being reverted to now."""
+        return self._restoring.ask(volume_id)[0]
+
+    @property
+    def _api(self) -> Api:
+        return self._cloud.service(STORAGE)
+
+    def _volume(self, volume_id: str) -> Document:
+        return get_volume(self._api, volume_id)
+
+    def _several(self, volume_ids: Sequence[str]) -> Mapping[str, Document]:
+        found: dict[str, Document] = {}
+        for start in range(0, len(volume_ids), _IN_AN_ADDRESS):
+            some = list(volume_ids[start : start + _IN_AN_ADDRESS])
+            # To administrators Cinder lets any column through, and reads its value as a literal of Python.
+            found |= _by_id(self._api.pages("/volumes/detail", "volumes", all_tenants="1", id=repr(some)))
+        return found
+
+    def _restoring_of(self, volume_id: str) -> list[Document]:
+        return list(self._reverting(volume_id=volume_id))
+
+    def _restoring_of_several(self, volume_ids: Sequence[str]) -> Mapping[str, list[Document]]:
+        # Cinder cannot be asked for the snapshots of several volumes; but few are restored at a time in a whole cloud.
+        found: dict[str, list[Document]] = {volume_id: [] for volume_id in volume_ids}
+        for snapshot in self._reverting():
+            found.setdefault(snapshot["volume_id"], []).append(snapshot)
+        return found
+
+    def _reverting(self, **query: str) -> Iterator[Document]:
+        return self._api.pages("/snapshots/detail", "snapshots", all_tenants="1", status="restoring", **query)
 
 
 def list_volumes(api: Api, **query: str) -> list[Volume]:
@@ -48,8 +99,8 @@ def snapshots_of(api: Api, volume_id: str) -> list[Document]:
 
 
 def project_of(document: Document) -> str:
-    """The project that a volume or snapshot belongs to."""
-    return str(document[_VOLUME_PROJECT if _VOLUME_PROJECT in document else _SNAPSHOT_PROJECT])
+    """The project that a volume, a snapshot or a group snapshot belongs to."""
+    return str(next(document[key] for key in _PROJECT_KEYS if key in document))
 
 
 def name_of(name: CopyName) -> str:
@@ -58,11 +109,12 @@ def name_of(name: CopyName) -> str:
 
 
 def parse_name(snapshot: Document) -> CopyName | None:
-    """The key that a snapshot was made for, or None if it is none of ours."""
+    """The key that a snapshot, or a group snapshot, was made for, or None if it is none of ours."""
     found = _NAME.fullmatch(snapshot["name"] or "")
     if found is None:
         return None
-    return CopyName(CopyKind(found[1]), found[2], snapshot["volume_id"], found[3])
+    source = snapshot["volume_id"] if "volume_id" in snapshot else snapshot["group_id"]
+    return CopyName(CopyKind(found[1]), found[2], source, found[3])
 
 
 def as_copy(snapshot: Document, name: CopyName) -> VolumeSnapshot:
@@ -97,21 +149,21 @@ def moment(text: str) -> datetime:
     return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
 
 
-def copies(api: Api, snapshot_id: str | None) -> Iterator[tuple[Document, CopyName]]:
-    """Every copy of ours, those of group snapshots too, and the keys they were made for."""
-    query = {"all_tenants": "1"}
-    if snapshot_id is not None:
-        # Cinder reads this as a literal of Python.
-        alone = query | {"metadata": repr({SNAPSHOT_KEY: snapshot_id})}
-        groups = api.pages("/group_snapshots/detail", "group_snapshots", **query)
-        names = {group["name"] for group in groups if f" {snapshot_id} " in (group["name"] or "")}
-        queries = [alone, *(query | {"name": name} for name in sorted(names))]
-    else:
-        queries = [query]
-    seen = set()
-    for one in queries:
-        for snapshot in api.pages("/snapshots/detail", "snapshots", **one):
-            name = parse_name(snapshot)
-            if name is not None and snapshot["id"] not in seen:
-                seen.add(snapshot["id"])
-                yield snapshot, name
+def copies(api: Api, snapshot_id: str | None) -> list[tuple[Document, CopyName]]:
+    """Every copy of ours that can be seen, those of group snapshots too, and the keys they were made for."""
+    found = api.pages("/snapshots/detail", "snapshots", **named(snapshot_id))
+    return [(one, name) for one in found if (name := parse_name(one)) is not None and _is_of(name, snapshot_id)]
+
+
+def named(snapshot_id: str | None) -> dict[str, str]:
+    """What asks for the snapshots, or the group snapshots, whose names are like those of an instance snapshot's."""
+    # Names that contain it, since Cinder 3.34 and for an administrator; they are still to be looked at.
+    return {"all_tenants": "1", "name~": _PREFIX if snapshot_id is None else snapshot_id}
+
+
+def _is_of(name: CopyName, snapshot_id: str | None) -> bool:
+    return snapshot_id in (None, name.snapshot_id)
+
+
+def _by_id(found: Iterable[Document]) -> dict[str, Document]:
+    return {one["id"]: one for one in found}
