@@ -97,7 +97,7 @@ def begin(world: World, way: str, snapshot_id: str) -> str:
     [
         ("create", "cut", HOUR, "error"),
         ("create", "complete", HOUR, "error"),
-        ("delete", "delete", HOUR, "error-deleting"),
+        ("delete", "delete", DAY, "error-deleting"),
         ("restore", "stop", DAY, "restore-error"),
         ("restore", "complete", DAY, "restore-error"),
         ("restore", "restore", DAY, "restore-error"),
@@ -185,7 +185,7 @@ def test_a_deletion_that_ends_after_it_was_settled_leaves_the_fence_alone(world:
     gate = world.faults.hold("delete", last, late=True)
     world.begin_delete(snapshot_id)
     gate.arrived()
-    world.clock.jump(HOUR + GRACE + 1)
+    world.clock.jump(DAY + GRACE + 1)
     wait_for_status(world, snapshot_id, "error-deleting")
     gate.let_go()
     world.settle()
