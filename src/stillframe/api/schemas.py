@@ -162,6 +162,11 @@ class ProgressDetails(Reply):
     completed_tasks: dict[str, str]
     pending_tasks: dict[str, str]
     estimated_seconds_left: int | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
+    plan: dict[str, str] | None = Field(
+        default=None,
+        exclude_if=lambda plan: plan is None,
+        description="of a restore, retry or rollback: how each volume is put back",
+    )
 
 
 class ProgressReply(Reply):

@@ -85,6 +85,7 @@ def progress(exchange: Exchange) -> schemas.ProgressReply:
         completed_tasks=dict(measured.completed_tasks),
         pending_tasks=dict(measured.pending_tasks),
         estimated_seconds_left=measured.seconds_left,
+        plan=_map(measured.plan),
     )
     return schemas.ProgressReply(details=details)
 

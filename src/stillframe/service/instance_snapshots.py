@@ -139,7 +139,7 @@ class SnapshotService:
         if not fits or not self._sees(caller, operation.project_id):
             raise NotFound(f"Task {task_id} could not be found.")
         self.policy.require(caller, "snapshot:progress", operation.project_id)
-        return self.measure(operation)
+        return replace(self.measure(operation), plan=operation.arguments.get("plan"))
 
     def _begin_restore(
         self,
@@ -161,9 +161,9 @@ class SnapshotService:
                 f"{', '.join(detached)}. Attach them again first."
             )
         self.instances.require_volumes(caller, copies or {})
-        for volume_id, copy_id in (copies or {}).items():
-            self.storage.check_restore(volume_id, copy_id)
+        plan = {volume: self.storage.check_restore(volume, copy_id) for volume, copy_id in (copies or {}).items()}
         arguments = {
+            "plan": plan,
             "force": force,
             "copies": dict(copies or {}),
             # A restore that came to no safety copies is retried with taking them.
