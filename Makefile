@@ -53,7 +53,7 @@ openstack-lab: $(VENV)/.test-ready ## run a small OpenStack on loopback until Ct
 
 openstack-test: $(VENV)/.test-ready ## run the tests that need that OpenStack (CEPH=1: with RBD)
 	@examples/install-packages.sh $(LAB_PACKAGES)
-	STILLFRAME_OPENSTACK_LAB=1 STILLFRAME_OPENSTACK_CEPH=$(CEPH) $(VENV)/bin/pytest tests/openstack
+	STILLFRAME_OPENSTACK_LAB=1 STILLFRAME_OPENSTACK_CEPH=$(CEPH) $(VENV)/bin/pytest tests/openstack -m openstack --durations=5
 
 lock: $(UV) ## choose the versions of all dependencies anew
 	$(COMPILE) --upgrade --all-extras --group dev --output-file requirements-dev.lock pyproject.toml
