@@ -75,6 +75,11 @@ class Ceph:
     def write(self, image: str, offset: int, data: bytes) -> None:
         self._access(image, str(offset), given=data)
 
+    def rename_snapshot(self, image: str, before: str, after: str) -> None:
+        self.place.run(
+            *("rbd", "--conf", str(self.file), "snap", "rename", f"{POOL}/{image}@{before}", f"{POOL}/{image}@{after}")
+        )
+
     def _access(self, *arguments: str, given: bytes = b"") -> bytes:
         command = ["/usr/bin/python3", "-c", _ACCESS, str(self.file), *arguments]
         return subprocess.run(command, input=given, capture_output=True, check=True).stdout

@@ -15,13 +15,12 @@ from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
+from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.waiting import Waiting
 
 LOG = logging.getLogger(__name__)
 
 _COMPUTE: Final = "compute"
-# Nova has no way to freeze a guest's file systems but within its own createImage.
-_CAPABILITIES: Final = ComputeCapabilities(power_control=True, quiesce=ConsistencyLevel.NONE)
 _REASON: Final = "stillframe: restoring instance snapshot "
 _STATES: Final = {
     "SHUTOFF": PowerState.SHUTOFF,
@@ -29,6 +28,8 @@ _STATES: Final = {
     "SUSPENDED": PowerState.PAUSED,
     "ERROR": PowerState.ERROR,
 }
+# Its guest does nothing in these, whoever has brought that about.
+_STILL: Final = ("SHUTOFF", "PAUSED", "SUSPENDED")
 # What brings a server nearer to running, or to being off, by its status; Nova's own stop is graceful, then hard.
 _TO_START: Final[Mapping[str, Mapping[str, Any]]] = {
     "SHUTOFF": {"os-start": None},
@@ -51,15 +52,21 @@ class NovaCompute:
 
     The fence is Nova's lock: made by an administrator of another project, the owner can neither take it away nor start,
     stop, rebuild, delete or detach anything under it. Its reason names the instance snapshot.
+
+    `pauses`: whether a running server is paused while its volumes are cut. Nova has no way to freeze a guest's file
+    systems but within its own createImage.
     """
 
-    def __init__(self, cloud: Cloud, waiting: Waiting) -> None:
+    def __init__(self, cloud: Cloud, waiting: Waiting, pausing: Pausing, *, pauses: bool) -> None:
         self._cloud = cloud
         self._waiting = waiting
+        self._pausing = pausing
+        self._pauses = pauses
 
     @property
     def capabilities(self) -> ComputeCapabilities:
-        return _CAPABILITIES
+        quiesce = ConsistencyLevel.CRASH if self._pauses else ConsistencyLevel.NONE
+        return ComputeCapabilities(power_control=True, quiesce=quiesce)
 
     @property
     def _api(self) -> Api:
@@ -75,15 +82,23 @@ class NovaCompute:
         return get_server(self._api, instance_id)
 
     @contextmanager
-    def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:  # noqa: ARG002 -- of the port
-        """See `ComputeDriver`: a server that is off is still."""
-        off = self.get_instance(instance_id).power_state is PowerState.SHUTOFF
-        yield ConsistencyLevel.CRASH if off else ConsistencyLevel.NONE
-        if off and self.get_instance(instance_id).power_state is not PowerState.SHUTOFF:
-            raise BackendError(f"Server {instance_id} did not stay off while its volumes were cut.")
+    def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:
+        """See `ComputeDriver`: a server that is off, paused or suspended is still, another one is paused if wished."""
+        server = self._server(instance_id)
+        if server["status"] in _STILL and server["OS-EXT-STS:task_state"] is None:
+            before = self._pausing.history(instance_id)
+            yield ConsistencyLevel.CRASH
+            if not _is(self._server(instance_id), server["status"]) or self._pausing.history(instance_id) != before:
+                raise BackendError(f"Server {instance_id} did not stay {server['status']} while its volumes were cut.")
+        elif self._pauses and _can_be_paused(server):
+            with self._pausing.paused(call, instance_id) as held:
+                yield ConsistencyLevel.CRASH if held else ConsistencyLevel.NONE
+        else:
+            yield ConsistencyLevel.NONE
 
     def release(self, instance_id: str) -> None:
-        """See `ComputeDriver`: nothing is ever held still."""
+        """See `ComputeDriver`: also where servers are no longer paused since the settings were changed."""
+        self._pausing.let_run(instance_id)
 
     def start(self, call: Call, instance_id: str) -> None:
         """See `ComputeDriver`; a server in ERROR is rebooted hard, which repairs what can be repaired."""
@@ -210,6 +225,15 @@ def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) ->
         metadata=dict(server["metadata"]),
         locked=bool(server["locked"]) and _owner(server) is None,
     )
+
+
+def _is(server: Mapping[str, Any], status: str) -> bool:
+    return bool(server["status"] == status and server["OS-EXT-STS:task_state"] is None)
+
+
+def _can_be_paused(server: Mapping[str, Any]) -> bool:
+    """One that runs, that nobody has locked, and that has several volumes: one alone is of one instant anyway."""
+    return _is(server, "ACTIVE") and not server["locked"] and len(server["os-extended-volumes:volumes_attached"]) > 1
 
 
 def _owner(server: Mapping[str, Any]) -> str | None:
