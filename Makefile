@@ -38,7 +38,7 @@ array-lab: $(VENV)/.test-ready ## serve a simulated IBM Storage Virtualize array
 demo-flashcopy: $(VENV)/.test-ready ## play the story on a simulated array and show its mappings as they copy
 	@examples/demo_flashcopy.sh
 
-test: check ## check everything: style, types, layers, and all tests
+test: check ## check everything: style, types, layers, and all tests that need no cloud
 	$(VENV)/bin/pytest -n 2 --dist worksteal
 
 check: $(VENV)/.test-ready ## check style, types and layers
