@@ -29,6 +29,7 @@ class Nova:
         self.failures = 0
         self.asked: list[Any] = []
         self.tokens: set[str | None] = set()
+        self.watchdogs: list[int] = []
 
     def answer(self, handler: BaseHTTPRequestHandler) -> tuple[int, object]:
         self.tokens.add(handler.headers["X-Auth-Token"])
@@ -65,16 +66,20 @@ def nova() -> Iterator[Nova]:
     shown.url = f"http://{HOST}:{server.server_address[1]}/servers/one"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield shown
+    # They look until they have seen the server run.
+    until(lambda: not any(Path(f"/proc/{one}").exists() for one in shown.watchdogs), 60)
     server.shutdown()
     server.server_close()
 
 
 @contextmanager
-def lifeline() -> Iterator[Lifeline]:
+def lifeline(nova: Nova) -> Iterator[Lifeline]:
     made = Lifeline(Path(watchdog.__file__), "-I", answer_seconds=60)
     try:
         yield made
     finally:
+        if made.process_id is not None:
+            nova.watchdogs.append(made.process_id)
         made.close()
 
 
@@ -83,7 +88,7 @@ def order(nova: Nova, seconds: float = LONG) -> dict[str, Any]:
 
 
 def test_a_paused_server_runs_again_when_its_service_is_gone(nova: Nova) -> None:
-    with lifeline() as ours:
+    with lifeline(nova) as ours:
         ours.arm("one", order(nova))
         assert nova.asked == []
     until(lambda: nova.asked == [{"unpause": None}], 20)
@@ -91,30 +96,29 @@ def test_a_paused_server_runs_again_when_its_service_is_gone(nova: Nova) -> None
 
 
 def test_a_paused_server_runs_again_when_its_time_is_over(nova: Nova) -> None:
-    with lifeline() as ours:
+    with lifeline(nova) as ours:
         ours.arm("one", order(nova, seconds=0.5))
         until(lambda: nova.asked == [{"unpause": None}], 20)
 
 
 def test_a_server_that_was_let_run_is_left_alone(nova: Nova) -> None:
-    with lifeline() as ours:
+    with lifeline(nova) as ours:
         ours.arm("one", order(nova, seconds=1.0))
         ours.disarm("one")
-        process = ours.process_id
-    until(lambda: not Path(f"/proc/{process}").exists(), 20)
+    until(lambda: not Path(f"/proc/{nova.watchdogs[0]}").exists(), 20)
     assert nova.asked == []
 
 
 def test_a_cloud_that_fails_for_a_while_is_asked_again(nova: Nova) -> None:
     nova.failures = 3
-    with lifeline() as ours:
+    with lifeline(nova) as ours:
         ours.arm("one", order(nova))
     until(lambda: nova.asked == [{"unpause": None}], 20)
 
 
 def test_a_pause_that_comes_after_its_service_has_died_is_taken_back(nova: Nova) -> None:
     nova.status, nova.task = "ACTIVE", None
-    with lifeline() as ours:
+    with lifeline(nova) as ours:
         ours.arm("one", order(nova))
     until(lambda: bool(nova.tokens), 20)
     nova.task = "pausing"
