@@ -38,7 +38,7 @@ array-lab: $(VENV)/.test-ready ## serve a simulated IBM Storage Virtualize array
 demo-flashcopy: $(VENV)/.test-ready ## play the story on a simulated array and show its mappings as they copy
 	@examples/demo_flashcopy.sh
 
-test: check ## check everything: style, types, layers, and all tests
+test: check ## check everything: style, types, layers, and all tests that need no cloud
 	$(VENV)/bin/pytest -n 2 --dist worksteal
 
 check: $(VENV)/.test-ready ## check style, types and layers
@@ -53,7 +53,7 @@ openstack-lab: $(VENV)/.test-ready ## run a small OpenStack on loopback until Ct
 
 openstack-test: $(VENV)/.test-ready ## run the tests that need that OpenStack (CEPH=1: with RBD)
 	@examples/install-packages.sh $(LAB_PACKAGES)
-	STILLFRAME_OPENSTACK_LAB=1 STILLFRAME_OPENSTACK_CEPH=$(CEPH) $(VENV)/bin/pytest tests/openstack
+	STILLFRAME_OPENSTACK_LAB=1 STILLFRAME_OPENSTACK_CEPH=$(CEPH) $(VENV)/bin/pytest tests/openstack -m openstack --durations=5
 
 lock: $(UV) ## choose the versions of all dependencies anew
 	$(COMPILE) --upgrade --all-extras --group dev --output-file requirements-dev.lock pyproject.toml

@@ -163,9 +163,11 @@ class MariaDB(Server):
         super().__init__(folder, "mysql")
         data = folder / "data"
         self.url = sa.URL.create("mariadb+pymysql", "root", host="127.0.0.1", port=self.port, database="mysql")
-        install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--skip-test-db", "--skip-name-resolve"]
+        # At its start a server removes the temporary tables that it finds there, and a server whose own ones vanish in
+        # the middle of a query crashes.
+        own = ["--no-defaults", f"--datadir={data}", f"--tmpdir={folder}", "--skip-name-resolve"]
         if not data.exists():
-            self.prepare([*install, "--auth-root-authentication-method=normal"])
+            self.prepare(["mariadb-install-db", *own, "--skip-test-db", "--auth-root-authentication-method=normal"])
         settings = {
             "bind-address": "127.0.0.1",
             "port": str(self.port),
@@ -182,7 +184,7 @@ class MariaDB(Server):
             "innodb-file-per-table": "OFF",
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
-        self.command = [binary, "--no-defaults", f"--datadir={data}", "--skip-name-resolve", *options]
+        self.command = [binary, *own, *options]
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -13,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from stillframe.api.app import build_observation, build_wsgi
 from stillframe.domain.errors import InvalidInput
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.problem import Problem
 from stillframe.drivers.remains import Remains
 from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import FlashCopy, StorageDriver
@@ -43,13 +46,14 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Drivers:
-    """The platforms behind the service."""
+    """The platforms behind the service; `problems` looks at the way to them, where there is something to look at."""
 
     compute: ComputeDriver
     storage: StorageDriver
     flashcopy: FlashCopy | None = None
     sight: Sight | None = None
     remains: Remains | None = None
+    problems: Callable[[], Iterable[Problem]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,9 @@ class Service:
 
     def start(self) -> None:
         """Take up what an earlier process left unfinished, and work from then on."""
+        if self.drivers.problems is not None:
+            # A platform that is down when the service starts is none the worse for it: it is only told.
+            threading.Thread(target=_tell, args=(self.drivers.problems,), name="problems", daemon=True).start()
         self.engine.start()
         self.janitor.start()
 
@@ -188,6 +195,14 @@ def _board(settings: Settings, queue: OperationQueue) -> Board:
     return JobBoard(settings.job_board, settings.engine.claim_seconds, queue.open_among)
 
 
+def _tell(problems: Callable[[], Iterable[Problem]]) -> None:
+    try:
+        for problem in problems():
+            LOG.log(logging.ERROR if problem.grave else logging.WARNING, "%s -- %s", problem.what, problem.mend)
+    except Exception:
+        LOG.exception("nobody knows whether the platform behind can be used")
+
+
 def build_drivers(settings: Settings) -> Drivers:
     """The drivers that the settings name; raises `InvalidInput` for one that does not exist."""
     compute, storage = settings.drivers.compute, settings.drivers.storage
@@ -227,10 +242,11 @@ def _memory(_settings: Settings) -> Drivers:
 
 
 def _openstack(settings: Settings) -> Drivers:
-    from stillframe.drivers.openstack import cloud
+    from stillframe.drivers.openstack import cloud, login
     from stillframe.drivers.openstack.backends import Backends
     from stillframe.drivers.openstack.cinder import CinderStorage
     from stillframe.drivers.openstack.nova import NovaCompute
+    from stillframe.drivers.openstack.pausing import Pausing
     from stillframe.drivers.openstack.reverting import Reverter
     from stillframe.drivers.openstack.sight import CloudSight
     from stillframe.drivers.openstack.volumes import Looking
@@ -244,7 +260,10 @@ def _openstack(settings: Settings) -> Drivers:
     looking, backends = Looking(connected), Backends(connected, chosen.reverting_backends)
     reverter = Reverter(connected, looking, waiting, backends, patience=chosen.revert_patience, reimage=chosen.reimage)
     storage = CinderStorage(connected, looking, waiting, reverter, patience=chosen.patience)
-    return Drivers(NovaCompute(connected, waiting), storage, sight=CloudSight(connected))
+    pausing = Pausing(connected, waiting, seconds=chosen.pause_seconds)
+    compute = NovaCompute(connected, waiting, pausing, pauses=chosen.quiesce == "pause")
+    kinds = [kind for kind in cloud.MICROVERSIONS if chosen.reimage or kind != "image"]
+    return Drivers(compute, storage, sight=CloudSight(connected), problems=partial(login.problems, connected, kinds))
 
 
 def on_arrays(settings: Settings, platform: Drivers) -> Drivers:
@@ -291,6 +310,7 @@ def _with_retries(drivers: Drivers, retries: RetryPolicy) -> Drivers:
         flashcopy=drivers.flashcopy and with_retries(drivers.flashcopy, retries),
         sight=drivers.sight and with_retries(drivers.sight, retries),
         remains=drivers.remains,
+        problems=drivers.problems,
     )
 
 

@@ -172,6 +172,21 @@ _OPENSTACK: Final = [
         help="Names (volume_backend_name) of Cinder's back ends whose drivers revert by themselves although they "
         "report sparse copies; without being named here, they are not trusted to.",
     ),
+    cfg.StrOpt(
+        "quiesce",
+        default="none",
+        choices=[
+            ("none", "a server that runs goes on while its volumes are cut"),
+            ("pause", "Nova pauses it for as long as Cinder takes for cutting all of them"),
+        ],
+        help="How a running server with several volumes is held still for a cut.",
+    ),
+    cfg.FloatOpt(
+        "pause_seconds",
+        default=30,
+        min=1,
+        help="Most seconds that a server stays paused. It is let run then, and the snapshot fails.",
+    ),
     cfg.BoolOpt(
         "reimage",
         default=True,
@@ -322,6 +337,8 @@ class OpenStackSettings:
     patience: float
     revert_patience: float
     reverting_backends: tuple[str, ...]
+    quiesce: str
+    pause_seconds: float
     reimage: bool
 
 
@@ -428,6 +445,8 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
             patience=conf.openstack.patience,
             revert_patience=conf.openstack.revert_patience,
             reverting_backends=tuple(conf.openstack.reverting_backends),
+            quiesce=conf.openstack.quiesce,
+            pause_seconds=conf.openstack.pause_seconds,
             reimage=conf.openstack.reimage,
         ),
         storage_virtualize=_storage_virtualize(conf),

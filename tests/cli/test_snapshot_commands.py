@@ -57,6 +57,8 @@ def test_a_restore_puts_all_disks_back(served: Place, instance: str) -> None:
     served.disk(f"{instance}-data", b"spoilt")
     restored = served.good("snapshot", "restore", name, "--wait", "-f", "value", "-c", "status")
     assert restored.out == "available\n"
+    # The plan, and then how far it is.
+    assert restored.err.count("goes back by replace") == 2, restored.err
     assert served.content(instance, "root") == b"the root"
     assert served.content(instance, "data") == b"the data"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -267,3 +268,61 @@ def test_of_the_safety_copies_that_are_left_over_only_those_that_still_exist_are
     world.faults.mend()
     assert world.restore(snapshot_id)["temp_snapshots"] is None
     assert world.copies("safety") == []
+
+
+def _free_at_the_end(world: World, *, started: bool) -> Callable[..., None]:
+    """Both volumes are put back, and an administrator of the platform frees the instance before the service does."""
+    together = threading.Barrier(2)
+
+    def act(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        together.wait(30)
+        method(*args, **kwargs)
+        world.driver.fences.clear()
+        if started:
+            world.driver.set_power_state(world.instance.id, PowerState.ACTIVE)
+
+    return act
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_restore_whose_instance_somebody_else_has_freed_is_not_called_whole(
+    world: World, snapshot_id: str, *, started: bool
+) -> None:
+    world.faults.put("restore", _free_at_the_end(world, started=started))
+    shown = world.restore(snapshot_id)
+    assert (shown["status"], shown["fault"]["code"]) == ("restore-error", "conflict")
+    assert "freed by somebody else" in shown["fault"]["message"]
+    # Whichever of them a guest has written to, nobody knows.
+    assert set(shown["failed_snapshots"]) == {world.first, world.second}
+    assert set(shown["temp_snapshots"]) == {world.first, world.second}
+    assert is_on(world) is started
+    world.faults.mend()
+    world.write(b"astray")
+    shown = world.retry(snapshot_id, force=True)
+    assert (shown["status"], shown["fault"], shown["temp_snapshots"]) == ("available", None, None)
+    assert world.read() == [b"before", b"before"]
+    assert world.copies("safety") == []
+    assert world.fences() == (None, None)
+
+
+def test_a_rollback_whose_instance_somebody_else_has_freed_is_not_called_whole(world: World, snapshot_id: str) -> None:
+    world.faults.fail("restore", BROKEN, world.second)
+    assert world.restore(snapshot_id)["status"] == "restore-error"
+    world.faults.mend()
+    world.faults.put("restore", _free_at_the_end(world, started=True))
+    shown = world.rollback(snapshot_id)
+    assert (shown["status"], shown["fault"]["code"]) == ("rollback-error", "conflict")
+    assert set(shown["temp_snapshots"]) == {world.first, world.second}
+    world.faults.mend()
+    assert world.rollback(snapshot_id, force=True)["status"] == "available"
+    assert world.read() == [b"later", b"later"]
+    assert world.fences() == (None, None)
+
+
+def test_progress_says_how_each_volume_is_put_back(world: World, snapshot_id: str) -> None:
+    task_uri = world.begin("restore", snapshot_id)
+    plan = {world.first: "copy", world.second: "copy"}
+    assert world.progress(task_uri)["plan"] == plan
+    world.settle()
+    assert world.progress(task_uri)["plan"] == plan
+    assert "plan" not in world.progress(world.begin_delete(snapshot_id))

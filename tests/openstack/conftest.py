@@ -28,6 +28,14 @@ def user(lab: Lab, service: Stillframe) -> User:
 
 
 @pytest.fixture
-def guest(lab: Lab, tenant: Tenant) -> Guest:
-    volumes = [tenant.create_volume() for _ in range(3)]
+def kind() -> str:
+    """The type of the guest's volumes; see `on_each_back_end`."""
+    return "rawfile"
+
+
+@pytest.fixture
+def guest(lab: Lab, tenant: Tenant, kind: str) -> Guest:
+    if kind not in lab.volume_types:
+        pytest.skip("this lab has no Ceph (STILLFRAME_OPENSTACK_CEPH=1)")
+    volumes = [tenant.create_volume(kind=kind) for _ in range(3)]
     return Guest(lab, tenant, tenant.create_server(volumes), volumes)

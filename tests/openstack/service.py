@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -23,13 +24,24 @@ ENDED: Final = ("available", "error", "restore-error", "rollback-error", "error-
 
 
 class Stillframe:
-    """The service; it can be killed and started again, and keeps its port."""
+    """The service; it can be killed and started again, and keeps its port.
 
-    def __init__(self, lab: Lab, folder: Path) -> None:
+    `cloud`: more options of `[openstack]`. `variables`: more of the environment.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        folder: Path,
+        *,
+        cloud: Mapping[str, Option] | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._environment = {**os.environ, **(variables or {})}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._config = folder / "stillframe.conf"
+        self.config = folder / "stillframe.conf"
         self._process: subprocess.Popen[bytes] | None = None
         options: dict[str, dict[str, Option]] = {
             "DEFAULT": {"state_dir": str(folder / "state"), "bind_port": self.port, "auth_strategy": "keystone"},
@@ -38,15 +50,16 @@ class Stillframe:
                 **service_options(lab.keystone.auth_url, "stillframe"),
                 "patience": 60,
                 "revert_patience": 20,
+                **(cloud or {}),
             },
             "drivers": {"compute": "nova", "storage": "cinder", "graceful_stop_seconds": 10},
         }
-        self._config.write_text(ini(options))
+        self.config.write_text(ini(options))
 
     def start(self) -> None:
         with (self.folder / "service.log").open("ab") as log:
-            command = [*PROGRAM, "--config-file", str(self._config), "serve"]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            command = [*PROGRAM, "--config-file", str(self.config), "serve"]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         until(self._answers, 60)
 
     def stop(self) -> None:
@@ -54,6 +67,11 @@ class Stillframe:
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
+
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def log(self) -> str:
         return (self.folder / "service.log").read_text()
@@ -74,9 +92,9 @@ class Stillframe:
 
 
 @contextmanager
-def serving(lab: Lab, folder: Path) -> Iterator[Stillframe]:
-    """The service, until the block ends."""
-    service = Stillframe(lab, folder)
+def serving(lab: Lab, folder: Path, **more: Any) -> Iterator[Stillframe]:
+    """The service, until the block ends; `more` goes to `Stillframe`."""
+    service = Stillframe(lab, folder, **more)
     service.start()
     try:
         yield service
@@ -119,9 +137,13 @@ class User:
             self.act(server_id, {"vm-restore": {"instance_snapshot_id": snapshot_id, "force": True, **arguments}}), 202
         )
         shown = self.settled(snapshot_id)
-        progress = checked(self.ask("GET", accepted["task_uri"]), 200)["details"]
+        progress = self.progress(accepted["task_uri"])
         assert (progress["progress"] == 100) == (shown["status"] == "available"), progress
         return shown
+
+    def progress(self, task_uri: str) -> dict[str, Any]:
+        details: dict[str, Any] = checked(self.ask("GET", task_uri), 200)["details"]
+        return details
 
     def delete(self, snapshot_id: str) -> None:
         checked(self.snapshots("DELETE", f"/{snapshot_id}"), 200)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from stillframe.drivers.openstack.cloud import Endpoints, connect
-from stillframe.settings import load
 from tests.conformance.test_compute import TestLooking, TestPower, TestQuiesce
 from tests.conformance.test_storage import TestChecks, TestCopies, TestRestore
 from tests.lab.openstack.fixtures import needs_lab
-from tests.lab.openstack.keystone import service_options
 from tests.lab.openstack.lab import Lab
-from tests.lab.openstack.services import ini
-from tests.openstack.world import CloudWorld
+from tests.openstack.world import CloudWorld, connected
 
 __all__ = ["TestChecks", "TestCopies", "TestLooking", "TestPower", "TestQuiesce", "TestRestore"]
 
@@ -22,10 +19,8 @@ pytestmark = [pytest.mark.openstack, needs_lab]
 
 
 @pytest.fixture
-def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudWorld]:
+def world(lab: Lab, tmp_path: Path) -> Iterator[CloudWorld]:
     """The cloud, as the service's user reaches it."""
-    config = tmp_path_factory.mktemp("settings") / "stillframe.conf"
-    config.write_text(ini({"openstack": service_options(lab.keystone.auth_url, "stillframe")}))
-    made = CloudWorld(lab, connect(load([str(config)]).conf, Endpoints("internal", None)))
+    made = CloudWorld(lab, connected(lab, tmp_path))
     yield made
     made.close()

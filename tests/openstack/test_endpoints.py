@@ -10,7 +10,7 @@ from tests.lab.openstack.filters import Filter
 from tests.lab.openstack.fixtures import needs_lab
 from tests.lab.openstack.lab import Lab
 from tests.lab.openstack.tenant import Tenant, checked
-from tests.openstack.guest import Guest
+from tests.openstack.guest import Guest, on_each_back_end
 from tests.openstack.service import Stillframe, User, cloud_user, holdings
 
 pytestmark = [pytest.mark.openstack, needs_lab]
@@ -39,6 +39,7 @@ def user(lab: Lab, extended: Stillframe) -> User:
     return cloud_user(lab, "alpha-member")
 
 
+@on_each_back_end
 def test_a_server_goes_back_to_any_of_its_snapshots_through_nova_and_cinder(
     lab: Lab, tenant: Tenant, guest: Guest, user: User
 ) -> None:
@@ -56,7 +57,9 @@ def test_a_server_goes_back_to_any_of_its_snapshots_through_nova_and_cinder(
     ]
     guest.write("now")
     for text in ("A", "C", "B"):
-        assert user.restore(guest.id, taken[text])["status"] == "available"
+        shown = user.restore(guest.id, taken[text])
+        assert shown["status"] == "available"
+        assert user.progress(shown["task_uri"])["plan"] == dict.fromkeys(guest.volumes, "extension")
         assert guest.read() == [text] * 3
         assert guest.is_whole()
         assert guest.attachments() == attached
@@ -71,16 +74,18 @@ def test_a_server_goes_back_to_any_of_its_snapshots_through_nova_and_cinder(
     assert holdings(lab, tenant) == before
 
 
+@on_each_back_end
 def test_a_restore_that_failed_through_nova_is_retried_and_one_is_rolled_back(
     lab: Lab, tenant: Tenant, guest: Guest, user: User
 ) -> None:
     before = holdings(lab, tenant)
     guest.write("then")
-    snapshot_id = user.create(guest.id)["id"]
+    made = user.create(guest.id)
+    snapshot_id = made["id"]
     for arguments, expected in (({"retry": True}, "then"), ({"rollback": True}, "now")):
         guest.write("now")
-        lab.order_fault("revert_to_snapshot", target=guest.volumes[1], times=1)
-        shown = user.restore(guest.id, snapshot_id)
+        with guest.failing_once(1, made):
+            shown = user.restore(guest.id, snapshot_id)
         assert (shown["status"], set(shown["failed_snapshots"])) == ("restore-error", {guest.volumes[1]})
         assert user.restore(guest.id, snapshot_id, **arguments)["status"] == "available"
         assert guest.read() == [expected] * 3

@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from stillframe.domain.instance import Instance
+from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.openstack.backends import Backends
 from stillframe.drivers.openstack.cinder import CinderStorage
-from stillframe.drivers.openstack.cloud import Cloud
+from stillframe.drivers.openstack.cloud import Cloud, Endpoints, connect
 from stillframe.drivers.openstack.nova import NovaCompute
+from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.reverting import Reverter
 from stillframe.drivers.openstack.volumes import Looking
 from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.settings import load
 from tests.conformance.worlds import SIZE, World, a_call
+from tests.lab.openstack.keystone import service_options
 from tests.lab.openstack.lab import Lab
-from tests.lab.openstack.services import until
+from tests.lab.openstack.services import Option, ini, until
 from tests.lab.openstack.tenant import PATIENCE, Tenant, checked
 
 GIB: Final = 1 << 30
 PROJECTS: Final = {"mine": "alpha", "project": "alpha", "other": "beta"}
 
 
+def connected(lab: Lab, folder: Path, **options: Option) -> Cloud:
+    """The cloud as the service's user reaches it; `options` of `[openstack]` in the place of the lab's."""
+    config = folder / "cloud.conf"
+    config.write_text(ini({"openstack": {**service_options(lab.keystone.auth_url, "stillframe"), **options}}))
+    return connect(load([str(config)]).conf, Endpoints("internal", None))
+
+
 class CloudWorld(World):
     """Servers that boot from volumes; of these, as many bytes are looked at as a disk of the suites has."""
 
-    def __init__(self, lab: Lab, cloud: Cloud, *, reimage: bool = True, patience: float = 60) -> None:
+    def __init__(
+        self, lab: Lab, cloud: Cloud, *, reimage: bool = True, patience: float = 60, pause_seconds: float = 0
+    ) -> None:
         self.lab = lab
         waiting, looking = Waiting(), Looking(cloud)
         reverter = Reverter(cloud, looking, waiting, Backends(cloud, ()), patience=60, reimage=reimage)
         self.storage = CinderStorage(cloud, looking, waiting, reverter, patience=patience)
-        self.compute = NovaCompute(cloud, waiting)
+        pausing = Pausing(cloud, waiting, seconds=pause_seconds)
+        self.compute = NovaCompute(cloud, waiting, pausing, pauses=bool(pause_seconds))
         self.tenants = {name: Tenant(lab, f"{name}-member") for name in set(PROJECTS.values())}
 
     def close(self) -> None:
@@ -43,6 +58,9 @@ class CloudWorld(World):
 
     def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
         tenant = self.tenants[PROJECTS[project_id]]
+        if self.compute.capabilities.quiesce is not ConsistencyLevel.NONE and len(sizes) == 1:
+            # One volume alone is of one instant anyway: for it no server is paused.
+            sizes = (*sizes, SIZE)
         server_id = tenant.create_server([tenant.create_volume(self.size(size) // GIB) for size in sizes])
         tenant.stop(server_id)
         return self.compute.get_instance(server_id)

@@ -163,6 +163,11 @@ class ProgressDetails(Reply):
     pending_tasks: dict[str, str]
     estimated_seconds_left: int | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
     queue_position: int | None = Field(default=None, exclude_if=lambda position: position is None)
+    plan: dict[str, str] | None = Field(
+        default=None,
+        exclude_if=lambda plan: plan is None,
+        description="of a restore, retry or rollback: how each volume is put back",
+    )
 
 
 class ProgressReply(Reply):

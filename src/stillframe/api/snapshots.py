@@ -86,6 +86,7 @@ def progress(exchange: Exchange) -> schemas.ProgressReply:
         pending_tasks=dict(measured.pending_tasks),
         estimated_seconds_left=measured.seconds_left,
         queue_position=measured.queue_position,
+        plan=_map(measured.plan),
     )
     return schemas.ProgressReply(details=details)
 

@@ -76,7 +76,7 @@ class Doctor(Lister):
 
 def _look(settings: Settings) -> Iterator[Finding]:
     from stillframe import main  # noqa: PLC0415  # brings the whole service along
-    from stillframe.cli.health import arrays, instances, leftovers, service  # noqa: PLC0415
+    from stillframe.cli.health import arrays, cloud, instances, leftovers, service  # noqa: PLC0415
 
     yield from service.settings(settings)
     yield from service.policy(settings)
@@ -87,6 +87,8 @@ def _look(settings: Settings) -> Iterator[Finding]:
     yield from findings
     if "local" in (settings.drivers.compute, settings.drivers.storage):
         yield from instances.look(settings)
+    if drivers is not None:
+        yield from cloud.login(drivers)
     yield from arrays.look(settings)
     if drivers is not None and settings.drivers.storage == "storage_virtualize":
         yield from arrays.volumes(drivers)

@@ -130,6 +130,11 @@ def _display(title: str) -> Iterator[Display]:
         yield _Bar(title, live)
 
 
+def _plan(details: Document) -> list[str]:
+    """How each volume is put back, where the operation puts volumes back."""
+    return [f"volume {volume} goes back by {way}" for volume, way in sorted(details.get("plan", {}).items())]
+
+
 class _Lines:
     """A line for each change."""
 
@@ -138,6 +143,9 @@ class _Lines:
         self._last = ""
 
     def show(self, details: Document) -> None:
+        if not self._last:
+            for line in _plan(details):
+                self.note(line)
         tasks = ", ".join(f"{name} {state}" for name, state in details["pending_tasks"].items() if state != "PENDING")
         self.note(f"{details['progress']:3d} % {tasks}".rstrip())
 
@@ -174,5 +182,6 @@ class _Bar:
         left = "" if seconds is None else f"about {seconds} s left"
         row.add_row(escape(self._title), ProgressBar(total=_DONE, completed=percent, width=40), f"{percent} %", left)
         tasks = {**self._details["completed_tasks"], **self._details["pending_tasks"]}
+        plan = [f"  {escape(line)}" for line in _plan(self._details)]
         lines = [f"  {_MARKS.get(state, '[dim]·[/]')} {escape(name)}" for name, state in tasks.items()]
-        return Group(row, *lines, *([f"[yellow]{escape(note)}[/]"] if note else []))
+        return Group(row, *plan, *lines, *([f"[yellow]{escape(note)}[/]"] if note else []))

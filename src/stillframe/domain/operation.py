@@ -78,7 +78,8 @@ class Operation:
 class Progress:
     """How far an operation is: 0..100, its flow's name and state, and the states of its tasks by name.
 
-    `seconds_left`: how long it will still take at the pace it has had so far; None where nobody can tell.
+    `seconds_left`: how long it will still take at the pace it has had so far; None where nobody can tell. `plan`: how
+    each volume is put back, by volume id and in a word of its driver's; None where none is.
     """
 
     percent: int
@@ -87,6 +88,7 @@ class Progress:
     pending_tasks: Mapping[str, str]
     seconds_left: int | None = None
     queue_position: int | None = None
+    plan: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

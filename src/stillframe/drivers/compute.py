@@ -45,8 +45,8 @@ class ComputeDriver(Protocol):
         """Hold the instance still while the context is open, and yield the level achieved.
 
         An instance that is off is still already, and nothing is known of how it went off: it yields `CRASH`. A running
-        one is frozen by its guest agent where there is one, then paused where that is possible; without either it
-        yields `NONE`. Leaving the context always lets it run
+        one is frozen by its guest agent where there is one, then paused where that is possible; without either, or
+        where it has one volume only, which needs neither, it yields `NONE`. Leaving the context always lets it run
         again, whatever happened inside; it raises `BackendError` if the guest did not stay still until then, for the
         cut made inside is then worth nothing. If the process dies, something that does not depend on it lets the guest
         run again within 2 seconds.

@@ -223,13 +223,14 @@ class MemoryStorage:
             found = [one.described() for one in self._world.copies.values()]
         return [one for one in found if snapshot_id in (None, one.name.snapshot_id)]
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
+    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
         with self._world.lock:
             copy, size = self._copy(volume_snapshot_id), self.get_volume(volume_id).size
         if copy.name.volume_id != volume_id or not copy.ready:
             raise Refused(f"{volume_snapshot_id} is not a complete copy of volume {volume_id}")
         if size != len(copy.content):
             raise Refused(f"volume {volume_id} has {size} bytes and had {len(copy.content)}; resize it back")
+        return "copy"
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         call.check()

@@ -92,8 +92,8 @@ class StorageDriver(Protocol):
         """Every copy of ours that belongs to an instance snapshot (None: all of ours), the half-made ones too."""
         ...
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
-        """Say before anything is touched whether the volume can be put back to the copy.
+    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
+        """Say before anything is touched whether the volume can be put back to the copy, and in one word how.
 
         Raises `NotFound` (volume or copy), `Refused` (changed size, backing chain, missing disk), `OutOfSpace`,
         `Damaged`.

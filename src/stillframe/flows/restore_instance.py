@@ -12,17 +12,19 @@ from taskflow.patterns import linear_flow
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.instance import PowerState
 from stillframe.domain.operation import Action, Operation, Settlement
-from stillframe.domain.snapshot import Fault
+from stillframe.domain.snapshot import Fault, InstanceSnapshot
 from stillframe.domain.status import Event
 from stillframe.engine.work import Attempt, Failure, Work
 from stillframe.flows.restore_steps import (
     CheckingVolumes,
+    ConfirmingFence,
     CreatingSafetyCopies,
     FencingInstance,
     RecordingIntent,
     ReleasingInstance,
     UpdatingSnapshots,
     describe_outcomes,
+    fence_lost,
     restoring_volumes,
     settle_if_whole,
     settle_whole,
@@ -44,8 +46,9 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
         FencingInstance(*args, "fencing_instance"),
         *_safety_steps(*args, copies),
         restoring,
-        ReleasingInstance(*args, "releasing_instance", requires=outcomes, provides="released"),
-        UpdatingSnapshots(*args, "updating_snapshots", requires=outcomes, provides="updated"),
+        ConfirmingFence(*args, "confirming_fence", requires=outcomes, provides="held"),
+        ReleasingInstance(*args, "releasing_instance", provides="released"),
+        UpdatingSnapshots(*args, "updating_snapshots", provides="updated"),
         RestoreDone(*args, "SnapshotDone", requires=outcomes),
     )
     weights = {"creating_safety_copies": 10.0, **dict.fromkeys(outcomes, 80 / max(1, len(outcomes)))}
@@ -69,13 +72,19 @@ class RestoreDone(Step):
     """Settle by the outcomes: available, or restore-error with the volumes that failed."""
 
     def execute(
-        self, released: dict[str, Any] | None, updated: dict[str, Any] | None, **outcomes: dict[str, Any]
+        self,
+        held: dict[str, Any] | None,
+        released: dict[str, Any] | None,
+        updated: dict[str, Any] | None,
+        **outcomes: dict[str, Any],
     ) -> None:
         failed = {outcome["volume_id"]: outcome for outcome in outcomes.values() if not outcome["ok"]}
         if failed:
             fault = Fault(*describe_outcomes(failed.values(), "restored"), self.ports.now())
             copies = self.operation.arguments["copies"]
             settlement = _restore_failed(fault, {volume_id: copies[volume_id] for volume_id in failed})
+        elif held is not None and fence_lost(held):
+            settlement = _restore_failed(Fault(held["code"], held["message"], self.ports.now()), _all(self.snapshot()))
         elif released is not None and still_fenced(released):
             # No volume is left to restore, but a retry takes the fence away.
             settlement = _restore_failed(Fault(released["code"], released["message"], self.ports.now()), {})
@@ -96,6 +105,8 @@ def _settle_failure(ports: Ports, attempt: Attempt, names: dict[str, str], failu
             fault = replace(fault, message=f"{fault.message} The instance, which ran before, is not up again.")
         maps = {"temp_snapshots": None, "failed_snapshots": None}
         return Settlement(Event.RESTORE_UNDONE, succeeded=False, fault=fault, maps=maps, unfence=True)
+    if fence_lost(failure.results.get("confirming_fence")):
+        return _restore_failed(failure.fault, _all(ports.snapshots.get(operation.snapshot_id)))
     done = {r["volume_id"] for r in failure.results.values() if isinstance(r, dict) and r.get("ok")}
     copies: dict[str, str] = operation.arguments["copies"]
     return _restore_failed(failure.fault, {v: c for v, c in copies.items() if v not in done})
@@ -120,6 +131,10 @@ def _is_up_again(ports: Ports, operation: Operation) -> bool:
     except StillframeError:
         LOG.exception("task %s: nobody knows whether the instance is up again", operation.id)
         return False
+
+
+def _all(snapshot: InstanceSnapshot) -> dict[str, str]:
+    return dict(snapshot.snapshots or {})
 
 
 def _restore_failed(fault: Fault, failed: dict[str, str]) -> Settlement:

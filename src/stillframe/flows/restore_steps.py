@@ -136,15 +136,37 @@ def restoring_volumes(
     return unordered_flow.Flow(f"{prefix}s").add(*tasks), names
 
 
-class ReleasingInstance(Step):
-    """Take the fence away once all volumes are whole, and start the instance again if it ran before.
+class ConfirmingFence(Step):
+    """See that the instance was still off and fenced when the last volume was whole.
 
-    The result is data: None while volumes are missing, else `fenced` says whether nobody can start the instance yet,
-    and `code` and `message` what went wrong.
+    A step of its own: once its result is recorded, the fence may be gone by our own hand. The result is data: None
+    while volumes are missing, else `held`, and where that is False `code` and `message`.
     """
 
     def execute(self, **outcomes: dict[str, Any]) -> dict[str, Any] | None:
         if not all(outcome["ok"] for outcome in outcomes.values()):
+            return None
+        try:
+            require_held(self)
+        except Conflict as error:
+            LOG.warning("task %s: %s", self.operation.id, error)
+            message = (
+                f"{error.message} All of them were put back, but a guest may have written to them since, and what they "
+                "hold is not certain."
+            )
+            return {"held": False, "code": error.code, "message": message}
+        return {"held": True}
+
+
+class ReleasingInstance(Step):
+    """Take the fence away once all volumes are whole, and start the instance again if it ran before.
+
+    The result is data: None while volumes are missing or where somebody else had freed the instance, else `fenced` says
+    whether nobody can start the instance yet, and `code` and `message` what went wrong.
+    """
+
+    def execute(self, held: dict[str, Any] | None) -> dict[str, Any] | None:
+        if held is None or fence_lost(held):
             return None
         call = self.call()
         # Once the guest runs, no loss of power may make us forget that its volumes need no restore any more.
@@ -165,8 +187,8 @@ class ReleasingInstance(Step):
 class UpdatingSnapshots(Step):
     """Delete the safety copies once nobody needs them any more; `leftovers` are those that are still there."""
 
-    def execute(self, released: dict[str, Any] | None, **outcomes: dict[str, Any]) -> dict[str, Any] | None:
-        if not all(outcome["ok"] for outcome in outcomes.values()) or still_fenced(released):
+    def execute(self, released: dict[str, Any] | None) -> dict[str, Any] | None:
+        if released is None or still_fenced(released):
             return None
         try:
             self.delete_copies(self.call(), CopyKind.SAFETY)
@@ -212,6 +234,11 @@ def start_again(step: Step, call: Call) -> None:
     fence = step.ports.operations.fence(step.instance_id)
     if fence is not None and fence.snapshot_id == step.operation.snapshot_id and fence.was_active:
         step.ports.compute.start(call, step.instance_id)
+
+
+def fence_lost(held: dict[str, Any] | None) -> bool:
+    """Whether the outcome of `ConfirmingFence` says that somebody else had freed the instance."""
+    return held is not None and not held["held"]
 
 
 def still_fenced(released: dict[str, Any] | None) -> bool:

@@ -13,11 +13,13 @@ from stillframe.domain.status import Event
 from stillframe.engine.work import Attempt, Failure, Work
 from stillframe.flows.restore_steps import (
     CheckingVolumes,
+    ConfirmingFence,
     FencingInstance,
     RecordingIntent,
     ReleasingInstance,
     UpdatingSnapshots,
     describe_outcomes,
+    fence_lost,
     restoring_volumes,
     settle_if_whole,
     settle_whole,
@@ -37,8 +39,9 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
         FencingInstance(*args, "fencing_instance"),
         RecordingIntent(*args, "recording_intent", inject={"safety_copies": None}),
         rolling_back,
-        ReleasingInstance(*args, "releasing_instance", requires=outcomes, provides="released"),
-        UpdatingSnapshots(*args, "updating_snapshots", requires=outcomes, provides="updated"),
+        ConfirmingFence(*args, "confirming_fence", requires=outcomes, provides="held"),
+        ReleasingInstance(*args, "releasing_instance", provides="released"),
+        UpdatingSnapshots(*args, "updating_snapshots", provides="updated"),
         RollbackDone(*args, "SnapshotDone", requires=outcomes),
     )
     weights = dict.fromkeys(outcomes, 80 / max(1, len(outcomes)))
@@ -49,11 +52,18 @@ class RollbackDone(Step):
     """Settle by the outcomes: available, or rollback-error with both maps as they were."""
 
     def execute(
-        self, released: dict[str, Any] | None, updated: dict[str, Any] | None, **outcomes: dict[str, Any]
+        self,
+        held: dict[str, Any] | None,
+        released: dict[str, Any] | None,
+        updated: dict[str, Any] | None,
+        **outcomes: dict[str, Any],
     ) -> None:
         failed = [outcome for outcome in outcomes.values() if not outcome["ok"]]
         if failed:
             fault = Fault(*describe_outcomes(failed, "rolled back"), self.ports.now())
+            settlement = Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=fault)
+        elif held is not None and fence_lost(held):
+            fault = Fault(held["code"], held["message"], self.ports.now())
             settlement = Settlement(Event.ROLLBACK_FAILED, succeeded=False, fault=fault)
         elif released is not None and still_fenced(released):
             fault = Fault(released["code"], released["message"], self.ports.now())

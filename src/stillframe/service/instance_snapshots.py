@@ -145,7 +145,7 @@ class SnapshotService:
         if not fits or not self._sees(caller, operation.project_id):
             raise NotFound(f"Task {task_id} could not be found.")
         self.policy.require(caller, "snapshot:progress", operation.project_id)
-        return self.measure(operation)
+        return replace(self.measure(operation), plan=operation.arguments.get("plan"))
 
     def _begin_restore(
         self,
@@ -167,9 +167,11 @@ class SnapshotService:
                 f"{', '.join(detached)}. Attach them again first."
             )
         self.instances.require_volumes(caller, copies or {})
+        wanted = copies or {}
         with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="check") as pool:
-            list(pool.map(self.storage.check_restore, (copies or {}).keys(), (copies or {}).values()))
+            plan = dict(zip(wanted, pool.map(self.storage.check_restore, wanted.keys(), wanted.values()), strict=True))
         arguments = {
+            "plan": plan,
             "force": force,
             "copies": dict(copies or {}),
             # A restore that came to no safety copies is retried with taking them.

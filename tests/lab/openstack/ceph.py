@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import struct
 import subprocess
 import uuid
 from collections.abc import Callable
@@ -46,6 +49,9 @@ class Ceph:
         address = f"[v2:{HOST}:{self._monitor_port}]"
         self.place.run("monmaptool", "--create", "--fsid", cluster, "--addv", "a", address, monitors)
         self.place.run("ceph-mon", "--conf", str(self.file), "--id", "a", "--mkfs", "--monmap", monitors)
+        # Nobody asks for the key, but os-brick for the file. Type, time of its making, length, and what is secret.
+        key = base64.b64encode(struct.pack("<HIIH", 1, 0, 0, 16) + os.urandom(16)).decode()
+        (self.folder / "ceph.client.admin.keyring").write_text(ini({"client.admin": {"key": key}}))
         self.monitor.begin()
 
     def wait(self) -> None:
@@ -63,7 +69,8 @@ class Ceph:
             "volume_driver": "cinder.volume.drivers.rbd.RBDDriver",
             "rbd_pool": POOL,
             "rbd_ceph_conf": str(self.file),
-            "rbd_cluster_name": "ceph",
+            # os-brick looks for the keyring in /etc/ceph by the cluster's name, and nothing of ours is to lie there.
+            "rbd_cluster_name": os.path.relpath(self.folder / "ceph", "/etc/ceph"),
             "rbd_user": "admin",
             "rbd_secret_uuid": str(uuid.uuid4()),
         }
@@ -74,6 +81,11 @@ class Ceph:
 
     def write(self, image: str, offset: int, data: bytes) -> None:
         self._access(image, str(offset), given=data)
+
+    def rename_snapshot(self, image: str, before: str, after: str) -> None:
+        self.place.run(
+            *("rbd", "--conf", str(self.file), "snap", "rename", f"{POOL}/{image}@{before}", f"{POOL}/{image}@{after}")
+        )
 
     def _access(self, *arguments: str, given: bytes = b"") -> bytes:
         command = ["/usr/bin/python3", "-c", _ACCESS, str(self.file), *arguments]

@@ -6,6 +6,7 @@ manager takes for a stranger's at the next start.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import sys
@@ -15,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from nova.cmd import compute  # first of all, for it lets eventlet patch the interpreter
+from nova.compute import power_state
 from nova.conf import CONF
 from nova.virt import fake
 from nova.virt.node import get_local_node_uuid
 
-_CHANGES = ("spawn", "destroy", "power_on", "power_off", "attach_volume", "detach_volume", "swap_volume", "reboot")
+_CHANGES = (
+    *("spawn", "destroy", "power_on", "power_off", "attach_volume", "detach_volume", "swap_volume", "reboot"),
+    *("pause", "unpause"),
+)
 
 
 class PersistentDriver(fake.FakeDriver):  # type: ignore[misc]
@@ -45,6 +50,18 @@ class PersistentDriver(fake.FakeDriver):  # type: ignore[misc]
 
     def get_nodenames_by_uuid(self, refresh: bool = False) -> dict[str, str]:
         return {get_local_node_uuid(): name for name in self.get_available_nodes(refresh)}
+
+    def pause(self, instance: Any) -> None:
+        if (self._file.parent / "cannot_pause").exists():
+            raise NotImplementedError
+        self.instances[instance.uuid].state = power_state.PAUSED
+        self._write()
+        # What the guest had begun to write is written when this returns, as with a real one.
+        with (self._file.parents[1] / "rawfile" / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+
+    def unpause(self, instance: Any) -> None:
+        self.instances[instance.uuid].state = power_state.RUNNING
 
     def _keeping(self, change: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(change)

@@ -95,6 +95,10 @@ class Keystone(Web):
             self._sessions[user] = Session(Password(**self.credentials(user)))  # type: ignore[arg-type]
         return self._sessions[user]
 
+    def forget(self, user: str) -> None:
+        """Let a user log in anew: Keystone revokes the tokens of users who lose a role."""
+        self._sessions.pop(user, None)
+
     def credentials(self, user: str) -> dict[str, str]:
         """What keystoneauth's password plugin takes."""
         return {

@@ -29,6 +29,9 @@ from tests.lab.openstack.watchdog import guarded
 
 __all__ = ["Lab", "Options", "openstack_lab"]
 
+# As the hypervisor has them.
+PAUSED = 3
+NO_PAUSE = "cannot_pause"
 _CONSISTENT = {"consistent_group_snapshot_enabled": "<is> True"}
 # Microversions that have everything these services offer and tests look at.
 _MICROVERSIONS = {"compute": "2.96", "volumev3": "3.71"}
@@ -157,17 +160,23 @@ class Lab:
             file.seek(offset)
             return file.read() if length is None else file.read(length)
 
-    def write_volume(self, volume_id: str, offset: int, data: bytes) -> None:
-        """Write to a volume in its back end, as a guest would; no snapshot is cut while this writes."""
+    def write_volume(self, volume_id: str, offset: int, data: bytes, guest: str | None = None) -> bool:
+        """Write to a volume in its back end, as a guest would; no snapshot is cut while this writes.
+
+        If a `guest` is named, nothing is written while that is paused; whether it was written.
+        """
         path = self.volume_folder / f"volume-{volume_id}"
         if not path.exists() and self.ceph is not None:
             self.ceph.write(f"volume-{volume_id}", offset, data)
-            return
+            return True
         with self._volumes_locked(), path.open("r+b") as file:
+            if guest is not None and self.is_paused(guest):
+                return False
             if offset + len(data) > path.stat().st_size:
                 raise ValueError("that is beyond the volume's end")
             file.seek(offset)
             file.write(data)
+        return True
 
     def order_fault(
         self, call: str, *, target: str = "*", action: str = "fail", seconds: float = 0, times: int = 1
@@ -175,8 +184,8 @@ class Lab:
         """Let the rawfile driver fail.
 
         `call` is a method of the driver (`revert_to_snapshot`); `target` is the id of a volume, snapshot or group in
-        its arguments. `action` is `fail` (it does not happen), `fail_after` (it happens, and fails then) or `hang`
-        (it happens after so many seconds).
+        its arguments. `action` is `fail` (it does not happen), `fail_after` (it happens, and fails then), `hang` (it
+        happens after so many seconds) or `lack` (the driver says that it cannot do that at all).
         """
         order = {"call": call, "id": target, "action": action, "seconds": seconds, "times": times}
         self._write_orders([*self.faults(), order])
@@ -194,6 +203,18 @@ class Lab:
         """What the hypervisor knows: `guests` (name, power state), `disks` (volume ids at the last start), `mounts`."""
         file = self.nova.folder / "guests.json"
         return dict(json.loads(file.read_text())) if file.exists() else {"guests": {}, "disks": {}, "mounts": {}}
+
+    def is_paused(self, server_id: str) -> bool:
+        """Whether the hypervisor has paused a server."""
+        return bool(self.guests()["guests"].get(server_id, {}).get("state") == PAUSED)
+
+    def let_guests_pause(self, *, possible: bool) -> None:
+        """Whether the hypervisor can pause a guest; some cannot."""
+        marker = self.nova.folder / NO_PAUSE
+        if possible:
+            marker.unlink(missing_ok=True)
+        else:
+            marker.touch()
 
     def _write_orders(self, orders: list[dict[str, object]]) -> None:
         with self._volumes_locked():

@@ -63,7 +63,9 @@ def order_of(folder: Path, call: str, ids: Iterable[str]) -> dict[str, Any] | No
 
 
 def faulty(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Look for an order at each call: `fail` before it happens, `hang` before it happens, `fail_after` it has."""
+    """Look for an order at each call: `fail` before it happens, `hang` before it happens, `fail_after` it has, and
+    `lack` as a driver does that cannot do it at all.
+    """
 
     @functools.wraps(method)
     def call(self: RawFileDriver, *args: Any, **kwargs: Any) -> Any:
@@ -75,6 +77,8 @@ def faulty(method: Callable[..., Any]) -> Callable[..., Any]:
         action = order["action"] if order else ""
         if action == "fail":
             raise InjectedError(call=method.__name__)
+        if action == "lack":
+            raise NotImplementedError
         if order and action == "hang":
             time.sleep(order["seconds"])
         result = method(self, *args, **kwargs)

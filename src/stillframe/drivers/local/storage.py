@@ -85,10 +85,11 @@ class LocalStorage:
             ]
         return sorted(found, key=lambda one: one.id)
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
+    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
         """See `StorageDriver`."""
         declaration, disk = self._declarations.volume(volume_id)
         self._checks.restore(disk, declaration, volume_id, self._folder(volume_snapshot_id))
+        return "replace"
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         """See `StorageDriver`: the copy's content becomes a new file that takes the disk's place at one instant."""

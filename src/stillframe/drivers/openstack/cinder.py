@@ -120,9 +120,10 @@ class CinderStorage:
         ]
         return sorted(found, key=lambda one: one.id)
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
-        """See `StorageDriver`."""
-        self._reverter.check(volume_id, volume_snapshot_id)
+    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
+        """See `StorageDriver`: the strategy."""
+        _volume, _snapshot, strategy = self._reverter.check(volume_id, volume_snapshot_id)
+        return strategy.value
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""

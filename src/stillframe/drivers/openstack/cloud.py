@@ -50,6 +50,19 @@ class Endpoints:
     region: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Passport:
+    """What another process needs to speak to a service for us; it has a token in it and is never logged or shown.
+
+    `verify` and `cert` are as requests takes them.
+    """
+
+    endpoint: str
+    headers: Mapping[str, str]
+    verify: bool | str | None
+    cert: str | tuple[str, str] | None
+
+
 class Api:
     """One service of the cloud, asked on behalf of one identity."""
 
@@ -140,6 +153,32 @@ class Cloud:
             raise BackendError("The service's user has no project; set project_name in [openstack].")
         return str(found)
 
+    def user_id(self) -> str:
+        """The service's own user."""
+        with _translated("identity", for_user=False):
+            return str(self._session.get_user_id(self._own))
+
+    def roles(self) -> frozenset[str]:
+        """The names of the roles that the service's user has in its own project; it logs in for them."""
+        return frozenset(self._access(0).role_names)
+
+    def passport(self, kind: str, seconds: float) -> Passport:
+        """A way to a service that is good for so long, where Keystone gives tokens for so long."""
+        token = str(self._access(seconds).auth_token)
+        endpoint = self.service(kind).endpoint().rstrip("/")
+        headers = {"X-Auth-Token": token, "OpenStack-API-Version": f"{kind} {MICROVERSIONS[kind]}"}
+        return Passport(endpoint, headers, self._session.verify, self._session.cert)
+
+    def _access(self, seconds: float) -> Any:
+        # Plugins that can be scoped to a project, as ours must be, know what their token grants.
+        own: Any = self._own
+        with _translated("identity", for_user=False):
+            access = own.get_access(self._session)
+            if seconds and access.will_expire_soon(seconds):
+                own.invalidate()
+                access = own.get_access(self._session)
+        return access
+
     def _api(self, kind: str, auth: BaseAuthPlugin, *, for_user: bool) -> Api:
         adapter = Adapter(
             self._session,
@@ -148,6 +187,8 @@ class Cloud:
             interface=self._endpoints.interface,
             region_name=self._endpoints.region,
             default_microversion=MICROVERSIONS.get(kind),
+            # Its endpoint may be that of all its versions.
+            version="3" if kind == "identity" else None,
             client_name="stillframe",
             # Whether something is worth another try is decided in one place, around the driver.
             connect_retries=0,

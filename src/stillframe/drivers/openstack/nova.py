@@ -16,13 +16,12 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.gathering import Gathering
+from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.waiting import Waiting
 
 LOG = logging.getLogger(__name__)
 
 _COMPUTE: Final = "compute"
-# Nova has no way to freeze a guest's file systems but within its own createImage.
-_CAPABILITIES: Final = ComputeCapabilities(power_control=True, quiesce=ConsistencyLevel.NONE)
 _REASON: Final = "stillframe: restoring instance snapshot "
 _STATES: Final = {
     "SHUTOFF": PowerState.SHUTOFF,
@@ -30,6 +29,8 @@ _STATES: Final = {
     "SUSPENDED": PowerState.PAUSED,
     "ERROR": PowerState.ERROR,
 }
+# Its guest does nothing in these, whoever has brought that about.
+_STILL: Final = ("SHUTOFF", "PAUSED", "SUSPENDED")
 # What brings a server nearer to running, or to being off, by its status; Nova's own stop is graceful, then hard.
 _TO_START: Final[Mapping[str, Mapping[str, Any]]] = {
     "SHUTOFF": {"os-start": None},
@@ -52,17 +53,23 @@ class NovaCompute:
 
     The fence is Nova's lock: made by an administrator of another project, the owner can neither take it away nor start,
     stop, rebuild, delete or detach anything under it. Its reason names the instance snapshot.
+
+    `pauses`: whether a running server is paused while its volumes are cut. Nova has no way to freeze a guest's file
+    systems but within its own createImage.
     """
 
-    def __init__(self, cloud: Cloud, waiting: Waiting) -> None:
+    def __init__(self, cloud: Cloud, waiting: Waiting, pausing: Pausing, *, pauses: bool) -> None:
         self._cloud = cloud
         self._waiting = waiting
         # Nova cannot be asked for several servers by their ids; all volumes of one server are put back at a time.
         self._looking = Gathering(self._server, lambda _several: {})
+        self._pausing = pausing
+        self._pauses = pauses
 
     @property
     def capabilities(self) -> ComputeCapabilities:
-        return _CAPABILITIES
+        quiesce = ConsistencyLevel.CRASH if self._pauses else ConsistencyLevel.NONE
+        return ComputeCapabilities(power_control=True, quiesce=quiesce)
 
     @property
     def _api(self) -> Api:
@@ -78,15 +85,23 @@ class NovaCompute:
         return get_server(self._api, instance_id)
 
     @contextmanager
-    def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:  # noqa: ARG002 -- of the port
-        """See `ComputeDriver`: a server that is off is still."""
-        off = self._is_off(instance_id)
-        yield ConsistencyLevel.CRASH if off else ConsistencyLevel.NONE
-        if off and not self._is_off(instance_id):
-            raise BackendError(f"Server {instance_id} did not stay off while its volumes were cut.")
+    def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:
+        """See `ComputeDriver`: a server that is off, paused or suspended is still, another one is paused if wished."""
+        server = self._server(instance_id)
+        if server["status"] in _STILL and server["OS-EXT-STS:task_state"] is None:
+            before = self._pausing.history(instance_id)
+            yield ConsistencyLevel.CRASH
+            if not _is(self._server(instance_id), server["status"]) or self._pausing.history(instance_id) != before:
+                raise BackendError(f"Server {instance_id} did not stay {server['status']} while its volumes were cut.")
+        elif self._pauses and _can_be_paused(server):
+            with self._pausing.paused(call, instance_id) as held:
+                yield ConsistencyLevel.CRASH if held else ConsistencyLevel.NONE
+        else:
+            yield ConsistencyLevel.NONE
 
     def release(self, instance_id: str) -> None:
-        """See `ComputeDriver`: nothing is ever held still."""
+        """See `ComputeDriver`: also where servers are no longer paused since the settings were changed."""
+        self._pausing.let_run(instance_id)
 
     def start(self, call: Call, instance_id: str) -> None:
         """See `ComputeDriver`; a server in ERROR is rebooted hard, which repairs what can be repaired."""
@@ -137,9 +152,6 @@ class NovaCompute:
     def _server(self, instance_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._api.get(f"/servers/{instance_id}")["server"]
         return found
-
-    def _is_off(self, instance_id: str) -> bool:
-        return _power_state(self._server(instance_id)) is PowerState.SHUTOFF
 
     def _act(self, instance_id: str, action: Mapping[str, Any], request_id: str | None = None) -> None:
         self._api.post(f"/servers/{instance_id}/action", action, request_id)
@@ -226,6 +238,15 @@ def _power_state(server: Mapping[str, Any]) -> PowerState:
     # One that is off and has something to do may be on its way up.
     up = state is PowerState.SHUTOFF and server["OS-EXT-STS:task_state"] is not None
     return PowerState.ACTIVE if up else state
+
+
+def _is(server: Mapping[str, Any], status: str) -> bool:
+    return bool(server["status"] == status and server["OS-EXT-STS:task_state"] is None)
+
+
+def _can_be_paused(server: Mapping[str, Any]) -> bool:
+    """One that runs, that nobody has locked, and that has several volumes: one alone is of one instant anyway."""
+    return _is(server, "ACTIVE") and not server["locked"] and len(server["os-extended-volumes:volumes_attached"]) > 1
 
 
 def _owner(server: Mapping[str, Any]) -> str | None:

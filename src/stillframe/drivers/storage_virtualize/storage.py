@@ -77,13 +77,14 @@ class StorageVirtualize:
         found += [self._snapshots.described(member) for member in self._snapshots.all(snapshot_id)]
         return sorted(found, key=lambda one: one.id)
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> None:
+    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
         """See `StorageDriver`."""
         member = self._snapshots.find(volume_snapshot_id)
         if member is not None:
             self._snapshots.check_restore(volume_id, member)
-        else:
-            self._checks.restore(volume_id, volume_snapshot_id)
+            return "array-snapshot"
+        self._checks.restore(volume_id, volume_snapshot_id)
+        return "flashcopy"
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""

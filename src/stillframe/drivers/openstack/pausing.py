@@ -1,0 +1,146 @@
+"""Holding a server still by Nova's `pause`, and never leaving it so.
+
+Nova's own record of a server's actions says who paused it last. So a pause of ours is found again after any crash,
+without anything being kept here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from stillframe.domain.errors import BackendError, Conflict, NotFound
+from stillframe.drivers.call import Call
+from stillframe.drivers.lifeline import Lifeline
+from stillframe.drivers.openstack.cloud import Api, Cloud
+from stillframe.drivers.openstack.waiting import Waiting
+
+LOG = logging.getLogger(__name__)
+
+_PROGRAM: Final = Path(__file__).with_name("watchdog.py")
+# It has to import a library first.
+_ANSWER_SECONDS: Final = 30.0
+_PATIENCE: Final = 120.0
+# Beyond the time that a server may be paused, for whoever lets it run again then.
+_RESCUE_SECONDS: Final = 600.0
+_ACTIONS: Final = ("create", "start", "stop", "reboot", "rebuild", "pause", "unpause", "suspend", "resume")
+
+
+class Pausing:
+    """Pauses servers; `seconds` is the longest that one stays paused, whatever happens."""
+
+    def __init__(self, cloud: Cloud, waiting: Waiting, *, seconds: float) -> None:
+        self._cloud = cloud
+        self._waiting = waiting
+        self._seconds = seconds
+        # Isolated: it has to work whatever happened to our environment.
+        self._lifeline = Lifeline(_PROGRAM, "-I", answer_seconds=_ANSWER_SECONDS)
+
+    @property
+    def _api(self) -> Api:
+        return self._cloud.service("compute")
+
+    @property
+    def watchdog_id(self) -> int | None:
+        """The watchdog's process, or None before its first use."""
+        return self._lifeline.process_id
+
+    @contextmanager
+    def paused(self, call: Call, server_id: str) -> Iterator[bool]:
+        """Pause an active server while the context is open; yields whether it is paused: not every hypervisor can.
+
+        Raises `BackendError` if it did not stay paused, or could not be let run again, which the watchdog then goes on
+        trying, and `Unavailable`.
+        """
+        self._lifeline.arm(server_id, self._order(server_id))
+        try:
+            held = self._pause(call, server_id)
+            before = self.history(server_id)
+            yield held
+            still = not held or (_status(self._server(server_id)) == "PAUSED" and self.history(server_id) == before)
+        finally:
+            # In an error it stays armed.
+            self.let_run(server_id)
+            self._lifeline.disarm(server_id)
+        if not still:
+            raise BackendError(
+                f"Server {server_id} did not stay paused while its volumes were cut: somebody let it run, or Cinder "
+                f"took longer than the {self._seconds:g} s that a server may be paused for ([openstack] pause_seconds)."
+            )
+
+    def let_run(self, server_id: str) -> None:
+        """Have a server run again that we paused, and return when it does; any other is left alone."""
+
+        def look() -> bool | None:
+            server = self._server(server_id)
+            task = server["OS-EXT-STS:task_state"]
+            if task in ("pausing", "unpausing"):
+                return None
+            if server["status"] != "PAUSED" or not self._ours(server_id):
+                return True
+            with suppress(Conflict):
+                self._act(server_id, {"unpause": None})
+            return None
+
+        # Nothing stops this, not even the end of the operation.
+        unstoppable = Call(f"of server {server_id}", "", lambda: None, lambda _done, _total: None)
+        try:
+            self._waiting.until(unstoppable, _PATIENCE, f"server {server_id} to run again", look)
+        except NotFound:
+            return
+        except BackendError:
+            LOG.exception("server %s may be paused; once Nova can, unpause it: openstack server unpause", server_id)
+            raise
+
+    def history(self, server_id: str) -> list[str]:
+        """The requests that have let a server run or kept it from running, as Nova tells them, the latest first."""
+        return [action["request_id"] for action in self._actions(server_id)]
+
+    def _ours(self, server_id: str) -> bool:
+        pauses = (action for action in self._actions(server_id) if action["action"] == "pause")
+        latest = next(pauses, None)
+        return latest is not None and latest["user_id"] == self._cloud.user_id()
+
+    def _pause(self, call: Call, server_id: str) -> bool:
+        try:
+            self._act(server_id, {"pause": None}, call.request_id)
+        except Conflict as refusal:
+            LOG.warning("server %s is cut without a pause: %s", server_id, refusal)
+            return False
+
+        def look() -> bool | None:
+            server = self._server(server_id)
+            return None if server["OS-EXT-STS:task_state"] is not None else _status(server) == "PAUSED"
+
+        held = self._waiting.until(call, self._seconds, f"server {server_id} to be paused", look)
+        if not held:
+            LOG.warning("server %s is cut without a pause: its hypervisor could not pause it", server_id)
+        return held
+
+    def _order(self, server_id: str) -> dict[str, Any]:
+        way = self._cloud.passport("compute", self._seconds + _RESCUE_SECONDS)
+        return {
+            "url": f"{way.endpoint}/servers/{server_id}",
+            "headers": dict(way.headers),
+            "verify": way.verify,
+            "cert": way.cert,
+            "seconds": self._seconds,
+        }
+
+    def _actions(self, server_id: str) -> list[dict[str, Any]]:
+        found = self._api.get(f"/servers/{server_id}/os-instance-actions")["instanceActions"]
+        return [action for action in found if action["action"] in _ACTIONS]
+
+    def _server(self, server_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._api.get(f"/servers/{server_id}")["server"]
+        return found
+
+    def _act(self, server_id: str, action: dict[str, Any], request_id: str | None = None) -> None:
+        self._api.post(f"/servers/{server_id}/action", action, request_id)
+
+
+def _status(server: dict[str, Any]) -> str:
+    return str(server["status"])

@@ -1,0 +1,111 @@
+"""A small process that lets servers run again that the service has paused, when it dies or takes too long.
+
+It is started by path and imports nothing of this package. Over its standard input it is told line by line what is
+armed, and what it needs for reaching Nova; each line is answered by one line. A server is looked after once its time is
+over, and at the end of the input at once.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import requests
+
+# As long as a token is good for, by Keystone's default.
+PATIENCE = 3600.0
+PAUSE = 0.3
+LONGEST_PAUSE = 5.0
+ANSWER = 10.0
+# A pause that was asked for in the last moment of the service may still be on its way to Nova.
+QUIET = 5.0
+
+
+class Watch:
+    """One server that is armed: `url` of the server, `headers` with a token, `verify` and `cert` as requests takes
+    them, and `seconds` that it may stay paused.
+    """
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._order = order
+        self._woken = threading.Event()
+        self._disarmed = threading.Event()
+        self._unpaused = False
+        # Not a daemon: the process ends when all have come to their end.
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def disarm(self) -> None:
+        self._disarmed.set()
+        self._woken.set()
+
+    def act(self) -> None:
+        self._woken.set()
+
+    def _run(self) -> None:
+        self._woken.wait(self._order["seconds"])
+        end, pause, quiet_since = time.monotonic() + PATIENCE, PAUSE, None
+        while time.monotonic() < end and not self._disarmed.is_set():
+            running = False
+            with suppress(requests.RequestException, ValueError, KeyError):
+                running = self._let_run()
+            quiet_since = (quiet_since or time.monotonic()) if running else None
+            if quiet_since is not None and (self._unpaused or time.monotonic() - quiet_since > QUIET):
+                return
+            self._disarmed.wait(pause)
+            pause = min(LONGEST_PAUSE, 1.1 * pause)
+
+    def _let_run(self) -> bool:
+        """Ask Nova to unpause the server where it is paused; whether there is nothing to do."""
+        reply = self._ask("GET", "")
+        if reply.status_code == requests.codes.not_found:
+            return True
+        reply.raise_for_status()
+        server = reply.json()["server"]
+        if server["OS-EXT-STS:task_state"] is not None:
+            return False
+        if server["status"] == "PAUSED":
+            self._unpaused = self._ask("POST", "/action", {"unpause": None}).ok
+            return False
+        return True
+
+    def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
+        order = self._order
+        return requests.request(
+            method,
+            order["url"] + path,
+            json=body,
+            headers=order["headers"],
+            verify=order["verify"],
+            cert=tuple(order["cert"]) if isinstance(order["cert"], list) else order["cert"],
+            timeout=ANSWER,
+        )
+
+
+def serve() -> None:
+    """Watch over what is armed until the input ends, then act on all of it at once."""
+    armed: dict[str, Watch] = {}
+    for line in sys.stdin.buffer:
+        order = json.loads(line)
+        earlier = armed.pop(order.get("arm") or order["disarm"], None)
+        if earlier is not None:
+            earlier.disarm()
+        if "arm" in order:
+            armed[order["arm"]] = Watch(order)
+        with suppress(OSError):
+            sys.stdout.buffer.write(b"ok\n")
+            sys.stdout.buffer.flush()
+    for watch in armed.values():
+        watch.act()
+
+
+if __name__ == "__main__":
+    # Whoever ends the service on purpose ends its input too; nothing else may end this process before the rescue.
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+    serve()

@@ -1,0 +1,126 @@
+"""The watchdog lets servers run again whose service has died or takes too long; this needs no OpenStack."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from stillframe.drivers.lifeline import Lifeline
+from stillframe.drivers.openstack import watchdog
+from tests.lab.openstack.services import HOST, until
+
+LONG: Final = 600.0
+
+
+class Nova:
+    """One server as Nova shows it, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status = "PAUSED"
+        self.task: str | None = None
+        self.failures = 0
+        self.asked: list[Any] = []
+        self.tokens: set[str | None] = set()
+        self.watchdogs: list[int] = []
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> tuple[int, object]:
+        self.tokens.add(handler.headers["X-Auth-Token"])
+        if self.failures:
+            self.failures -= 1
+            return 503, {}
+        if handler.command == "GET":
+            return 200, {"server": {"status": self.status, "OS-EXT-STS:task_state": self.task}}
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        self.asked.append(body)
+        self.status = "ACTIVE"
+        return 202, {}
+
+
+@pytest.fixture
+def nova() -> Iterator[Nova]:
+    shown = Nova()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            code, document = shown.answer(self)
+            content = json.dumps(document).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = _answer  # noqa: N815 -- as they are called
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- as it is called
+            pass
+
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    shown.url = f"http://{HOST}:{server.server_address[1]}/servers/one"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield shown
+    # They look until they have seen the server run.
+    until(lambda: not any(Path(f"/proc/{one}").exists() for one in shown.watchdogs), 60)
+    server.shutdown()
+    server.server_close()
+
+
+@contextmanager
+def lifeline(nova: Nova) -> Iterator[Lifeline]:
+    made = Lifeline(Path(watchdog.__file__), "-I", answer_seconds=60)
+    try:
+        yield made
+    finally:
+        if made.process_id is not None:
+            nova.watchdogs.append(made.process_id)
+        made.close()
+
+
+def order(nova: Nova, seconds: float = LONG) -> dict[str, Any]:
+    return {"url": nova.url, "headers": {"X-Auth-Token": "t"}, "verify": True, "cert": None, "seconds": seconds}
+
+
+def test_a_paused_server_runs_again_when_its_service_is_gone(nova: Nova) -> None:
+    with lifeline(nova) as ours:
+        ours.arm("one", order(nova))
+        assert nova.asked == []
+    until(lambda: nova.asked == [{"unpause": None}], 20)
+    assert nova.tokens == {"t"}
+
+
+def test_a_paused_server_runs_again_when_its_time_is_over(nova: Nova) -> None:
+    with lifeline(nova) as ours:
+        ours.arm("one", order(nova, seconds=0.5))
+        until(lambda: nova.asked == [{"unpause": None}], 20)
+
+
+def test_a_server_that_was_let_run_is_left_alone(nova: Nova) -> None:
+    with lifeline(nova) as ours:
+        ours.arm("one", order(nova, seconds=1.0))
+        ours.disarm("one")
+    until(lambda: not Path(f"/proc/{nova.watchdogs[0]}").exists(), 20)
+    assert nova.asked == []
+
+
+def test_a_cloud_that_fails_for_a_while_is_asked_again(nova: Nova) -> None:
+    nova.failures = 3
+    with lifeline(nova) as ours:
+        ours.arm("one", order(nova))
+    until(lambda: nova.asked == [{"unpause": None}], 20)
+
+
+def test_a_pause_that_comes_after_its_service_has_died_is_taken_back(nova: Nova) -> None:
+    nova.status, nova.task = "ACTIVE", None
+    with lifeline(nova) as ours:
+        ours.arm("one", order(nova))
+    until(lambda: bool(nova.tokens), 20)
+    nova.task = "pausing"
+    nova.status, nova.task = "PAUSED", None
+    until(lambda: nova.asked == [{"unpause": None}], 20)
