@@ -6,10 +6,10 @@ UV_VERSION := 0.13.9
 UV := $(VENV)/bin/uv
 
 # What the service needs on Debian, and what its tests need on top: a real guest in QEMU, file systems with and
-# without reflinks, real database servers.
+# without reflinks, real database servers and job boards.
 RUN_PACKAGES := python3-venv qemu-utils
 TEST_PACKAGES := $(RUN_PACKAGES) python3-dev gcc libc6-dev qemu-system-x86 qemu-guest-agent linux-image-cloud-amd64 \
-	busybox-static cpio kmod xfsprogs btrfs-progs postgresql mariadb-server
+	busybox-static cpio kmod xfsprogs btrfs-progs postgresql mariadb-server redis-server redis-sentinel etcd-server
 LAB_PACKAGES := mariadb-server rabbitmq-server qemu-utils $(if $(CEPH),ceph-mon ceph-mgr ceph-osd ceph-common python3-rbd)
 
 # Compiled for every platform, with the hash of every file; where packages come from is the installer's own affair.
