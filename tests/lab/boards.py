@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import pytest
 import redis
@@ -163,17 +163,16 @@ class SentinelRedis:
 
     def master(self) -> int:
         """The port of the Redis that the sentinels take for the master."""
-        return int(self._asking().discover_master(_SERVICE)[1])
-
-    def _asking(self) -> Sentinel:
-        return Sentinel([("127.0.0.1", port) for port in self._ports], socket_timeout=1)
+        addresses = [("127.0.0.1", port) for port in self._ports]
+        sentinels: Any = Sentinel(addresses, socket_timeout=1)  # type: ignore[no-untyped-call]
+        return int(sentinels.discover_master(_SERVICE)[1])
 
     def _wait_until_whole(self) -> None:
         """Until the master has its replica and every sentinel knows of both and of the other sentinels."""
 
         def whole() -> None:
             for port in self._ports:
-                told = redis.Redis(port=port, socket_timeout=1).sentinel_master(_SERVICE)
+                told: Any = redis.Redis(port=port, socket_timeout=1).sentinel_master(_SERVICE)
                 if (told["num-slaves"], told["num-other-sentinels"], told["is_odown"]) != (1, 2, False):
                     raise MasterNotFoundError
             replicas = redis.Redis(port=self.master(), socket_timeout=1).info("replication")
