@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
     from stillframe.store.database import Database
 
-__all__ = ["KINDS", "Server", "database", "database_url", "mariadb_server", "postgresql_server", "server_kind"]
+__all__ = [
+    "KINDS",
+    "Server",
+    "database",
+    "database_server",
+    "database_url",
+    "mariadb_server",
+    "postgresql_server",
+    "server_kind",
+]
 
 KINDS: Final = ("sqlite", "postgresql", "mariadb")
 
@@ -180,26 +189,31 @@ class MariaDB(Server):
         self.command = [binary, "--no-defaults", f"--datadir={data}", "--skip-name-resolve", *options]
 
 
+@contextmanager
+def database_server(kind: str, *options: str) -> Iterator[Server]:
+    """A server of a kind, running, with more options of its own, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix=f"{kind}-") as folder:
+        server = _postgresql(Path(folder)) if kind == "postgresql" else _mariadb(Path(folder))
+        server.command = [*server.command, *options]
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """PostgreSQL for this process of the session."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
-    plain = shutil.which("initdb")
-    if not found and plain is None:
-        pytest.fail(f"PostgreSQL is not installed; {_INSTALL}")
-    binaries = found[-1].parent if found else Path(str(plain)).parent
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
-        yield from _running(PostgreSQL(Path(folder), binaries))
+    with database_server("postgresql") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Server]:
     """MariaDB for this process of the session."""
-    binary = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if binary is None or shutil.which("mariadb-install-db") is None:
-        pytest.fail(f"MariaDB is not installed; {_INSTALL}")
-    with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:
-        yield from _running(MariaDB(Path(folder), binary))
+    with database_server("mariadb") as server:
+        yield server
 
 
 @pytest.fixture(params=KINDS)
@@ -228,12 +242,19 @@ def database(database_url: sa.URL) -> Iterator[Database]:
     opened.close()
 
 
-def _running(server: Server) -> Iterator[Server]:
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+def _postgresql(folder: Path) -> Server:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
+    plain = shutil.which("initdb")
+    if not found and plain is None:
+        pytest.fail(f"PostgreSQL is not installed; {_INSTALL}")
+    return PostgreSQL(folder, found[-1].parent if found else Path(str(plain)).parent)
+
+
+def _mariadb(folder: Path) -> Server:
+    binary = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if binary is None or shutil.which("mariadb-install-db") is None:
+        pytest.fail(f"MariaDB is not installed; {_INSTALL}")
+    return MariaDB(folder, binary)
 
 
 def _free_port() -> int:

@@ -58,7 +58,7 @@ class Users:
 
     def __init__(self, options: JobBoardOptions) -> None:
         self.options = options
-        self.open: set[str] = set()
+        self.final: set[str] = set()
         self._boards: list[JobBoard] = []
 
     def new(self, claim_seconds: float = 30, tidy_seconds: float = 30) -> JobBoard:
@@ -67,7 +67,7 @@ class Users:
         return board
 
     def open_among(self, ids: Collection[str]) -> set[str]:
-        return self.open & set(ids)
+        return set(ids) - self.final
 
     def close(self) -> None:
         for board in self._boards:
@@ -205,7 +205,7 @@ def test_a_post_that_got_lost_is_made_good_by_who_takes_the_operation(users: Use
 
 
 def test_jobs_of_final_operations_and_second_jobs_are_tidied_away(users: Users) -> None:
-    users.open = {"open", "twice"}
+    users.final = {"final"}
     api = users.new()
     for name in ("final", "open", "twice", "twice", "twice"):
         api.announce(name)

@@ -96,7 +96,7 @@ class JobBoard:
         self._claimed: dict[str, Any] = {}
         self._read_at = self._reading_took = 0.0
         self._polled_at = 0.0
-        self._tidied_at = time.monotonic()
+        self._tidied_at = -math.inf
         self._posted = 0
 
     def announce(self, operation_id: str) -> None:
