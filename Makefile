@@ -17,7 +17,7 @@ COMPILE := $(UV) pip compile --quiet --python-version 3.11 --universal --generat
 	--no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-run run demo array-lab demo-flashcopy test check openstack-lab openstack-test lock clean
+.PHONY: help install install-run run demo array-lab demo-flashcopy test check storm openstack-lab openstack-test lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ openstack-lab: $(VENV)/.test-ready ## run a small OpenStack on loopback until Ct
 openstack-test: $(VENV)/.test-ready ## run the tests that need that OpenStack (CEPH=1: with RBD)
 	@examples/install-packages.sh $(LAB_PACKAGES)
 	STILLFRAME_OPENSTACK_LAB=1 STILLFRAME_OPENSTACK_CEPH=$(CEPH) $(VENV)/bin/pytest tests/openstack
+
+storm: $(VENV)/.test-ready ## kill and stop everything during 300 operations (STORM_SEED, _BOARD, _DATABASE, _OPERATIONS)
+	$(VENV)/bin/python -W ignore -m tests.storm
 
 lock: $(UV) ## choose the versions of all dependencies anew
 	$(COMPILE) --upgrade --all-extras --group dev --output-file requirements-dev.lock pyproject.toml

@@ -9,8 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -63,8 +63,7 @@ class Crew:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._lock = threading.Lock()
-        self._later: list[tuple[float, threading.Thread]] = []
+        self._later: list[tuple[float, str, Callable[[], object]]] = []
 
     @property
     def ledger(self) -> Path:
@@ -84,7 +83,14 @@ class Crew:
         self.tend()
 
     def tend(self) -> None:
-        """Note who has gone, and start whoever is due."""
+        """Note who has gone, and start, or let go on, whatever is due.
+
+        Always called by the same thread: with it, the servers that it has started end.
+        """
+        for due, what, act in list(self._later):
+            if time.monotonic() >= due:
+                self._later.remove((due, what, act))
+                act()
         for pid, code in self._order({"do": "look"}):
             post = next((one for one in self.posts if one.pid == pid), None)
             if post is None:
@@ -112,10 +118,9 @@ class Crew:
 
     def calm(self) -> None:
         """Wait until nothing is stopped or down any more."""
-        for _until, thread in self._later:
-            thread.join(_PATIENCE)
-        self._later.clear()
-        self.tend()
+        while self._later or not all(post.pid for post in self.posts):
+            self.tend()
+            time.sleep(0.05)
 
     def relieve(self, role: str) -> None:
         """End all of a role in order and start others; they have to end soon, and well."""
@@ -136,7 +141,6 @@ class Crew:
 
     def dismiss(self) -> None:
         """Kill all of them."""
-        self.calm()
         for post in self.posts:
             self._signal(post, signal.SIGKILL)
         assert self._nursery.stdin is not None
@@ -161,22 +165,16 @@ class Crew:
             return
         pid = post.pid
         self._signal(post, signal.SIGSTOP)
-        self._after(blow.seconds, lambda: _go_on(pid))
+        self._after(blow.seconds, f"process {pid}", lambda: _go_on(pid))
 
     def _interrupt(self, server: Server | BoardServer, blow: Blow, how: signal.Signals | None) -> None:
-        if any(thread.name == blow.victim and thread.is_alive() for _until, thread in self._later):
+        if any(what == blow.victim for _due, what, _act in self._later):
             return
         server.stop(how)  # type: ignore[arg-type]  # only a database ends in order by None
-        self._after(blow.seconds, server.start, blow.victim)
+        self._after(blow.seconds, blow.victim, server.start)
 
-    def _after(self, seconds: float, act: Any, name: str = "") -> None:
-        def later() -> None:
-            time.sleep(seconds)
-            act()
-
-        thread = threading.Thread(target=later, name=name, daemon=True)
-        thread.start()
-        self._later.append((time.monotonic() + seconds, thread))
+    def _after(self, seconds: float, what: str, act: Callable[[], object]) -> None:
+        self._later.append((time.monotonic() + seconds, what, act))
 
     def _signal(self, post: Post, number: signal.Signals) -> None:
         if post.pid:
@@ -189,10 +187,9 @@ class Crew:
     def _order(self, order: dict[str, Any]) -> Any:
         assert self._nursery.stdin is not None
         assert self._nursery.stdout is not None
-        with self._lock:
-            self._nursery.stdin.write(json.dumps(order) + "\n")
-            self._nursery.stdin.flush()
-            return json.loads(self._nursery.stdout.readline())
+        self._nursery.stdin.write(json.dumps(order) + "\n")
+        self._nursery.stdin.flush()
+        return json.loads(self._nursery.stdout.readline())
 
 
 def _go_on(pid: int) -> None:

@@ -71,16 +71,16 @@ def _build(order: dict[str, Any]) -> main.Service:
 
 
 def _serve(order: dict[str, Any]) -> int:
-    service = _build(order)
     with end_on_signal() as ending:
+        service = _build(order)
         api = service.settings.api
         HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads, api.max_body_size).run(ending)
     return 0 if service.stop(_STOP_SECONDS) else _UNFINISHED
 
 
 def _work(order: dict[str, Any]) -> int:
-    service = _build(order)
     with end_on_signal() as ending:
+        service = _build(order)
         service.start()
         LOG.info("works")
         ending.wait()
@@ -104,7 +104,7 @@ def _warm_up() -> None:
 
 def _ended() -> list[list[int]]:
     """Process and exit status of each that has ended since the last look."""
-    found = []
+    found: list[list[int]] = []
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,15 +80,11 @@ def storm(weather: Weather, folder: Path, *, calm: bool = False) -> Report:
         made = machines(folder / "disks", folder / "state" / "instances", weather.instances, weather.projects)
         crew.enlist(workers=weather.workers, apis=weather.apis)
         report = Report(weather)
-        over = threading.Event()
-        wind = threading.Thread(target=_blow, args=(crew, weather, over, calm))
-        wind.start()
-        try:
-            with ThreadPoolExecutor(weather.instances) as pool:
-                played = list(pool.map(lambda machine: _play(weather, machine, crew, report), made))
-        finally:
-            over.set()
-            wind.join()
+        with ThreadPoolExecutor(weather.instances) as pool:
+            playing = [pool.submit(_play, weather, machine, crew, report) for machine in made]
+            # Here, not in a thread of its own: servers end with the thread that started them.
+            _blow(crew, weather, playing, calm=calm)
+        played = [one.result() for one in playing]
         _finish(crew)
         for player in played:
             report.wrong += player.check()
@@ -158,17 +153,17 @@ def _play(weather: Weather, machine: Machine, crew: Crew, report: Report) -> Pla
     return player
 
 
-def _blow(crew: Crew, weather: Weather, over: threading.Event, calm: bool) -> None:  # noqa: FBT001
-    coming = blows(weather.seed, claim_seconds=weather.claim_seconds, workers=weather.workers, apis=weather.apis)
-    for blow in coming:
+def _blow(crew: Crew, weather: Weather, playing: list[Future[Player]], *, calm: bool) -> None:
+    """Have things go wrong until everything has been played."""
+    for blow in blows(weather.seed, claim_seconds=weather.claim_seconds, workers=weather.workers, apis=weather.apis):
         until = time.monotonic() + blow.after
-        while time.monotonic() < until and not over.wait(0.1):
+        while time.monotonic() < until:
             crew.tend()
-        if over.is_set():
-            break
+            if not wait(playing, 0.1).not_done:
+                crew.calm()
+                return
         if not calm:
             crew.strike(blow)
-    crew.calm()
 
 
 def _finish(crew: Crew) -> None:

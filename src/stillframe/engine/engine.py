@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from stillframe.domain.errors import NotFound, Superseded
+from stillframe.domain.errors import NotFound, Superseded, Unavailable
 from stillframe.domain.operation import Operation
 from stillframe.engine.attempt import RunningAttempt, clock
 from stillframe.engine.board import Board
@@ -121,6 +121,9 @@ class Engine:
                 return
             try:
                 act()
+            except Unavailable as error:
+                LOG.warning("the %s tries again: %s", threading.current_thread().name, error)
+                self._stopping.wait(_LOOK_EVERY)
             except Exception:
                 LOG.exception("the %s failed; it tries again", threading.current_thread().name)
                 self._stopping.wait(_LOOK_EVERY)
