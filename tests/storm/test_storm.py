@@ -11,7 +11,8 @@ from tests.storm.storm import Weather, storm
 
 @pytest.mark.crash
 @pytest.mark.parametrize(
-    ("board", "database"), [("redis", "postgresql"), ("etcd", "mariadb"), ("sentinel", "mariadb"), ("none", "postgresql")]
+    ("board", "database"),
+    [("redis", "postgresql"), ("etcd", "mariadb"), ("sentinel", "mariadb"), ("none", "postgresql")],
 )
 def test_every_operation_comes_to_its_end_once_whatever_is_killed(board: str, database: str, tmp_path: Path) -> None:
     report = storm(Weather(1, board, database, operations=24, instances=6, workers=3), tmp_path)
