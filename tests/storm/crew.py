@@ -159,9 +159,9 @@ class Crew:
     def _hit(self, post: Post, blow: Blow) -> None:
         if not post.pid:
             return
-        if blow.kind == "kill":
+        if blow.kind in ("kill", "end"):
             post.struck, post.due = True, time.monotonic() + blow.seconds
-            self._signal(post, signal.SIGKILL)
+            self._signal(post, signal.SIGKILL if blow.kind == "kill" else signal.SIGTERM)
             return
         pid = post.pid
         self._signal(post, signal.SIGSTOP)

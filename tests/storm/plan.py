@@ -32,7 +32,7 @@ class Step:
 class Blow:
     """Something that goes wrong, so many seconds after what went wrong before, and for so many seconds.
 
-    `kind`: kill or stop, `victim`: worker, api, board, database; `number`: which of them.
+    `kind`: kill, end in order, or stop; `victim`: worker, api, board, database; `number`: which of them.
     """
 
     after: float
@@ -88,7 +88,7 @@ def blows(seed: int, *, claim_seconds: float, workers: int, apis: int) -> Iterat
         if victim in ("board", "database"):
             kind, seconds = rng.choice(["kill", "end"]), rng.uniform(0.2, 3.0)
         elif rng.random() < 0.5:
-            kind, seconds = "kill", rng.uniform(0.0, 1.0)
+            kind, seconds = rng.choice(["kill", "kill", "end"]), rng.uniform(0.0, 1.0)
         elif rng.random() < 0.4 or victim == "api":
             kind, seconds = "stop", rng.uniform(0.2, 0.7) * claim_seconds
         else:

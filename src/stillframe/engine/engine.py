@@ -101,7 +101,10 @@ class Engine:
         left = self._attempts()
         for attempt in left:
             # It is us who break it off, so that does not count against it.
-            self._queue.put_back(attempt.operation, _AFTER_OUR_END, counted=False)
+            try:
+                self._queue.put_back(attempt.operation, _AFTER_OUR_END, counted=False)
+            except Unavailable as error:
+                LOG.warning("task %s is taken up once its claim has run out: %s", attempt.operation.id, error)
         self._board.close()
         return not left
 
