@@ -6,10 +6,11 @@ UV_VERSION := 0.13.9
 UV := $(VENV)/bin/uv
 
 # What the service needs on Debian, and what its tests need on top: a real guest in QEMU, file systems with and
-# without reflinks, real database servers.
+# without reflinks, real database servers and job boards.
 RUN_PACKAGES := python3-venv qemu-utils
 TEST_PACKAGES := $(RUN_PACKAGES) python3-dev gcc libc6-dev qemu-system-x86 qemu-guest-agent linux-image-cloud-amd64 \
-	busybox-static cpio kmod xfsprogs btrfs-progs postgresql mariadb-server haproxy
+	busybox-static cpio kmod xfsprogs btrfs-progs postgresql mariadb-server redis-server redis-sentinel etcd-server \
+	haproxy
 LAB_PACKAGES := mariadb-server rabbitmq-server qemu-utils $(if $(CEPH),ceph-mon ceph-mgr ceph-osd ceph-common python3-rbd)
 
 # Compiled for every platform, with the hash of every file; where packages come from is the installer's own affair.
@@ -17,7 +18,7 @@ COMPILE := $(UV) pip compile --quiet --python-version 3.11 --universal --generat
 	--no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-run run demo array-lab demo-flashcopy test check openstack-lab openstack-test lock clean
+.PHONY: help install install-run run demo array-lab demo-flashcopy test check storm openstack-lab openstack-test lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,6 +41,7 @@ demo-flashcopy: $(VENV)/.test-ready ## play the story on a simulated array and s
 
 test: check ## check everything: style, types, layers, and all tests that need no cloud
 	$(VENV)/bin/pytest -n 2 --dist worksteal
+	STILLFRAME_APART=1 $(VENV)/bin/pytest -n 2 --dist worksteal tests/api/test_operations.py tests/api/test_refusals.py
 
 check: $(VENV)/.test-ready ## check style, types and layers
 	$(VENV)/bin/ruff check
@@ -54,6 +56,9 @@ openstack-lab: $(VENV)/.test-ready ## run a small OpenStack on loopback until Ct
 openstack-test: $(VENV)/.test-ready ## run the tests that need that OpenStack (CEPH=1: with RBD)
 	@examples/install-packages.sh $(LAB_PACKAGES)
 	STILLFRAME_OPENSTACK_LAB=1 STILLFRAME_OPENSTACK_CEPH=$(CEPH) $(VENV)/bin/pytest tests/openstack -m openstack --durations=5
+
+storm: $(VENV)/.test-ready ## kill and stop everything during 300 operations (STORM_SEED, _BOARD, _DATABASE, _OPERATIONS)
+	$(VENV)/bin/python -W ignore -m tests.storm
 
 lock: $(UV) ## choose the versions of all dependencies anew
 	$(COMPILE) --upgrade --all-extras --group dev --output-file requirements-dev.lock pyproject.toml

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from falcon.testing import TestClient
-from tests.databases import Server, postgresql
+from tests.databases import Server, database_server
 from tests.store import plenty
 
 from benchmarks.figures import Figure, median, percentile
@@ -42,7 +42,7 @@ _PARTS: Final = {
 def measure(rounds: int) -> list[Figure]:
     """Throughput by workers, latency meanwhile, statements and growth by what is stored, and where the time goes."""
     few = max(1, rounds // 5)
-    with TemporaryDirectory(prefix="bench-") as folder, postgresql(Path(folder)) as server:
+    with database_server("postgresql") as server:
         rates: dict[int, list[float]] = {count: [] for count in _WORKERS}
         latencies: dict[str, list[float]] = {"list": [], "show": [], "accept": []}
         costs: dict[int, list[tuple[float, float]]] = {count: [] for count in _WORKERS}

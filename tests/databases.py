@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
     from stillframe.store.database import Database
 
-__all__ = ["KINDS", "Server", "database", "database_url", "mariadb_server", "postgresql_server", "server_kind"]
+__all__ = [
+    "KINDS",
+    "Server",
+    "database",
+    "database_server",
+    "database_url",
+    "mariadb_server",
+    "postgresql_server",
+    "server_kind",
+]
 
 KINDS: Final = ("sqlite", "postgresql", "mariadb")
 
@@ -188,31 +197,30 @@ class MariaDB(Server):
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[Server]:
-    """PostgreSQL in a folder, as long as the block lasts."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
-    plain = shutil.which("initdb")
-    if not found and plain is None:
-        pytest.fail(f"PostgreSQL is not installed; {_INSTALL}")
-    binaries = found[-1].parent if found else Path(str(plain)).parent
-    yield from _running(PostgreSQL(folder, binaries))
+def database_server(kind: str, *options: str) -> Iterator[Server]:
+    """A server of a kind, running, with more options of its own, for as long as it is needed."""
+    with tempfile.TemporaryDirectory(prefix=f"{kind}-") as folder:
+        server = _postgresql(Path(folder)) if kind == "postgresql" else _mariadb(Path(folder))
+        server.command = [*server.command, *options]
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """PostgreSQL for this process of the session."""
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder, postgresql(Path(folder)) as server:
+    with database_server("postgresql") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Server]:
     """MariaDB for this process of the session."""
-    binary = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if binary is None or shutil.which("mariadb-install-db") is None:
-        pytest.fail(f"MariaDB is not installed; {_INSTALL}")
-    with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:
-        yield from _running(MariaDB(Path(folder), binary))
+    with database_server("mariadb") as server:
+        yield server
 
 
 @pytest.fixture(params=KINDS)
@@ -241,12 +249,19 @@ def database(database_url: sa.URL) -> Iterator[Database]:
     opened.close()
 
 
-def _running(server: Server) -> Iterator[Server]:
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+def _postgresql(folder: Path) -> Server:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parent.parent.name))
+    plain = shutil.which("initdb")
+    if not found and plain is None:
+        pytest.fail(f"PostgreSQL is not installed; {_INSTALL}")
+    return PostgreSQL(folder, found[-1].parent if found else Path(str(plain)).parent)
+
+
+def _mariadb(folder: Path) -> Server:
+    binary = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if binary is None or shutil.which("mariadb-install-db") is None:
+        pytest.fail(f"MariaDB is not installed; {_INSTALL}")
+    return MariaDB(folder, binary)
 
 
 def _free_port() -> int:

@@ -135,12 +135,15 @@ def build(
     limited = replace(plain, storage=with_limit(plain.storage, concurrent=settings.drivers.concurrent_calls))
     hasty = _retries(settings, settings.drivers.attempts)
     drivers = _with_retries(limited, hasty)
-    patient = _with_retries(limited, _retries(settings, settings.drivers.operation_attempts))
+    patience = _retries(settings, settings.drivers.operation_attempts)
+    patient = _with_retries(limited, patience)
     policy = Policy(settings.conf)
     policy.load()
     operations, snapshots = OperationStore(database), SnapshotStore(database)
     graceful = settings.drivers.graceful_stop_seconds
-    ports = Ports(snapshots, operations, patient.compute, patient.storage, hasty, now, graceful)
+    # A store that is away for a moment is no reason for an operation to fail.
+    rows = with_retries(snapshots, patience), with_retries(operations, patience)
+    ports = Ports(*rows, patient.compute, patient.storage, hasty, patience, now, graceful)
     books, queue = FlowBooks(database.books), OperationQueue(database, settings.limits)
     tries = Tries(settings.engine.max_attempts, settings.engine.volume_workers)
     execution = Execution(operations, queue, books, planner(ports), tries, now)

@@ -1,16 +1,25 @@
-"""A service on a loopback port, with a world in memory that can be made to fail and to wait."""
+"""A service on a loopback port, with a world in memory that can be made to fail and to wait.
+
+With `STILLFRAME_APART=1` in the environment the service is one that has been scaled out: an API that works on nothing,
+and two workers, which have nothing in common but a PostgreSQL, a job board on Redis, and the world.
+"""
 
 from __future__ import annotations
 
-import sqlite3
+import atexit
+import functools
+import os
+import tempfile
 import threading
 import time
 import uuid
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import requests
+import sqlalchemy as sa
 import waitress
 
 from stillframe import main, settings
@@ -20,13 +29,18 @@ from stillframe.drivers.wrappers import surround
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from stillframe.domain.errors import StillframeError
     from stillframe.domain.instance import Instance
+    from stillframe.settings import Settings
+    from tests.databases import Server
+    from tests.lab.boards import BoardServer
 
 SIZE = 64 << 10
 PATIENCE = 20.0
+
+#: Whether the API and the workers run apart.
+APART: Final = os.environ.get("STILLFRAME_APART", "") == "1"
 
 Override = tuple[str | None, str, object]
 
@@ -80,7 +94,6 @@ class Running:
     service: main.Service
     world: MemoryDriver
     faults: Faults
-    database: Path
     flashcopy: Mappings | None
     session: requests.Session = field(default_factory=requests.Session)
 
@@ -135,17 +148,21 @@ class Running:
 
     def idle(self) -> bool:
         """Whether no operation is open, no instance is held by one, and the books of all are closed."""
-        with closing(sqlite3.connect(self.database)) as connection:
-            open_ones = "SELECT count(*) FROM operations WHERE state IN ('pending', 'running')"
-            held = "SELECT count(*) FROM instance_locks"
-            books = "SELECT count(*) FROM logbooks"
-            return not any(connection.execute(query).fetchone()[0] for query in (open_ones, held, books))
+        open_ones = "SELECT count(*) FROM operations WHERE state IN ('pending', 'running')"
+        held = "SELECT count(*) FROM instance_locks"
+        books = "SELECT count(*) FROM logbooks"
+        with self.service.database.reader.connect() as connection:
+            return not any(connection.execute(sa.text(query)).scalar_one() for query in (open_ones, held, books))
 
     def everything(self) -> dict[str, Any]:
         """All that a refused request must leave alone: every row of every table, and the world."""
-        with closing(sqlite3.connect(self.database)) as connection:
-            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-            tables = {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for (name,) in names}  # noqa: S608
+        with self.service.database.reader.connect() as connection:
+            names = sa.inspect(connection).get_table_names()
+            tables = {
+                # In some order: a server may tell rows in another one after each change.
+                name: sorted(map(repr, connection.execute(sa.select(sa.text("*")).select_from(sa.table(name)))))
+                for name in names
+            }
         with self.world.lock:
             world = {
                 "instances": dict(self.world.instances),
@@ -170,23 +187,64 @@ def running(
         ("drivers", "first_wait", 0.01),
         ("drivers", "attempts", 2),
     ]
-    chosen = settings.load(config_files, [*defaults, *overrides])
+    chosen = settings.load(config_files, [*defaults, *(_shared() if APART else ()), *overrides])
     world, faults = MemoryDriver(), Faults()
     drivers = main.Drivers(surround(world.compute, faults.around), surround(world.storage, faults.around), flashcopy)
-    service = main.build(chosen, drivers=drivers)
+    service, workers = _apart(chosen, drivers) if APART else _together(chosen, drivers)
     server = waitress.create_server(
         service.wsgi, host="127.0.0.1", port=0, threads=8, clear_untrusted_proxy_headers=False
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    service.start()
+    for worker in workers:
+        worker.start()
     url = f"http://127.0.0.1:{server.effective_port}"
-    api = Running(url, service, world, faults, folder / "stillframe.sqlite", flashcopy)
+    api = Running(url, service, world, faults, flashcopy)
     try:
         yield api
     finally:
         # Connections that are kept alive would keep the server's loop alive, too.
         api.session.close()
         server.close()
-        service.stop()
+        for one in {id(one): one for one in (*workers, service)}.values():
+            one.stop()
         thread.join(1)
+
+
+def _together(chosen: Settings, drivers: main.Drivers) -> tuple[main.Service, list[main.Service]]:
+    service = main.build(chosen, drivers=drivers)
+    return service, [service]
+
+
+def _apart(chosen: Settings, drivers: main.Drivers) -> tuple[main.Service, list[main.Service]]:
+    """An API and its workers, as `stillframe api` and `stillframe worker` put them together."""
+    database = main.open_database(chosen)
+    main.upgrade_database(database)
+    database.close()
+    workers = [main.build(chosen, drivers=drivers, serve=False) for _ in range(2)]
+    return main.build(chosen, drivers=drivers), workers
+
+
+def _shared() -> list[Override]:
+    """A database and a part of a job board that nobody else uses."""
+    database, board = _servers()
+    url = database.create_database()
+    return [
+        ("database", "connection", url.render_as_string(hide_password=False)),
+        ("database", "pool_size", 5),
+        ("job_board", "namespace", str(url.database)),
+        *(("job_board", option, value) for option, value in board.settings.items()),
+    ]
+
+
+@functools.cache
+def _servers() -> tuple[Server, BoardServer]:
+    """Started once, for as long as the tests run."""
+    from tests.databases import database_server  # noqa: PLC0415
+    from tests.lab.boards import board_server  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="board-")))
+        started = stack.enter_context(database_server("postgresql")), stack.enter_context(board_server("redis", folder))
+        atexit.register(stack.pop_all().close)
+    return started

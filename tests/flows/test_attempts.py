@@ -29,6 +29,19 @@ def test_an_attempt_that_the_store_breaks_off_is_made_again(world: World) -> Non
     assert world.progress(task)["progress"] == 100
 
 
+@pytest.mark.parametrize("statement", ["UPDATE fences", "UPDATE operations SET committed"])
+def test_a_store_that_is_away_for_a_moment_is_no_reason_for_an_operation_to_fail(world: World, statement: str) -> None:
+    world.write(b"before")
+    snapshot_id = world.create()
+    world.write(b"after")
+    with world.broken_store(statement, times=3) as failed:
+        world.restore(snapshot_id)
+    assert len(failed) == 3
+    assert world.show(snapshot_id)["status"] == "available"
+    assert world.show(snapshot_id)["fault"] is None
+    assert world.read() == [b"before", b"before"]
+
+
 @pytest.mark.parametrize("way", ["restore", "rollback", "delete"])
 def test_an_attempt_that_breaks_off_between_its_tasks_goes_on_from_there(world: World, way: str) -> None:
     world.write(b"before")

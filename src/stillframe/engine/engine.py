@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from stillframe import logs
-from stillframe.domain.errors import NotFound, StillframeError, Superseded
+from stillframe.domain.errors import NotFound, StillframeError, Superseded, Unavailable
 from stillframe.domain.operation import Operation
 from stillframe.engine.attempt import RunningAttempt, clock
 from stillframe.engine.board import Board
@@ -103,7 +103,10 @@ class Engine:
         left = self._attempts()
         for attempt in left:
             # It is us who break it off, so that does not count against it.
-            self._queue.put_back(attempt.operation, _AFTER_OUR_END, counted=False)
+            try:
+                self._queue.put_back(attempt.operation, _AFTER_OUR_END, counted=False)
+            except Unavailable as error:
+                LOG.warning("task %s is taken up once its claim has run out: %s", attempt.operation.id, error)
         self._board.close()
         return not left
 
@@ -123,6 +126,9 @@ class Engine:
                 return
             try:
                 act()
+            except Unavailable as error:
+                LOG.warning("the %s tries again: %s", threading.current_thread().name, error)
+                self._stopping.wait(_LOOK_EVERY)
             except Exception:
                 LOG.exception("the %s failed; it tries again", threading.current_thread().name)
                 self._stopping.wait(_LOOK_EVERY)

@@ -27,6 +27,13 @@ class EtcdPosts(EtcdJobBoard):  # type: ignore[misc]  # untyped library
         self._ensure_fresh()
         return sorted(self._job_cache.values())
 
+    def prolong(self, job: Any, who: str, expiry: int) -> bool:  # noqa: ARG002  # the lease knows its own
+        # The stock job keeps the lease that it saw first, and breaks where the claim has run out.
+        held = self.get_owner_data(job)
+        if held is None or held["owner"] != who:
+            return False
+        return int(etcd3gw.Lease(id=held["lease_id"], client=self._client).refresh()) > 0
+
     def posted(self) -> int:
         return int(self.get_one(self._create_path(self._root_path, self.SEQUENCE_KEY)) or 0)
 

@@ -17,6 +17,11 @@ class RedisPosts(RedisJobBoard):  # type: ignore[misc]  # untyped library
         jobs: Sequence[Any] = self._fetch_jobs()
         return jobs
 
+    def prolong(self, job: Any, who: str, expiry: int) -> bool:
+        # The stock job prolongs anybody's claim.
+        held = self._client.get(job.owner_key) == self._encode_owner(who)
+        return held and bool(self._client.pexpire(job.owner_key, 1000 * expiry))
+
     def posted(self) -> int:
         return int(self._client.get(self.sequence_key) or 0)
 

@@ -54,7 +54,7 @@ class UpdatingSnapshots(Step):
 
     def execute(self, failed: dict[str, Any]) -> None:
         if not failed:
-            self.attempt.check()
+            self.require(self.call())
             self.ports.compute.unfence(self.instance_id, self.operation.snapshot_id)
 
 

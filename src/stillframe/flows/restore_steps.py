@@ -40,10 +40,10 @@ class FencingInstance(Step):
 
     def execute(self) -> None:
         ports, call = self.ports, self.call()
-        call.check()
+        self.require(call)
         ports.compute.release(self.instance_id)
         # Fenced first: what is seen then does not change any more.
-        call.check()
+        self.require(call)
         ports.compute.fence(self.instance_id, self.operation.snapshot_id)
         instance = ports.compute.get_instance(self.instance_id)
         runs = instance.power_state is not PowerState.SHUTOFF
@@ -174,7 +174,7 @@ class ReleasingInstance(Step):
         for fenced, release in ((True, unfence_instance), (False, start_again)):
             try:
                 # Neither of them may come after somebody else has settled the operation.
-                self.attempt.check()
+                self.require(call)
                 release(self, call)
             except StillframeError as error:
                 LOG.exception("task %s: the instance was not given back as it was", self.operation.id)
@@ -225,7 +225,7 @@ def require_held(step: Step) -> None:
 
 def unfence_instance(step: Step, call: Call) -> None:
     """Take the snapshot's fence away in the platform; the store's goes with the settlement."""
-    call.check()
+    step.require(call)
     step.ports.compute.unfence(step.instance_id, step.operation.snapshot_id)
 
 

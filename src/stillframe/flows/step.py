@@ -33,13 +33,18 @@ _AT_A_TIME: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Everything outside a flow that its tasks may touch."""
+    """Everything outside a flow that its tasks may touch.
+
+    The stores and the drivers have patience by themselves; `patience` is for what consists of more than one call, and
+    `retries` for what somebody is held still by.
+    """
 
     snapshots: SnapshotStore
     operations: OperationStore
     compute: ComputeDriver
     storage: StorageDriver
     retries: RetryPolicy
+    patience: RetryPolicy
     now: Callable[[], datetime]
     graceful_stop_seconds: float
 
@@ -116,9 +121,12 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
             list(pool.map(do, *arguments))
 
     def settle(self, settlement: Settlement) -> None:
-        """Settle the operation; where the reply of the store is lost, the same is said again."""
-        now = self.ports.now()
-        self.ports.retries.retrying("the store", None)(self.ports.operations.finish, self.operation, settlement, now)
+        """Settle the operation; where the reply of the store is lost, the very same is said again."""
+        self.ports.operations.finish(self.operation, settlement, self.ports.now())
+
+    def require(self, call: Call) -> None:
+        """Raises `Interrupted` if the operation may not go on; waits for a store that cannot say."""
+        self.ports.patience.retrying("the store", None)(call.check)
 
     def undo_call(self) -> Call:
         """What drivers are told while this task is reverted: nothing but another worker stops its cleaning up."""

@@ -1,0 +1,92 @@
+"""Who did what at the platform: every call that changes something is written down before it begins.
+
+The rule that a storm is judged by: once a call has begun under a claim on an operation, none begins under an earlier
+one. A call that was under way when its process was stopped may end late.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from stillframe.domain.errors import BackendError
+from stillframe.drivers.call import Call
+
+# They look, and change nothing.
+_LOOKS: Final = frozenset(
+    {"list_instances", "get_instance", "fenced_by", "list_volumes", "get_volume", "find", "check_cut", "check_restore"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line; `generation` numbers the claims on an operation."""
+
+    at: float
+    operation: str
+    generation: int
+    worker: str
+    method: str
+    what: str
+
+
+class Ledger:
+    """A file that many processes append to, a line at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def write(self, call: Call, worker: str, method: str, what: str) -> None:
+        # A call does not say under which claim it is made, but what it is checked by does.
+        generation = call.check.__self__.operation.generation  # type: ignore[attr-defined]
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        line = f"{now:.6f} {call.operation_id} {generation} {worker} {method} {what}\n"
+        os.write(self._file, line.encode())
+
+    def read(self) -> list[Entry]:
+        """In the order of writing."""
+        return [_entry(line) for line in self._path.read_text().splitlines()]
+
+
+class Recorder:
+    """Around a driver: writes down what is called, and makes the restore of marked volumes fail."""
+
+    def __init__(self, ledger: Ledger, worker: str, marks: Path) -> None:
+        self._ledger = ledger
+        self._worker = worker
+        self._marks = marks
+
+    def around(self, name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        call = next((one for one in args if isinstance(one, Call)), None)
+        if name in _LOOKS or call is None:
+            return method(*args, **kwargs)
+        self._ledger.write(call, self._worker, name, "begins")
+        try:
+            if name == "restore" and (self._marks / args[1]).exists():
+                raise BackendError("this volume cannot be restored, as the storm wished")
+            return method(*args, **kwargs)
+        finally:
+            self._ledger.write(call, self._worker, name, "ends")
+
+
+def overtaken(entries: Sequence[Entry]) -> list[Entry]:
+    """Calls that began under a claim after one had begun under a later claim."""
+    latest: dict[str, int] = {}
+    wrong = []
+    for entry in entries:
+        if entry.what != "begins":
+            continue
+        if entry.generation < latest.get(entry.operation, 0):
+            wrong.append(entry)
+        latest[entry.operation] = max(entry.generation, latest.get(entry.operation, 0))
+    return wrong
+
+
+def _entry(line: str) -> Entry:
+    at, operation, generation, worker, method, what = line.split()
+    return Entry(float(at), operation, int(generation), worker, method, what)

@@ -1,0 +1,257 @@
+"""A storm: many operations by several workers, while everything that can go wrong does."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from stillframe import main
+from stillframe.engine import etcd_board, redis_board
+from stillframe.engine.persistence import FlowBooks
+from stillframe.store.database import connect
+from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
+from tests.databases import database_server
+from tests.lab.boards import board_server, options_of
+from tests.property.model import Model
+from tests.storm.client import Client
+from tests.storm.crew import Crew, Overrides
+from tests.storm.ledger import Ledger, overtaken
+from tests.storm.plan import DISKS, Step, apply, blows, first_content, steps
+from tests.storm.world import Machine, machines
+
+# What a server has acknowledged has to outlive its kill, though not a loss of power.
+_DURABLE: Final = {"postgresql": ("--synchronous-commit=on",), "mariadb": ("--innodb-flush-log-at-trx-commit=2",)}
+_PATIENCE: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What kind of storm it is."""
+
+    seed: int
+    board: str
+    database: str
+    operations: int
+    instances: int
+    projects: int = 4
+    workers: int = 4
+    apis: int = 2
+    claim_seconds: float = 3.0
+
+
+@dataclass
+class Report:
+    """How a storm went; `wrong` is everything that should not have been."""
+
+    weather: Weather
+    seconds: float = 0.0
+    requests: int = 0
+    repeated: int = 0
+    calls: int = 0
+    claims: int = 0
+    taken_over: int = 0
+    blows: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        weather = self.weather
+        asked = f"{self.requests} operations on {weather.instances} instances in {self.seconds:.0f} s"
+        done = f"{self.claims} claims, {self.taken_over} of them take-overs, {self.calls} calls to the platform"
+        lines = [
+            f"seed {weather.seed}, board {weather.board}, database {weather.database}: {asked}",
+            f"{done}, {self.repeated} requests repeated",
+            "blows: " + ", ".join(f"{count} x {what}" for what, count in sorted(self.blows.items())),
+        ]
+        return "\n".join([*lines, *(f"WRONG: {one}" for one in self.wrong)])
+
+
+def storm(weather: Weather, folder: Path, *, calm: bool = False) -> Report:
+    """Have a storm in an empty folder, which keeps the logs; `calm` leaves out what goes wrong."""
+    began = time.monotonic()
+    with _crew(weather, folder) as crew:
+        made = machines(folder / "disks", folder / "state" / "instances", weather.instances, weather.projects)
+        crew.enlist(workers=weather.workers, apis=weather.apis)
+        report = Report(weather)
+        with ThreadPoolExecutor(weather.instances) as pool:
+            playing = [pool.submit(_play, weather, machine, crew, report) for machine in made]
+            # Here, not in a thread of its own: servers end with the thread that started them.
+            _blow(crew, weather, playing, calm=calm)
+        played = [one.result() for one in playing]
+        _finish(crew)
+        for player in played:
+            report.wrong += player.check()
+            report.repeated += player.client.repeated
+        report.wrong += crew.troubles + _left_over(weather, crew, [player.model for player in played])
+        report.blows = crew.counts
+    _judge(Ledger(crew.ledger), report)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+class Player:
+    """Has the plan of one instance carried out, and knows what has to come of it."""
+
+    def __init__(self, weather: Weather, machine: Machine, crew: Crew) -> None:
+        self.machine = machine
+        self.model = Model({disk: first_content(machine.name, disk) for disk in DISKS})
+        self.client = Client(machine, crew.urls(), random.Random(f"{weather.seed}-{machine.name}-urls"))
+        self._marks = crew.marks
+
+    def play(self, step: Step) -> None:
+        if step.kind == "write":
+            self.machine.write(step.disk, step.content)
+        else:
+            marks = [self._marks / self.machine.volume(disk) for disk in step.fails]
+            for mark in marks:
+                mark.touch()
+            self._request(step)
+            for mark in marks:
+                mark.unlink()
+        apply(self.model, step)
+
+    def check(self) -> list[str]:
+        """Everything that is not as it has to be after the last step."""
+        shown = self.client.shown()
+        if set(shown) != set(self.model.snapshots):
+            return [f"{self.machine.name}: {sorted(shown)} are there instead of {sorted(self.model.snapshots)}"]
+        wrong = [
+            f"{name} is {shown[name]['status']} ({shown[name]['fault']}) instead of {snapshot.status}"
+            for name, snapshot in self.model.snapshots.items()
+            if shown[name]["status"] != snapshot.status
+        ]
+        return wrong + self.machine.wrong(self.model, shown)
+
+    def _request(self, step: Step) -> None:
+        if step.kind == "create":
+            self.client.create(step.snapshot)
+        elif step.kind == "delete":
+            self.client.delete(step.snapshot)
+        else:
+            self.client.restore(step.snapshot, **({} if step.kind == "restore" else {step.kind: True}))
+
+
+def _play(weather: Weather, machine: Machine, crew: Crew, report: Report) -> Player:
+    player = Player(weather, machine, crew)
+    for step in steps(weather.seed, machine.name, weather.operations // weather.instances):
+        try:
+            player.play(step)
+            report.requests += step.kind != "write"
+            wrong = player.check()
+        except Exception as error:  # noqa: BLE001  # the other instances go on, and the report tells it
+            wrong = [f"{machine.name}: {type(error).__name__}: {error}"]
+        if wrong:
+            report.wrong += [f"after {step.kind} {step.snapshot} {step.fails}: {one}" for one in wrong]
+            break
+    return player
+
+
+def _blow(crew: Crew, weather: Weather, playing: list[Future[Player]], *, calm: bool) -> None:
+    """Have things go wrong until everything has been played."""
+    for blow in blows(weather.seed, claim_seconds=weather.claim_seconds, workers=weather.workers, apis=weather.apis):
+        until = time.monotonic() + blow.after
+        while time.monotonic() < until:
+            crew.tend()
+            if not wait(playing, 0.1).not_done:
+                crew.calm()
+                return
+        if not calm:
+            crew.strike(blow)
+
+
+def _finish(crew: Crew) -> None:
+    """Relieve the workers: the first look of the next ones cleans up what was left."""
+    crew.relieve("worker")
+    crew.relieve("api")
+
+
+@contextmanager
+def _crew(weather: Weather, folder: Path) -> Iterator[Crew]:
+    with database_server(weather.database, *_DURABLE[weather.database]) as database, _board(weather, folder) as board:
+        url = database.create_database().render_as_string(hide_password=False)
+        opened = connect(url)
+        main.upgrade_database(opened)
+        opened.close()
+        overrides: Overrides = [
+            (None, "state_dir", str(folder / "state")),
+            (None, "bind_host", "127.0.0.1"),
+            ("database", "connection", url),
+            ("database", "pool_size", 5),
+            ("engine", "workers", 4),
+            ("engine", "claim_seconds", weather.claim_seconds),
+            ("engine", "max_attempts", 100),
+            ("drivers", "first_wait", 0.1),
+            ("drivers", "longest_wait", 2),
+            *((("job_board", option, value) for option, value in board.settings.items()) if board else ()),
+        ]
+        crew = Crew(folder, overrides, database, board)
+        try:
+            yield crew
+        finally:
+            crew.dismiss()
+
+
+@contextmanager
+def _board(weather: Weather, folder: Path) -> Iterator[Any]:
+    if weather.board == "none":
+        yield None
+        return
+    with board_server(weather.board, folder / weather.board) as board:
+        yield board
+
+
+def _left_over(weather: Weather, crew: Crew, models: list[Model]) -> list[str]:
+    """What is still there of operations that are over; books and jobs are given the time of one look."""
+    url = next(value for _group, option, value in crew.overrides if option == "connection")
+    database = connect(str(url))
+    try:
+        until = time.monotonic() + _PATIENCE
+        while True:
+            found = _rows(database.reader, sum(model.fence is not None for model in models)) + _jobs(weather, crew)
+            if not found or time.monotonic() > until:
+                return found
+            crew.tend()
+            time.sleep(0.5)
+    finally:
+        database.close()
+
+
+def _rows(engine: sa.Engine, fences: int) -> list[str]:
+    with engine.connect() as connection:
+        unfinished = connection.execute(
+            sa.select(OPERATIONS.c.id, OPERATIONS.c.state).where(OPERATIONS.c.state.in_(("pending", "running")))
+        ).all()
+        locks = connection.execute(sa.select(INSTANCE_LOCKS.c.operation_id)).scalars().all()
+        fenced = connection.execute(sa.select(sa.func.count()).select_from(FENCES)).scalar_one()
+    books = FlowBooks(engine).ids()
+    found = [f"operation {one.id} is {one.state}" for one in unfinished]
+    found += [f"operation {one} still holds its instance" for one in locks]
+    found += [f"the book of operation {one} is left" for one in books]
+    return found + ([f"there are {fenced} fences instead of {fences}"] if fenced != fences else [])
+
+
+def _jobs(weather: Weather, crew: Crew) -> list[str]:
+    if crew.board is None:
+        return []
+    options = options_of(crew.board.settings)
+    board: Any = (etcd_board if weather.board == "etcd" else redis_board).connect(options)
+    try:
+        return [f"the job of operation {job.name} is left" for job in board.listed()]
+    finally:
+        board.close()
+
+
+def _judge(ledger: Ledger, report: Report) -> None:
+    entries = ledger.read()
+    claims = {(entry.operation, entry.generation) for entry in entries}
+    report.calls = sum(entry.what == "begins" for entry in entries)
+    report.claims = len(claims)
+    report.taken_over = len(claims) - len({operation for operation, _generation in claims})
+    report.wrong += [f"began under an old claim: {entry}" for entry in overtaken(entries)]

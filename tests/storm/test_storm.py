@@ -1,0 +1,22 @@
+"""Small storms, each of one seed; `make storm` has bigger ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.storm.storm import Weather, storm
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(
+    ("board", "database"),
+    [("redis", "postgresql"), ("etcd", "mariadb"), ("sentinel", "mariadb"), ("none", "postgresql")],
+)
+def test_every_operation_comes_to_its_end_once_whatever_is_killed(board: str, database: str, tmp_path: Path) -> None:
+    report = storm(Weather(1, board, database, operations=24, instances=6, workers=3), tmp_path)
+    assert not report.wrong, str(report)
+    assert report.requests >= 24
+    assert report.claims >= report.requests
+    assert sum(report.blows.values()) > 3
