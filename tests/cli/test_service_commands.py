@@ -205,6 +205,12 @@ def test_the_doctor_of_a_healthy_service(served: Place) -> None:
     assert [one for one in findings if one["result"] == "fail"] == []
 
 
+def test_the_doctor_looks_at_the_job_board(place: Place) -> None:
+    place.configure(job_board__backend="redis", job_board__port="9", job_board__timeout="1")
+    found = {one["check"]: one for one in place.run("doctor", "-f", "json").document}
+    assert (found["job board"]["result"], "redis" in found["job board"]["detail"]) == ("warn", True)
+
+
 def test_the_doctor_changes_nothing_where_nothing_is(place: Place) -> None:
     findings = place.good("doctor", "-f", "json").document
     assert "warn" in [one["result"] for one in findings]

@@ -81,6 +81,7 @@ def _look(settings: Settings) -> Iterator[Finding]:
     yield from service.settings(settings)
     yield from service.policy(settings)
     yield from service.state_folder(settings)
+    yield from service.job_board(settings)
     database, findings = service.open_database(settings)
     yield from findings
     drivers, findings = service.open_drivers(settings)

@@ -273,6 +273,15 @@ def _knows_better(error: Exception) -> bool:
     return plain or isinstance(error, (exceptions.NotFound, exceptions.UnclaimableJob))
 
 
+def probe(options: JobBoardOptions) -> None:
+    """Raises whatever a board raises that cannot be used, `ImportError` without its library."""
+    posts = _connect(options)
+    try:
+        posts.posted()
+    finally:
+        posts.close()
+
+
 def _connect(options: JobBoardOptions) -> Posts:
     # Each brings a client library along that who uses the other one need not have.
     if options.backend == "redis":

@@ -14,6 +14,7 @@ from stillframe.api.auth import build_guard, require_safe_binding
 from stillframe.cli.borders import reason
 from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
+from stillframe.engine.job_board import probe
 from stillframe.service.policy import Policy
 from stillframe.store import schema
 from stillframe.store.operations import OperationStore
@@ -48,6 +49,19 @@ def policy(found: Settings) -> Iterator[Finding]:
         yield fail("policy", f"{type(error).__name__}: {error}", "correct the policy file ([oslo_policy] policy_file)")
     else:
         yield ok("policy", "the rules can be used")
+
+
+def job_board(found: Settings) -> Iterator[Finding]:
+    """The job board, if there is one."""
+    if found.job_board is None:
+        return
+    try:
+        probe(found.job_board)
+    except Exception as error:  # noqa: BLE001  # the libraries of the boards raise many kinds
+        mend = "see that it runs and that [job_board] is right; until then workers look into the database"
+        yield warn("job board", f"{found.job_board.backend}: {type(error).__name__}: {error}", mend)
+    else:
+        yield ok("job board", f"{found.job_board.backend} answers")
 
 
 def state_folder(found: Settings) -> Iterator[Finding]:
