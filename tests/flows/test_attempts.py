@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stillframe.domain.errors import BackendError
 from stillframe.domain.instance import PowerState
-from tests.flows.world import wait_until
+from tests.flows.world import PROJECT, SIZE, World, wait_until
 
 if TYPE_CHECKING:
-    from tests.flows.world import World
+    from collections.abc import Callable
+    from pathlib import Path
 
 BROKEN = BackendError("it broke, as the test wished")
 FLOW_BOOKS = "INSERT INTO logbooks"
@@ -186,6 +188,45 @@ def test_what_waits_when_the_service_stops_is_taken_up_by_the_next(world: World)
     world.start_anew()
     world.settle()
     assert [world.show(one)["status"] for one in (*begun, waiting)] == ["available"] * 3
+
+
+def test_what_waits_for_a_thread_when_the_service_stops_is_done_by_the_next(tmp_path: Path) -> None:
+    world = World(tmp_path, workers=2, volume_workers=1)
+    world.instance = world.driver.add_instance(PROJECT, "wide", [SIZE] * 3)
+    snapshot_id = world.create()
+    for volume_id in world.instance.volume_ids:
+        world.driver.write(volume_id, 0, b"later")
+    turns = threading.Semaphore(0)
+
+    def restore(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        assert turns.acquire(timeout=30)
+        return method(*args, **kwargs)
+
+    world.faults.put("restore", restore)
+    world.begin("restore", snapshot_id)
+    wait_until(lambda: world.faults.calls.count("restore") == 1, "no volume was put back")
+    stopping = threading.Thread(target=world.stop)
+    stopping.start()
+    time.sleep(0.3)
+    # The first ends, the second is under way, and the third one waits for the only thread.
+    turns.release()
+    time.sleep(0.3)
+    turns.release()
+    stopping.join()
+    volumes = world.instance.volume_ids
+    left = [volume_id for volume_id in volumes if world.driver.read(volume_id, 0, 5) == b"later"]
+    assert len(left) == 1
+    assert world.show(snapshot_id)["status"] == "restoring"
+    world.faults.mend()
+    world.faults.calls.clear()
+    world.start_anew()
+    world.settle()
+    shown = world.show(snapshot_id)
+    assert (shown["status"], shown["fault"], shown["temp_snapshots"]) == ("available", None, None)
+    assert [world.driver.read(volume_id, 0, 5) for volume_id in volumes] == [bytes(5)] * 3
+    # Taken now, the safety copies would be of volumes of which two have been put back already.
+    assert "cut" not in world.faults.calls
+    world.stop()
 
 
 def test_a_service_that_is_started_anew_frees_the_instance_of_a_call_that_hung(world: World) -> None:

@@ -45,6 +45,8 @@ class Weather:
     workers: int = 4
     apis: int = 2
     claim_seconds: float = 3.0
+    # Of the pauses between what goes wrong.
+    pauses: float = 1.0
 
 
 @dataclass
@@ -156,7 +158,7 @@ def _play(weather: Weather, machine: Machine, crew: Crew, report: Report) -> Pla
 def _blow(crew: Crew, weather: Weather, playing: list[Future[Player]], *, calm: bool) -> None:
     """Have things go wrong until everything has been played."""
     for blow in blows(weather.seed, claim_seconds=weather.claim_seconds, workers=weather.workers, apis=weather.apis):
-        until = time.monotonic() + blow.after
+        until = time.monotonic() + weather.pauses * blow.after
         while time.monotonic() < until:
             crew.tend()
             if not wait(playing, 0.1).not_done:

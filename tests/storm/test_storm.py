@@ -15,8 +15,8 @@ from tests.storm.storm import Weather, storm
     [("redis", "postgresql"), ("etcd", "mariadb"), ("sentinel", "mariadb"), ("none", "postgresql")],
 )
 def test_every_operation_comes_to_its_end_once_whatever_is_killed(board: str, database: str, tmp_path: Path) -> None:
-    report = storm(Weather(1, board, database, operations=24, instances=6, workers=3), tmp_path)
+    report = storm(Weather(1, board, database, operations=24, instances=6, workers=3, pauses=0.5), tmp_path)
     assert not report.wrong, str(report)
     assert report.requests >= 24
     assert report.claims >= report.requests
-    assert sum(report.blows.values()) > 3
+    assert sum(report.blows.values()) > 1

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from taskflow import states
 
@@ -23,6 +23,9 @@ from stillframe.engine.progress import Meter, as_record, measure
 from stillframe.engine.work import Failure, Ledger, Planner, Queue, Work
 
 LOG = logging.getLogger(__name__)
+
+# None of them is left in a flow that was reverted.
+_UNDER_WAY: Final = frozenset({states.RUNNING, states.SUCCESS, states.FAILURE, states.REVERTING})
 
 Finished = Callable[[Operation, float], None]
 
@@ -76,6 +79,9 @@ class Execution:
         books = self.books.guarded(self._queue.guard(operation))
         detail = books.open(operation.id, work.flow.name)
         if not _reverted(detail):
+            if detail.state == states.REVERTED:
+                # See `_reverted`; as it stands, TaskFlow would do everything anew.
+                books.mark_suspended(detail)
             self._run_flow(attempt, work, books, detail)
             detail = books.open(operation.id, work.flow.name)
         if _reverted(detail) and self._queue.holds(operation):
@@ -165,10 +171,15 @@ class Execution:
 
 
 def _reverted(detail: Any) -> bool:
-    """Whether a recorded flow has been reverted, if only in part: then it must not run again."""
+    """Whether a recorded flow has been reverted, or could not be: then it must not run again.
+
+    Its own state alone does not tell: TaskFlow takes a flow for reverted, too, that was suspended while all that could
+    have been done next was waiting for a thread.
+    """
     if detail is None:
         return False
-    return detail.state == states.REVERTED or any(atom.state == states.REVERT_FAILURE for atom in detail)
+    found = {atom.state for atom in detail}
+    return states.REVERT_FAILURE in found or (detail.state == states.REVERTED and not found & _UNDER_WAY)
 
 
 def _task_names(flow: Any) -> list[str]:

@@ -169,7 +169,8 @@ class JobBoard:
     def _fall_silent(self, error: Exception) -> None:
         self._silent_until = time.monotonic() + _SILENCE
         if self._answers:
-            LOG.warning("the job board does not answer, the database is asked instead: %s", error)
+            why = f"{type(error).__name__}: {error}"
+            LOG.warning("the job board does not answer, the database is asked instead: %s", why)
         self._answers = False
         if self._waiting:
             # From now on it looks more often.

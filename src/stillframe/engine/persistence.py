@@ -7,7 +7,7 @@ import copy
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import sqlalchemy as sa
-from taskflow import exceptions
+from taskflow import exceptions, states
 from taskflow.engines.action_engine.engine import ParallelActionEngine, SerialActionEngine
 from taskflow.persistence import models
 from taskflow.persistence.backends import impl_sqlalchemy
@@ -125,6 +125,12 @@ class FlowBooks:
         with _translated(), contextlib.suppress(exceptions.NotFound):
             return self.backend.get_connection().get_flow_details(operation_id)
         return None
+
+    def mark_suspended(self, detail: models.FlowDetail) -> None:
+        """Say that a recorded flow goes on from where its tasks are."""
+        detail.state = states.SUSPENDED
+        with _translated():
+            self.backend.get_connection().update_flow_details(detail)
 
     def ids(self) -> list[str]:
         """The operations that have a recorded flow."""
