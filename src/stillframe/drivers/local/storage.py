@@ -108,6 +108,8 @@ class LocalStorage:
                     self._files.link(data, draft)
                 else:
                     self._build(call, data, draft, live)
+                # Who was suspended until here may find that another worker has done it meanwhile.
+                call.check()
                 self._files.rename(draft, live)
             self._files.sync_shared(live.parent)
         call.report(copy.size, copy.size)
@@ -145,7 +147,6 @@ class LocalStorage:
             self._files.copy(data, draft, tick)
         self._files.take_after(live, draft)
         self._files.sync(draft)
-        call.check()
 
     def _folder(self, copy_id: str) -> Path:
         folder = self._books.locate(copy_id)
