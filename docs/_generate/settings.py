@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from _generate.tables import table
-from stillframe.settings import ARRAY, GROUPS
+from stillframe.options import ARRAY, GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
