@@ -158,28 +158,26 @@ class SnapshotService:
         *,
         force: bool,
     ) -> Accepted:
+        wanted = copies or {}
         self.instances.require_unlocked(instance)
         _require_off_or_force(instance, force=force)
-        detached = [volume for volume in copies or {} if volume not in instance.volume_ids]
+        detached = [volume for volume in wanted if volume not in instance.volume_ids]
         if detached:
             raise Refused(
                 f"These volumes of the instance snapshot are no longer attached to instance {instance.id}: "
                 f"{', '.join(detached)}. Attach them again first."
             )
-        self.instances.require_volumes(caller, copies or {})
-        wanted = copies or {}
+        self.instances.require_volumes(caller, wanted)
         with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="check") as pool:
             plan = dict(zip(wanted, pool.map(self.storage.check_restore, wanted.keys(), wanted.values()), strict=True))
         arguments = {
             "plan": plan,
             "force": force,
-            "copies": dict(copies or {}),
+            "copies": dict(wanted),
             # A restore that came to no safety copies is retried with taking them.
             "safety_copies": action is Action.RESTORE or snapshot.temp_snapshots is None,
         }
-        operation = self._operation(
-            caller, action, snapshot.id, snapshot.project_id, instance.id, arguments, copies or ()
-        )
+        operation = self._operation(caller, action, snapshot.id, snapshot.project_id, instance.id, arguments, wanted)
         self.operations.begin(operation, event, snapshot.status, fence=True)
         return self._hand_on(operation)
 

@@ -66,7 +66,7 @@ class OperationQueue:
 
         None of `without` is taken.
         """
-        if most < 1 or not self.waiting():
+        if most < 1 or not self._anything_waits():
             return []
         return self._take(worker, most, seconds, without)
 
@@ -146,6 +146,11 @@ class OperationQueue:
         with self._database.reading() as connection:
             statement = sa.select(sa.func.count()).select_from(OPERATIONS).where(_is_waiting(utc_now(connection)))
             return int(connection.execute(statement).scalar_one())
+
+    def _anything_waits(self) -> bool:
+        with self._database.reading() as connection:
+            one = sa.select(OPERATIONS.c.id).where(_is_waiting(utc_now(connection))).limit(1)
+            return connection.execute(one).first() is not None
 
     def position(self, operation: Operation) -> int | None:
         """The place of an operation among those that wait, from 1, as the order is now; None if it does not wait."""
