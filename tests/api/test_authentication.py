@@ -8,7 +8,7 @@ import bcrypt
 import pytest
 
 from stillframe import main, settings
-from stillframe.api.auth import require_safe_binding
+from stillframe.api.auth.strategies import require_safe_binding
 from stillframe.domain.errors import InvalidInput
 from tests.api.running import Override, Running, running
 

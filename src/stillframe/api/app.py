@@ -11,7 +11,8 @@ import falcon
 from oslo_context.context import RequestContext
 
 from stillframe.api import errors
-from stillframe.api.auth import Guard, build_guard
+from stillframe.api.auth.guard import Guard
+from stillframe.api.auth.strategies import build_guard
 from stillframe.api.bodies import read_action, read_query
 from stillframe.api.exchange import Exchange, Links, Services
 from stillframe.api.fields import storable

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from stillframe.api.auth import Guard
+    from stillframe.api.auth.guard import Guard
     from stillframe.service.metrics import Metrics
     from stillframe.settings import Settings
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from stillframe import logs, main
-from stillframe.api.auth import require_safe_binding
+from stillframe.api.auth.strategies import require_safe_binding
 from stillframe.cli.borders import answering_database, usable_settings
 from stillframe.cli.exit_codes import ExitCode
 from stillframe.cli.http_server import HttpServer, end_on_signal

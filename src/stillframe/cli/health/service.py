@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from stillframe import main
-from stillframe.api.auth import build_guard, require_safe_binding
+from stillframe.api.auth.strategies import build_guard, require_safe_binding
 from stillframe.cli.borders import reason
 from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
