@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from stillframe.domain.operation import OperationState
+from stillframe.store.first_release import without_claim
 from stillframe.store.tables import OPERATIONS
 
 if TYPE_CHECKING:
@@ -33,5 +34,9 @@ def is_mine(operation: Operation) -> sa.ColumnElement[bool]:
 
 
 def unclaimed(now: datetime) -> sa.ColumnElement[bool]:
-    """Without a claim that holds at a time of the database's clock."""
-    return sa.or_(OPERATIONS.c.claimed_until.is_(None), OPERATIONS.c.claimed_until <= now)
+    """Nobody's at a time of the database's clock: no claim holds.
+
+    What runs and was never claimed is not nobody's: a worker took it up that knows no claims.
+    """
+    given_back = sa.and_(OPERATIONS.c.claimed_until.is_(None), sa.not_(without_claim()))
+    return sa.or_(given_back, OPERATIONS.c.claimed_until <= now)

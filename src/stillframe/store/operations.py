@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from stillframe.domain.errors import Conflict, NotFound, Refused, Superseded
 from stillframe.domain.operation import Operation, OperationState, Settlement
 from stillframe.domain.status import Event, Status, advance
+from stillframe.store import first_release
 from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_mine, is_open, unclaimed
@@ -181,7 +182,8 @@ class OperationStore:
     def free_settled(self, operation_id: str | None = None) -> None:
         """Give back the instance that a settled operation still holds.
 
-        None: those of all, but where a worker is alive that still has the claim: a call hangs there.
+        None: those of all, but where a worker is alive that still has the claim: a call hangs there. None at all beside
+        a worker of the first release, where one may hang without a claim.
         """
         settled = (
             sa.select(INSTANCE_LOCKS.c.operation_id)
@@ -191,6 +193,8 @@ class OperationStore:
         with self._database.writing(durable=False) as connection:
             if operation_id is not None:
                 settled = settled.where(OPERATIONS.c.id == operation_id)
+            elif first_release.works(connection):
+                return
             else:
                 settled = settled.where(unclaimed(utc_now(connection)))
             # Looked up first, without locks: what is settled stays settled, and a lock never changes its owner.

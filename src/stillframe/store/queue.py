@@ -6,6 +6,7 @@ number in the row, in the same transaction as each of its writes.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from stillframe.domain.errors import Superseded
 from stillframe.domain.operation import OperationState
+from stillframe.store import first_release
 from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_latest, is_mine, is_open, unclaimed
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
     from stillframe.domain.operation import Operation
     from stillframe.store.database import Database
+
+LOG = logging.getLogger(__name__)
 
 # Looked through for operations whose places are free; whoever is further back waits for a later look.
 _LOOK_AHEAD: Final = 200
@@ -60,11 +64,14 @@ class OperationQueue:
     def __init__(self, database: Database, shares: Shares | None = None) -> None:
         self._database = database
         self._shares = shares or Shares()
+        self._silence = first_release.Silence()
+        self._first_release_works = False
 
     def take(self, worker: str, most: int, seconds: float, without: Collection[str] = ()) -> list[Operation]:
         """Claim up to `most` operations for so many seconds, and count the attempt; those that may begin now.
 
-        None of `without` is taken.
+        None of `without` is taken, nothing at all beside a worker of the first release, and what such a one has left
+        only after it has been silent for as long as a claim holds.
         """
         if most < 1 or not self._anything_waits():
             return []
@@ -74,15 +81,20 @@ class OperationQueue:
     def _take(self, worker: str, most: int, seconds: float, without: Collection[str]) -> list[Operation]:
         with self._database.writing(durable=False) as connection:
             self._enter(connection)
-            now = utc_now(connection)
-            chosen = self._choose(connection, now, most, without)
-            return self._claim(connection, chosen, worker, now, seconds)
+            if self._has_to_wait(connection):
+                return []
+            free = _is_waiting(utc_now(connection), self._silence.lasting(connection, seconds))
+            chosen = self._choose(connection, free, most, without)
+            return self._claim(connection, chosen, free, worker, seconds)
 
     @repeated
     def claim(self, operation_id: str, worker: str, seconds: float) -> Operation | None:
-        """Claim one operation whatever the limits are, or None if it is claimed or final."""
+        """Claim one operation whatever the limits are, or None if it is claimed or final, or not to be taken yet."""
         with self._database.writing(durable=False) as connection:
-            claimed = self._claim(connection, [operation_id], worker, utc_now(connection), seconds)
+            if self._has_to_wait(connection):
+                return None
+            free = _is_waiting(utc_now(connection))
+            claimed = self._claim(connection, [operation_id], free, worker, seconds)
         return claimed[0] if claimed else None
 
     @repeated
@@ -116,12 +128,12 @@ class OperationQueue:
 
     @repeated
     def put_all_back(self) -> None:
-        """End every claim; only for who knows that no other worker is alive."""
+        """End every claim, and free what runs without one; only for who knows that no other worker is alive."""
         with self._database.writing(durable=False) as connection:
             connection.execute(
                 sa.update(OPERATIONS)
-                .where(is_open(), OPERATIONS.c.claimed_until.is_not(None))
-                .values(worker=None, claimed_until=None)
+                .where(OPERATIONS.c.state == OperationState.RUNNING.value)
+                .values(worker=None, claimed_until=utc_now(connection))
             )
 
     def holds(self, operation: Operation, *, open_only: bool = True) -> bool:
@@ -149,14 +161,22 @@ class OperationQueue:
 
     def _anything_waits(self) -> bool:
         with self._database.reading() as connection:
-            one = sa.select(OPERATIONS.c.id).where(_is_waiting(utc_now(connection))).limit(1)
-            return connection.execute(one).first() is not None
+            waits = sa.or_(_is_waiting(utc_now(connection)), first_release.without_claim())
+            return connection.execute(sa.select(OPERATIONS.c.id).where(waits).limit(1)).first() is not None
+
+    def _has_to_wait(self, connection: sa.Connection) -> bool:
+        """Whether a worker of the first release is there, which would work on the same operations; told once."""
+        works = first_release.works(connection)
+        if works and not self._first_release_works:
+            LOG.warning("nothing is taken up beside a worker of the first release; stop it, and this one goes on")
+        self._first_release_works = works
+        return works
 
     def position(self, operation: Operation) -> int | None:
         """The place of an operation among those that wait, from 1, as the order is now; None if it does not wait."""
         with self._database.reading() as connection:
             now = utc_now(connection)
-            waiting = _in_turn(now, _running(connection, now)).subquery()
+            waiting = _in_turn(_is_waiting(now), _running(connection, now)).subquery()
             mine = sa.select(waiting.c.turn, waiting.c.created_at).where(waiting.c.id == operation.id)
             found = connection.execute(mine).first()
             if found is None:
@@ -185,10 +205,12 @@ class OperationQueue:
         except IntegrityError:
             connection.execute(row)
 
-    def _choose(self, connection: sa.Connection, now: datetime, most: int, without: Collection[str]) -> list[str]:
-        taken = _running(connection, now)
+    def _choose(
+        self, connection: sa.Connection, free: sa.ColumnElement[bool], most: int, without: Collection[str]
+    ) -> list[str]:
+        taken = _running(connection, utc_now(connection))
         waiting = connection.execute(
-            _in_turn(now, taken).order_by(sa.literal_column("turn"), OPERATIONS.c.created_at).limit(_LOOK_AHEAD + most)
+            _in_turn(free, taken).order_by(sa.literal_column("turn"), OPERATIONS.c.created_at).limit(_LOOK_AHEAD + most)
         )
         chosen: list[str] = []
         for row in waiting:
@@ -204,20 +226,21 @@ class OperationQueue:
 
     @staticmethod
     def _claim(
-        connection: sa.Connection, ids: Sequence[str], worker: str, now: datetime, seconds: float
+        connection: sa.Connection, ids: Sequence[str], free: sa.ColumnElement[bool], worker: str, seconds: float
     ) -> list[Operation]:
         if not ids:
             return []
         claimed: list[Operation] = []
+        until = utc_now(connection) + timedelta(seconds=seconds)
         for operation_id in ids:
             here = OPERATIONS.c.id == operation_id
             changed = connection.execute(
                 sa.update(OPERATIONS)
-                .where(here, _is_waiting(now))
+                .where(here, free)
                 .values(
                     state=OperationState.RUNNING.value,
                     worker=worker,
-                    claimed_until=now + timedelta(seconds=seconds),
+                    claimed_until=until,
                     generation=OPERATIONS.c.generation + 1,
                     attempts=OPERATIONS.c.attempts + 1,
                 )
@@ -228,8 +251,12 @@ class OperationQueue:
         return claimed
 
 
-def _is_waiting(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(is_open(), unclaimed(now))
+def _is_waiting(now: datetime, silent: Collection[str] = ()) -> sa.ColumnElement[bool]:
+    """Open and nobody's; those of `silent` may be taken although they run without a claim."""
+    nobodys = unclaimed(now)
+    if silent:
+        nobodys = sa.or_(nobodys, sa.and_(first_release.without_claim(), OPERATIONS.c.id.in_(silent)))
+    return sa.and_(is_open(), nobodys)
 
 
 def _project(project_id: str) -> str:
@@ -249,8 +276,8 @@ def _running(connection: sa.Connection, now: datetime) -> Counter[str]:
     return taken
 
 
-def _in_turn(now: datetime, taken: Mapping[str, int]) -> sa.Select[Any]:
-    """What waits; `turn` is how many of its project run or wait before it, plus one."""
+def _in_turn(free: sa.ColumnElement[bool], taken: Mapping[str, int]) -> sa.Select[Any]:
+    """What is free to take; `turn` is how many of its project run or wait before it, plus one."""
     rank = sa.func.row_number().over(
         partition_by=OPERATIONS.c.project_id, order_by=(OPERATIONS.c.created_at, OPERATIONS.c.id)
     )
@@ -262,4 +289,4 @@ def _in_turn(now: datetime, taken: Mapping[str, int]) -> sa.Select[Any]:
         OPERATIONS.c.places,
         OPERATIONS.c.created_at,
         (rank + ahead).label("turn"),
-    ).where(_is_waiting(now))
+    ).where(free)
