@@ -139,7 +139,7 @@ class TestRoom:
         copy = small.snapshot(instance)[0]
         self.fill(small, 12 * MIB)
         with pytest.raises(OutOfSpace):
-            small.storage.check_restore(instance.volume_ids[0], copy.id)
+            small.storage.check_restore(instance, {instance.volume_ids[0]: copy.id})
 
     def test_a_safety_copy_and_going_back_to_it_need_no_room(self, small: LocalWorld) -> None:
         instance = self.filled(small)
@@ -150,7 +150,7 @@ class TestRoom:
         small.storage.complete(a_call(), safety.id)
         small.storage.restore(a_call(), instance.volume_ids[0], old.id)
         self.fill(small, 0)
-        small.storage.check_restore(instance.volume_ids[0], safety.id)
+        small.storage.check_restore(instance, {instance.volume_ids[0]: safety.id})
         small.storage.restore(a_call(), instance.volume_ids[0], safety.id)
         assert small.read(instance.volume_ids[0]) == pattern(2, 16 * MIB)
 
@@ -226,14 +226,14 @@ class TestFiles:
         moved = path.rename(local.folder / "moved")
         path.symlink_to(moved)
         with pytest.raises(Refused, match="moved"):
-            local.storage.check_restore(instance.volume_ids[0], copy.id)
+            local.storage.check_restore(instance, {instance.volume_ids[0]: copy.id})
 
     def test_a_copy_that_was_cut_off_is_damaged(self, local: LocalWorld) -> None:
         instance = local.add()
         copy = local.snapshot(instance)[0]
         os.truncate(local.disks / ".stillframe" / copy.id / "data", 4096)
         with pytest.raises(Damaged):
-            local.storage.check_restore(instance.volume_ids[0], copy.id)
+            local.storage.check_restore(instance, {instance.volume_ids[0]: copy.id})
 
     def test_a_copy_whose_record_is_gone_does_not_hide_the_others_and_can_be_deleted(self, local: LocalWorld) -> None:
         instance = local.add()
@@ -296,7 +296,7 @@ class TestChains:
         copy = local.snapshot(instance)[0]
         base.write_bytes(pattern(4))
         with pytest.raises(Refused, match="written to"):
-            local.storage.check_restore(instance.volume_ids[0], copy.id)
+            local.storage.check_restore(instance, {instance.volume_ids[0]: copy.id})
 
     def test_a_broken_chain_refuses_the_cut(self, local: LocalWorld) -> None:
         instance, base = self.chained(local)

@@ -35,7 +35,7 @@ class TestCopies:
         cut = world.storage.cut(a_call(), instance, world.names(instance, SNAPSHOT))
         (found,) = world.storage.find(SNAPSHOT)
         with nullcontext() if found.ready else pytest.raises(Refused):
-            world.storage.check_restore(instance.volume_ids[0], cut.snapshots[0].id)
+            world.storage.check_restore(instance, {instance.volume_ids[0]: cut.snapshots[0].id})
         assert world.storage.complete(a_call(), cut.snapshots[0].id).ready
 
     def test_a_later_cut_of_the_same_name_does_not_use_the_half_made_one(self, world: World) -> None:
@@ -91,7 +91,7 @@ class TestCopies:
             world.storage.delete(a_call(), dropped.id)
         assert [one.id for one in world.storage.find(None)] == [kept.id]
         with pytest.raises(NotFound):
-            world.storage.check_restore(instance.volume_ids[0], dropped.id)
+            world.storage.check_restore(instance, {instance.volume_ids[0]: dropped.id})
 
     def test_a_half_made_copy_can_be_deleted(self, world: World) -> None:
         instance = world.add()
@@ -124,7 +124,7 @@ class TestRestore:
             world.write(volume_id, number * MIB, pattern(number, 2 * MIB))
             made.append((world.snapshot(instance)[0], world.read(volume_id)))
         world.write(volume_id, 0, pattern(9))
-        world.storage.check_restore(volume_id, made[chosen][0].id)
+        world.storage.check_restore(instance, {volume_id: made[chosen][0].id})
         world.storage.restore(a_call(), volume_id, made[chosen][0].id)
         assert world.read(volume_id) == made[chosen][1]
         for copy, expected in made:
@@ -165,7 +165,7 @@ class TestRestore:
         world.storage.restore(a_call(), first, old[0].id)
         assert world.read(first) == pattern(1)
         for volume_id, copy in zip(instance.volume_ids, safety, strict=True):
-            world.storage.check_restore(volume_id, copy.id)
+            world.storage.check_restore(instance, {volume_id: copy.id})
             world.storage.restore(a_call(), volume_id, copy.id)
             world.storage.delete(a_call(), copy.id)
         assert world.read(first) == world.read(second) == pattern(2)
@@ -214,7 +214,7 @@ class TestChecks:
         made = world.snapshot(instance)[0]
         world.lose(instance.volume_ids[0])
         with pytest.raises((Refused, NotFound)):
-            world.storage.check_restore(instance.volume_ids[0], made.id)
+            world.storage.check_restore(instance, {instance.volume_ids[0]: made.id})
 
     @pytest.mark.parametrize("size", [SIZE // 2, SIZE * 2], ids=["shrunk", "grown"])
     def test_a_disk_of_another_size_is_not_restored(self, world: World, size: int) -> None:
@@ -224,7 +224,7 @@ class TestChecks:
         world.resize(volume_id, size)
         before = world.read(volume_id)
         with pytest.raises(Refused, match=r"resize|shrink"):
-            world.storage.check_restore(volume_id, made.id)
+            world.storage.check_restore(instance, {volume_id: made.id})
         with pytest.raises(Refused):
             world.storage.restore(a_call(), volume_id, made.id)
         assert world.read(volume_id) == before
@@ -233,16 +233,16 @@ class TestChecks:
         instance = world.add((SIZE, SIZE))
         made = world.snapshot(instance)
         with pytest.raises(Refused):
-            world.storage.check_restore(instance.volume_ids[0], made[1].id)
+            world.storage.check_restore(instance, {instance.volume_ids[0]: made[1].id})
 
     def test_what_is_not_there_is_not_found(self, world: World) -> None:
         instance = world.add()
         with pytest.raises(NotFound):
             world.storage.get_volume("unknown")
         with pytest.raises(NotFound):
-            world.storage.check_restore(instance.volume_ids[0], str(uuid.uuid4()))
+            world.storage.check_restore(instance, {instance.volume_ids[0]: str(uuid.uuid4())})
         with pytest.raises(NotFound):
-            world.storage.check_restore("unknown", world.snapshot(instance)[0].id)
+            world.storage.check_restore(instance, {"unknown": world.snapshot(instance)[0].id})
 
     def test_volumes_are_listed_by_project(self, world: World) -> None:
         mine, other = world.add((SIZE, MIB), "mine"), world.add((MIB,), "other")

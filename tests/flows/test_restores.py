@@ -37,8 +37,8 @@ def test_a_restore_that_fails_before_it_touches_a_volume_is_undone(
     world: World, snapshot_id: str, failing: str, state: PowerState
 ) -> None:
     world.driver.set_power_state(world.instance.id, state)
-    # The request looks at each volume, and the operation looks again.
-    world.faults.fail(failing, BROKEN, after=2 if failing == "check_restore" else 0)
+    # The request looks at the volumes, and the operation looks again.
+    world.faults.fail(failing, BROKEN, after=1 if failing == "check_restore" else 0)
     shown = world.restore(snapshot_id, force=True)
     assert (shown["status"], shown["fault"]["code"]) == ("available", "backend-error")
     assert BROKEN.message in shown["fault"]["message"]
@@ -48,6 +48,26 @@ def test_a_restore_that_fails_before_it_touches_a_volume_is_undone(
     assert world.fences() == (None, None)
     assert is_on(world) is (state is PowerState.ACTIVE)
     assert world.operation(snapshot_id)["state"] == "failed"
+
+
+def test_a_restore_looks_again_inside_the_fence_before_and_after_the_stop(world: World, snapshot_id: str) -> None:
+    world.driver.set_power_state(world.instance.id, PowerState.ACTIVE)
+    world.faults.calls.clear()
+    world.restore(snapshot_id, force=True)
+    seen = [call for call in world.faults.calls if call in ("check_restore", "fence", "stop", "cut")]
+    assert seen == ["check_restore", "fence", "check_restore", "stop", "check_restore", "cut"]
+
+
+def test_a_volume_that_is_not_restorable_once_the_instance_is_off_leaves_it_running_again(
+    world: World, snapshot_id: str
+) -> None:
+    world.driver.set_power_state(world.instance.id, PowerState.ACTIVE)
+    world.faults.fail("check_restore", BROKEN, after=2)
+    shown = world.restore(snapshot_id, force=True)
+    assert (shown["status"], shown["fault"]["code"]) == ("available", "backend-error")
+    assert world.read() == [b"later", b"later"]
+    assert world.fences() == (None, None)
+    assert is_on(world)
 
 
 def test_a_restore_that_was_undone_can_be_asked_for_again(world: World, snapshot_id: str) -> None:

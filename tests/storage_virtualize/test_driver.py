@@ -166,7 +166,7 @@ class TestRefusals:
         with pytest.raises(Refused, match=vdisk.name):
             world.storage.check_cut(instance, [volume_id])
         with pytest.raises(Refused, match=vdisk.name):
-            world.storage.check_restore(volume_id, copy.id)
+            world.storage.check_restore(instance, {volume_id: copy.id})
         with pytest.raises(Refused):
             world.storage.restore(a_call(), volume_id, copy.id)
         assert world.served.objects() == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -223,19 +223,23 @@ class MemoryStorage:
             found = [one.described() for one in self._world.copies.values()]
         return [one for one in found if snapshot_id in (None, one.name.snapshot_id)]
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
+    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
+        for volume_id, copy_id in copies.items():
+            self._require_restorable(volume_id, copy_id)
+        return dict.fromkeys(copies, "copy")
+
+    def _require_restorable(self, volume_id: str, volume_snapshot_id: str) -> None:
         with self._world.lock:
             copy, size = self._copy(volume_snapshot_id), self.get_volume(volume_id).size
         if copy.name.volume_id != volume_id or not copy.ready:
             raise Refused(f"{volume_snapshot_id} is not a complete copy of volume {volume_id}")
         if size != len(copy.content):
             raise Refused(f"volume {volume_id} has {size} bytes and had {len(copy.content)}; resize it back")
-        return "copy"
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         call.check()
         with self._world.lock:
-            self.check_restore(volume_id, volume_snapshot_id)
+            self._require_restorable(volume_id, volume_snapshot_id)
             content = self._copy(volume_snapshot_id).content
             self._world.contents[volume_id] = bytearray(content)
         call.report(len(content), len(content))

@@ -92,11 +92,12 @@ class StorageDriver(Protocol):
         """Every copy of ours that belongs to an instance snapshot (None: all of ours), the half-made ones too."""
         ...
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
-        """Say before anything is touched whether the volume can be put back to the copy, and in one word how.
+    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
+        """Say before anything is touched whether these volumes can be put back together, and for each in a word how.
 
-        Raises `NotFound` (volume or copy), `Refused` (changed size, backing chain, missing disk), `OutOfSpace`,
-        `Damaged`.
+        `copies` goes from volume id to copy id. Asked at the request, and again inside the fence: before a running
+        instance is shut down, and when it is off. Raises `NotFound` (volume or copy), `Refused` (changed size, backing
+        chain, missing disk, a disk that something else depends on), `OutOfSpace` (for all of them), `Damaged`.
         """
         ...
 

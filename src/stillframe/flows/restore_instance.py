@@ -16,7 +16,6 @@ from stillframe.domain.snapshot import Fault, InstanceSnapshot
 from stillframe.domain.status import Event
 from stillframe.engine.work import Attempt, Failure, Work
 from stillframe.flows.restore_steps import (
-    CheckingVolumes,
     ConfirmingFence,
     CreatingSafetyCopies,
     FencingInstance,
@@ -42,8 +41,7 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
     restoring, names = restoring_volumes(*args, "restoring_volume", copies)
     outcomes = list(names.values())
     flow = linear_flow.Flow("InstRestoreFlow").add(
-        CheckingVolumes(*args, "checking_volumes", inject={"copies": copies}),
-        FencingInstance(*args, "fencing_instance"),
+        FencingInstance(*args, "fencing_instance", inject={"copies": copies}),
         *_safety_steps(*args, copies),
         restoring,
         ConfirmingFence(*args, "confirming_fence", requires=outcomes, provides="held"),

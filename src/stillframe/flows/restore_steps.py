@@ -12,7 +12,7 @@ from typing import Any
 from taskflow.patterns import unordered_flow
 
 from stillframe.domain.errors import Conflict, Refused, StillframeError
-from stillframe.domain.instance import PowerState
+from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.operation import Action, Settlement
 from stillframe.domain.snapshot import CopyKind, Fault
 from stillframe.domain.status import Event
@@ -24,21 +24,10 @@ from stillframe.flows.step import Ports, Step
 LOG = logging.getLogger(__name__)
 
 
-class CheckingVolumes(Step):
-    """See once more, before anything is touched, that every volume is there and can be put back."""
+class FencingInstance(Step):
+    """Let nobody start the instance, see that every volume can be put back, and shut it down where that is allowed."""
 
     def execute(self, copies: dict[str, str]) -> None:
-        instance = self.ports.compute.get_instance(self.instance_id)
-        for volume_id in copies:
-            if volume_id not in instance.volume_ids:
-                raise Refused(f"Volume {volume_id} is no longer attached to instance {instance.id}.")
-        self.at_a_time(self.ports.storage.check_restore, copies.keys(), copies.values())
-
-
-class FencingInstance(Step):
-    """Let nobody start the instance, and shut it down where the caller allowed it."""
-
-    def execute(self) -> None:
         ports, call = self.ports, self.call()
         self.require(call)
         ports.compute.release(self.instance_id)
@@ -51,7 +40,17 @@ class FencingInstance(Step):
             raise Refused(f"Instance {instance.id} was started before the restore began; shut it off or set 'force'.")
         # Before it is shut down: afterwards nobody could tell any more.
         ports.operations.note_power(self.operation, was_active=runs)
+        # What the request saw may have changed since; only what runs shows what it has open, and only before it ends.
+        self._require_restorable(instance, copies)
         ports.compute.stop(call, self.instance_id, ports.graceful_stop_seconds)
+        if runs:
+            self._require_restorable(ports.compute.get_instance(self.instance_id), copies)
+
+    def _require_restorable(self, instance: Instance, copies: dict[str, str]) -> None:
+        for volume_id in copies:
+            if volume_id not in instance.volume_ids:
+                raise Refused(f"Volume {volume_id} is no longer attached to instance {instance.id}.")
+        self.ports.storage.check_restore(instance, copies)
 
     def revert(self, **_kwargs: Any) -> None:
         """Give the instance back as it was, unless an earlier restore has left its volumes in pieces."""

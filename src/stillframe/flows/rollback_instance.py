@@ -12,7 +12,6 @@ from stillframe.domain.snapshot import Fault
 from stillframe.domain.status import Event
 from stillframe.engine.work import Attempt, Failure, Work
 from stillframe.flows.restore_steps import (
-    CheckingVolumes,
     ConfirmingFence,
     FencingInstance,
     RecordingIntent,
@@ -35,8 +34,7 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
     rolling_back, names = restoring_volumes(*args, "rolling_back_volume", copies)
     outcomes = list(names.values())
     flow = linear_flow.Flow("InstRollbackFlow").add(
-        CheckingVolumes(*args, "checking_volumes", inject={"copies": copies}),
-        FencingInstance(*args, "fencing_instance"),
+        FencingInstance(*args, "fencing_instance", inject={"copies": copies}),
         RecordingIntent(*args, "recording_intent", inject={"safety_copies": None}),
         rolling_back,
         ConfirmingFence(*args, "confirming_fence", requires=outcomes, provides="held"),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from stillframe.domain.errors import InvalidInput, NotFound, Refused
 from stillframe.domain.instance import Instance, PowerState
@@ -23,9 +22,6 @@ from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import ListQuery, SnapshotStore
 
 LOG = logging.getLogger(__name__)
-
-# Most of the time that a check takes is waiting for the platform.
-_AT_A_TIME: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +164,7 @@ class SnapshotService:
                 f"{', '.join(detached)}. Attach them again first."
             )
         self.instances.require_volumes(caller, wanted)
-        with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="check") as pool:
-            plan = dict(zip(wanted, pool.map(self.storage.check_restore, wanted.keys(), wanted.values()), strict=True))
+        plan = dict(self.storage.check_restore(instance, wanted))
         arguments = {
             "plan": plan,
             "force": force,

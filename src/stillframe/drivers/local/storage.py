@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -85,11 +85,12 @@ class LocalStorage:
             ]
         return sorted(found, key=lambda one: one.id)
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
+    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
         """See `StorageDriver`."""
-        declaration, disk = self._declarations.volume(volume_id)
-        self._checks.restore(disk, declaration, volume_id, self._folder(volume_snapshot_id))
-        return "replace"
+        for volume_id, copy_id in copies.items():
+            declaration, disk = self._declarations.volume(volume_id)
+            self._checks.restore(disk, declaration, volume_id, self._folder(copy_id))
+        return dict.fromkeys(copies, "replace")
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         """See `StorageDriver`: the copy's content becomes a new file that takes the disk's place at one instant."""

@@ -12,6 +12,7 @@ from stillframe.domain.errors import BackendError, Conflict, Damaged, NotFound, 
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
+from stillframe.drivers.each import each
 from stillframe.drivers.openstack import volumes
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.groups import ConsistentGroups
@@ -120,10 +121,13 @@ class CinderStorage:
         ]
         return sorted(found, key=lambda one: one.id)
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
+    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
         """See `StorageDriver`: the strategy."""
-        _volume, _snapshot, strategy = self._reverter.check(volume_id, volume_snapshot_id)
-        return strategy.value
+
+        def strategy(volume_id: str, snapshot_id: str) -> str:
+            return self._reverter.check(volume_id, snapshot_id)[2].value
+
+        return each(copies, strategy)
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""

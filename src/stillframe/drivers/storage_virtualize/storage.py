@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from stillframe.domain.errors import Refused
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
+from stillframe.drivers.each import each
 from stillframe.drivers.storage import Cut, StorageCapabilities
 from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots
 from stillframe.drivers.storage_virtualize.checks import Checks
@@ -77,8 +78,11 @@ class StorageVirtualize:
         found += [self._snapshots.described(member) for member in self._snapshots.all(snapshot_id)]
         return sorted(found, key=lambda one: one.id)
 
-    def check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
+    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
         """See `StorageDriver`."""
+        return each(copies, self._check_restore)
+
+    def _check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
         member = self._snapshots.find(volume_snapshot_id)
         if member is not None:
             self._snapshots.check_restore(volume_id, member)
