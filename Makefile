@@ -2,14 +2,15 @@
 
 PYTHON ?= python3
 VENV := .venv
-UV_VERSION := 0.13.9
 UV := $(VENV)/bin/uv
+# Nothing is fetched whose hash is not in a lock: wheels only, and our own package is built by what the locks hold.
+INSTALL_SELF := $(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
 
 # What the service needs on Debian, and what its tests need on top: a real guest in QEMU, file systems with and
 # without reflinks, real database servers and job boards.
 RUN_PACKAGES := python3-venv qemu-utils
 TEST_PACKAGES := $(RUN_PACKAGES) python3-dev gcc libc6-dev qemu-system-x86 qemu-guest-agent linux-image-cloud-amd64 \
-	busybox-static cpio kmod xfsprogs btrfs-progs postgresql mariadb-server redis-server redis-sentinel etcd-server \
+	busybox-static cpio kmod e2fsprogs xfsprogs btrfs-progs postgresql mariadb-server redis-server redis-sentinel etcd-server \
 	haproxy
 LAB_PACKAGES := mariadb-server rabbitmq-server qemu-utils $(if $(CEPH),ceph-mon ceph-mgr ceph-osd ceph-common python3-rbd)
 
@@ -62,7 +63,8 @@ storm: $(VENV)/.test-ready ## kill and stop everything during 300 operations (ST
 
 lock: $(UV) ## choose the versions of all dependencies anew
 	$(COMPILE) --upgrade --all-extras --group dev --output-file requirements-dev.lock pyproject.toml
-	$(COMPILE) --upgrade --all-extras --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --all-extras --group build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	echo uv | $(COMPILE) --upgrade --output-file requirements-uv.lock -
 
 clean: ## remove what the commands above have made
 	rm -rf $(VENV) var dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
@@ -70,17 +72,17 @@ clean: ## remove what the commands above have made
 
 $(VENV)/.run-ready: requirements.lock pyproject.toml | $(UV)
 	@examples/install-packages.sh $(RUN_PACKAGES)
-	$(UV) pip install --quiet --python $(VENV) --require-hashes --requirement requirements.lock
-	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
+	$(UV) pip install --quiet --python $(VENV) --no-build --require-hashes --requirement requirements.lock
+	$(INSTALL_SELF)
 	@touch $@
 
 $(VENV)/.test-ready: requirements-dev.lock pyproject.toml Makefile | $(UV)
 	@examples/install-packages.sh $(TEST_PACKAGES)
-	$(UV) pip sync --quiet --python $(VENV) --require-hashes requirements-dev.lock
-	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
+	$(UV) pip sync --quiet --python $(VENV) --no-build --require-hashes requirements-dev.lock
+	$(INSTALL_SELF)
 	@touch $@ $(VENV)/.run-ready
 
-$(UV):
+$(UV): requirements-uv.lock
 	@examples/install-packages.sh python3-venv
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock

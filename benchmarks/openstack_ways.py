@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from tests.lab.openstack.installation import cache_folder, locked
+from tests.lab.openstack.installation import cache_folder, install, locked
 from tests.lab.openstack.tenant import checked
 from tests.openstack.service import User
 
@@ -177,9 +176,6 @@ def _installed() -> Path:
         done = venv / "pins"
         if not done.exists() or done.read_bytes() != _PINS.read_bytes():
             shutil.rmtree(venv, ignore_errors=True)
-            uv = str(Path(sys.executable).with_name("uv"))
-            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)], check=True)
-            sync = [uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", str(venv), str(_PINS)]
-            subprocess.run(sync, check=True)
+            install(venv, _PINS)
             done.write_bytes(_PINS.read_bytes())
     return venv

@@ -58,8 +58,7 @@ drop=()
     drop=(setpriv --inh-caps=-dac_override,-dac_read_search --bounding-set=-dac_override,-dac_read_search)
 "${drop[@]}" stillframe serve >"$work/said" 2>"$work/log" &
 service=$!
-for _ in $(seq 200); do
-    grep -q http:// "$work/said" && break
+until grep -q http:// "$work/said"; do
     kill -0 $service 2>/dev/null || { cat "$work/log" >&2; exit 1; }
     sleep 0.1
 done

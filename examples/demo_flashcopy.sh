@@ -38,16 +38,18 @@ mappings() { # VOLUME: the FlashCopy check of the API, one line for each mapping
     curl -sf "$api/volume/v3/default/volumes/$1/action" -H 'Content-Type: application/json' \
         -d '{"copy-progress": {"details": true}}' | field '"\n".join("  {status:<8} {progress:>3} %  restoring {restoring:<3} rate {copyrate:>3}  {source_vdisk_name:.24} -> {target_vdisk_name:.24}".format(**row) for row in found["copy_details"])'
 }
-ready() { # FILE PATTERN: wait until a line of a program's output says that it is ready
-    for _ in $(seq 100); do grep -q "$2" "$1" 2>/dev/null && return; sleep 0.1; done
-    say "$1 never said $2" >&2; exit 1
+ready() { # PROCESS FILE PATTERN: wait, as long as the process lives, until a line of its output says that it is ready
+    until grep -q "$3" "$2" 2>/dev/null; do
+        kill -0 "$1" 2>/dev/null || { say "it ended without saying '$3'; see $2" >&2; exit 1; }
+        sleep 0.1
+    done
 }
 
 title "An array with two volumes, and a service that knows it"
 python -m tests.lab.storage_virtualize --port 0 --folder "$work" --speed 0.08 \
     --vdisk root=16777216 --vdisk data=16777216 >"$work/array" &
 array=$!
-ready "$work/array" answers
+ready $array "$work/array" answers
 endpoint=$(cut -d' ' -f1 "$work/array" | head -n 1)
 scribble 16777216
 say "The array answers on $endpoint. It is simulated, and slow, so that there is something to see."
@@ -82,7 +84,7 @@ END
 export STILLFRAME_CONFIG=$work/stillframe.conf
 stillframe serve >"$work/said" 2>"$work/log" &
 service=$!
-ready "$work/said" http
+ready $service "$work/said" http
 api=$(grep -o 'http://[0-9.:]*' "$work/said" | head -n 1)
 export STILLFRAME_ENDPOINT=$api
 volume=$(curl -sf "$api/volume/v3/default/volumes" | field 'found["volumes"][1]["id"]')
@@ -101,9 +103,7 @@ title "Damage, and a restore to the oldest snapshot: its mappings as they copy"
 scribble 16777216
 sums
 run stillframe snapshot restore oldest --column id --format value
-for _ in $(seq 200); do
-    status=$(stillframe snapshot show oldest --column status --format value)
-    [ "$status" = restoring ] || break
+while [ "$(stillframe snapshot show oldest --column status --format value)" = restoring ]; do
     mappings "$volume" | grep 'yes' || true
     sleep 0.4
 done

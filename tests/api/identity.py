@@ -55,6 +55,8 @@ connection = sqlite:///{folder}/keystone.sqlite
 provider = fernet
 [fernet_tokens]
 key_repository = {folder}/fernet
+[fernet_receipts]
+key_repository = {folder}/receipts
 [credential]
 key_repository = {folder}/credential
 [identity]
@@ -110,7 +112,7 @@ def keystone(folder: Path) -> Iterator[Identity]:
     """Set a Keystone up and serve it until the context is left."""
     file = folder / "keystone.conf"
     file.write_text(CONFIGURATION.format(folder=folder))
-    for name in ("fernet", "credential"):
+    for name in ("fernet", "receipts", "credential"):
         (folder / name).mkdir(mode=0o700)
         for number in range(2):
             (folder / name / str(number)).write_bytes(base64.urlsafe_b64encode(os.urandom(32)))

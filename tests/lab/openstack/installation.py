@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["cache_folder", "installed", "locked", "missing_packages"]
+__all__ = ["cache_folder", "install", "installed", "locked", "missing_packages"]
 
 PINS = Path(__file__).with_name("requirements.lock")
+BUILD_PINS = Path(__file__).with_name("build.lock")
 _PROGRAMS = {
     "mariadbd": "mariadb-server",
     "mariadb-install-db": "mariadb-server",
@@ -49,19 +50,26 @@ def missing_packages(*, ceph: bool = False) -> list[str]:
 def installed() -> Path:
     """The virtualenv of the services; installed where these pins are not yet."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    key = hashlib.sha256(PINS.read_bytes() + f"{version}{_PATIENT}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(BUILD_PINS.read_bytes() + PINS.read_bytes() + f"{version}{_PATIENT}".encode()).hexdigest()[:12]
     folder = cache_folder()
     venv = folder / f"venv-{key}"
     with locked(folder / "lock"):
         if not (venv / "complete").exists():
             shutil.rmtree(venv, ignore_errors=True)
-            uv = str(Path(sys.executable).with_name("uv"))
-            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)], check=True)
-            pip = [uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", str(venv), str(PINS)]
-            subprocess.run(pip, check=True)
+            install(venv, PINS)
             _hurry(venv / "lib" / f"python{version}" / "site-packages")
             (venv / "complete").touch()
     return venv
+
+
+def install(venv: Path, pins: Path) -> None:
+    """Make a virtualenv of what a lock names; what has no wheel is built by what is pinned, too."""
+    uv = str(Path(sys.executable).with_name("uv"))
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(venv)], check=True)
+    hashed = ["--quiet", "--python", str(venv), "--require-hashes"]
+    subprocess.run([uv, "pip", "install", *hashed, "--no-build", "--requirement", str(BUILD_PINS)], check=True)
+    sync = [uv, "pip", "sync", *hashed, "--no-build-isolation", "--compile-bytecode", str(pins)]
+    subprocess.run(sync, check=True)
 
 
 def _hurry(packages: Path) -> None:

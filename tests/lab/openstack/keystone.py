@@ -65,7 +65,7 @@ class Keystone(Web):
 
     def configure(self, database: Database) -> None:
         self.folder.mkdir()
-        keys = {name: self.folder / name for name in ("fernet", "credential")}
+        keys = {name: self.folder / name for name in ("fernet", "receipts", "credential")}
         for folder in keys.values():
             folder.mkdir(mode=0o700)
             for number in range(2):
@@ -76,6 +76,7 @@ class Keystone(Web):
                     "database": {"connection": database.url("keystone")},
                     "token": {"provider": "fernet", "expiration": 86400},
                     "fernet_tokens": {"key_repository": str(keys["fernet"])},
+                    "fernet_receipts": {"key_repository": str(keys["receipts"])},
                     "credential": {"key_repository": str(keys["credential"])},
                     "identity": {"password_hash_rounds": 4},
                     # Without it a token costs half a second. One process: what is revoked is forgotten at once.
