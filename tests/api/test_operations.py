@@ -47,7 +47,7 @@ def test_the_object_has_its_keys_and_its_form_of_time(api: Running) -> None:
     assert TIME.fullmatch(shown["created_at"])
     assert shown["updated_at"] is None
     assert shown["temp_snapshots"] is shown["failed_snapshots"] is shown["fault"] is None
-    assert shown["consistency"].keys() == {"level", "cut_window_ms"}
+    assert shown["consistency"].keys() == {"level", "cut_window_ms", "reason"}
     assert api.call("GET", shown["task_uri"]).json()["details"]["progress"] == 100
 
 

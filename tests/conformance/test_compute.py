@@ -92,8 +92,8 @@ class TestPower:
 class TestQuiesce:
     def test_an_instance_that_is_off_is_still_already(self, world: World) -> None:
         instance = world.add()
-        with world.compute.quiesced(a_call(), instance.id) as level:
-            assert level is ConsistencyLevel.CRASH
+        with world.compute.quiesced(a_call(), instance.id) as stillness:
+            assert stillness.level is ConsistencyLevel.CRASH
         assert state(world, instance.id) is PowerState.SHUTOFF
 
     def test_an_instance_that_is_started_meanwhile_spoils_the_cut(self, world: World) -> None:
@@ -108,8 +108,8 @@ class TestQuiesce:
         best = world.compute.capabilities.quiesce
         instance = world.add()
         world.compute.start(a_call(), instance.id)
-        with world.compute.quiesced(a_call(), instance.id) as level:
-            assert (level is ConsistencyLevel.NONE) == (best is ConsistencyLevel.NONE)
+        with world.compute.quiesced(a_call(), instance.id) as stillness:
+            assert (stillness.level is ConsistencyLevel.NONE) == (best is ConsistencyLevel.NONE)
         assert state(world, instance.id) is PowerState.ACTIVE
         with pytest.raises(ZeroDivisionError), world.compute.quiesced(a_call(), instance.id):
             raise ZeroDivisionError

@@ -68,8 +68,8 @@ def eventually(reached: Callable[[], bool], seconds: float) -> float:
 class TestPause:
     def test_the_guest_is_paused_inside_and_only_inside(self, local: LocalWorld) -> None:
         instance = running(local)
-        with local.compute.quiesced(a_call(), instance.id) as level:
-            assert level is ConsistencyLevel.CRASH
+        with local.compute.quiesced(a_call(), instance.id) as stillness:
+            assert stillness.level is ConsistencyLevel.CRASH
             assert run_state(local, instance) == "paused"
         assert run_state(local, instance) == "running"
         assert list((local.state / "quiesced").iterdir()) == []
@@ -142,8 +142,8 @@ from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.qemu import Qemu
 guard = Guard()
 compute = LocalCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Images(), Qemu(), guard=guard)
-with compute.quiesced(Call("o", "r", lambda: None, lambda done, total: None), sys.argv[3]) as level:
-    print(guard.process_id, level, flush=True)
+with compute.quiesced(Call("o", "r", lambda: None, lambda done, total: None), sys.argv[3]) as stillness:
+    print(guard.process_id, stillness.level, flush=True)
     time.sleep(60)
 """
 
@@ -227,10 +227,10 @@ class TestAgent:
         disk = Disk(name="root", path=path, format=plain.form)
         instance = plain.declare("vm", [disk], agent=plain.sockets / "agent")
         plain.compute.start(a_call(), instance.id)
-        with plain.compute.quiesced(a_call(), instance.id) as level:
+        with plain.compute.quiesced(a_call(), instance.id) as stillness:
             assert agent.heard == ["guest-fsfreeze-freeze"]
         assert agent.heard[-1] == "guest-fsfreeze-thaw"
-        assert level is (ConsistencyLevel.CRASH if agent.deaf else ConsistencyLevel.FILESYSTEM)
+        assert stillness.level is (ConsistencyLevel.CRASH if agent.deaf else ConsistencyLevel.FILESYSTEM)
         agent.heard.clear()
         process, _ = TestWatchdog.pauser(plain, instance)
         process.kill()
@@ -336,8 +336,10 @@ class TestLocks:
         try:
             with pytest.raises(Refused, match="open for writing"):
                 local.storage.restore(a_call(), instance.volume_ids[0], copy.id)
-            with local.compute.quiesced(a_call(), instance.id) as level:
-                assert level is ConsistencyLevel.NONE
+            with pytest.raises(Refused, match="qmp_socket"):
+                local.compute.outlook(instance.id)
+            with pytest.raises(Refused, match="qmp_socket"), local.compute.quiesced(a_call(), instance.id):
+                pytest.fail("it is not held still")
         finally:
             process.kill()
             process.wait()

@@ -11,6 +11,7 @@ import pytest
 from stillframe.domain.errors import BackendError, Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
+from stillframe.drivers.compute import Stillness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,7 +183,7 @@ def test_a_level_follows_from_how_still_the_guest_was_and_how_the_volumes_were_c
 ) -> None:
     @contextmanager
     def quiescing(_method: Callable[..., Any], _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Iterator[Any]:
-        yield level
+        yield Stillness(level, "because")
 
     def cutting(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return replace(method(*args, **kwargs), simultaneous=simultaneous, window_ms=12.3456)
@@ -190,7 +191,7 @@ def test_a_level_follows_from_how_still_the_guest_was_and_how_the_volumes_were_c
     running.faults.put("quiesced", quiescing)
     running.faults.put("cut", cutting)
     shown = running.show(running.create(*[running.first, running.second][:volumes]))
-    assert shown["consistency"] == {"level": told, "cut_window_ms": 12.346}
+    assert shown["consistency"] == {"level": told, "cut_window_ms": 12.346, "reason": "because"}
 
 
 def test_a_volume_that_is_detached_before_the_cut_fails_the_snapshot(world: World) -> None:

@@ -114,10 +114,13 @@ class FaultView(Reply):
 
 
 class ConsistencyView(Reply):
-    """What the cut achieved."""
+    """What the cut achieved, and why it is no better than that."""
 
     level: str
     cut_window_ms: float
+    reason: str | None = Field(
+        default=None, exclude_if=lambda reason: reason is None, description="why the level is no better"
+    )
 
 
 class SnapshotView(Reply):

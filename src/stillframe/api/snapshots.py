@@ -113,7 +113,9 @@ def _view(exchange: Exchange, snapshot: InstanceSnapshot) -> schemas.SnapshotVie
         )
     if snapshot.consistency is not None:
         consistency = schemas.ConsistencyView(
-            level=snapshot.consistency.level.value, cut_window_ms=snapshot.consistency.cut_window_ms
+            level=snapshot.consistency.level.value,
+            cut_window_ms=snapshot.consistency.cut_window_ms,
+            reason=snapshot.consistency.reason,
         )
     if snapshot.task_id is not None and snapshot.action is not None:
         task_uri = exchange.links.task(exchange.caller.project_id, snapshot.action, snapshot.task_id, snapshot.id)

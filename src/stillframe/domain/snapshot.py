@@ -27,10 +27,14 @@ class ConsistencyLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Consistency:
-    """What was achieved; `cut_window_ms` runs from the first to the last volume's cut."""
+    """What was achieved; `cut_window_ms` runs from the first to the last volume's cut.
+
+    `reason`: why the level is no better, one sentence; None for the best one, and where it was not recorded.
+    """
 
     level: ConsistencyLevel
     cut_window_ms: float
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,17 @@ class ComputeCapabilities:
     quiesce: ConsistencyLevel
 
 
+@dataclass(frozen=True, slots=True)
+class Stillness:
+    """How still an instance is held, or can be: the level, and why it is no better, for whoever wants the snapshot.
+
+    `reason` is one sentence without a full stop, None only for the best level that there is.
+    """
+
+    level: ConsistencyLevel
+    reason: str | None = None
+
+
 class ComputeDriver(Protocol):
     """Instances: looking at them, holding them still for a cut, and keeping them off during a restore."""
 
@@ -41,8 +52,15 @@ class ComputeDriver(Protocol):
         """One instance with its present power state and attachments; raises `NotFound`."""
         ...
 
-    def quiesced(self, call: Call, instance_id: str) -> AbstractContextManager[ConsistencyLevel]:
-        """Hold the instance still while the context is open, and yield the level achieved.
+    def outlook(self, instance_id: str) -> Stillness:
+        """The best that `quiesced` can be expected to reach at present; changes nothing and asks no guest.
+
+        Raises `NotFound`, and `Refused` where a means that the instance was declared with cannot be used.
+        """
+        ...
+
+    def quiesced(self, call: Call, instance_id: str) -> AbstractContextManager[Stillness]:
+        """Hold the instance still while the context is open, and yield how still it is.
 
         An instance that is off is still already, and nothing is known of how it went off: it yields `CRASH`. A running
         one is frozen by its guest agent where there is one, then paused where that is possible; without either, or

@@ -12,7 +12,7 @@ from stillframe.domain.errors import BackendError, Conflict, NotFound, OutOfSpac
 from stillframe.domain.instance import Attachment, Instance, PowerState, Volume
 from stillframe.domain.snapshot import ConsistencyLevel, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
-from stillframe.drivers.compute import ComputeCapabilities
+from stillframe.drivers.compute import ComputeCapabilities, Stillness
 from stillframe.drivers.storage import Cut, StorageCapabilities
 
 
@@ -118,14 +118,17 @@ class MemoryCompute:
                 raise NotFound(f"no instance {instance_id}")
             return self._world.instances[instance_id]
 
+    def outlook(self, instance_id: str) -> Stillness:
+        return _stillness(self.get_instance(instance_id).power_state)
+
     @contextmanager
-    def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:
+    def quiesced(self, call: Call, instance_id: str) -> Iterator[Stillness]:
         call.check()
         before = self.get_instance(instance_id).power_state
         if before is PowerState.ACTIVE:
             self._world.held.add(instance_id)
         try:
-            yield ConsistencyLevel.APPLICATION if before is PowerState.ACTIVE else ConsistencyLevel.CRASH
+            yield _stillness(before)
             still = before is not PowerState.ACTIVE or instance_id in self._world.held
         finally:
             self._world.held.discard(instance_id)
@@ -168,6 +171,12 @@ class MemoryCompute:
     def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
         with self._world.lock:
             return self.get_instance(instance_id).power_state, self.fenced_by(instance_id)
+
+
+def _stillness(state: PowerState) -> Stillness:
+    if state is PowerState.ACTIVE:
+        return Stillness(ConsistencyLevel.APPLICATION)
+    return Stillness(ConsistencyLevel.CRASH, "the instance does not run, and nothing is known of how it went off")
 
 
 class MemoryStorage:

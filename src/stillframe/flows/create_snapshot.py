@@ -46,14 +46,16 @@ class CreatingSnapshot(Step):
         ports.storage.check_cut(instance, volume_ids)
         names = [self.copy_name(CopyKind.SNAPSHOT, volume_id) for volume_id in volume_ids]
         ports.storage.prepare_cut(call, instance, names)
-        with ports.compute.quiesced(call, self.instance_id) as level:
+        with ports.compute.quiesced(call, self.instance_id) as stillness:
             cut = ports.storage.cut(call, instance, names)
+        level = stillness.level
         if level is ConsistencyLevel.NONE and (cut.simultaneous or len(volume_ids) == 1):
             level = ConsistencyLevel.CRASH
         return {
             "copies": {copy.name.volume_id: copy.id for copy in cut.snapshots},
             "unready": [copy.id for copy in cut.snapshots if not copy.ready],
             "level": level.value,
+            "reason": stillness.reason,
             "window_ms": round(cut.window_ms, 3),
         }
 
@@ -88,7 +90,7 @@ class SnapshotDone(Step):
             Event.CREATED,
             succeeded=True,
             maps={"snapshots": cut["copies"]},
-            consistency=Consistency(ConsistencyLevel(cut["level"]), cut["window_ms"]),
+            consistency=Consistency(ConsistencyLevel(cut["level"]), cut["window_ms"], cut.get("reason")),
         )
         self.settle(settlement)
 

@@ -60,6 +60,7 @@ class SnapshotService:
         instance = self.instances.get_instance(caller, instance_id, "snapshot:create")
         chosen = _choose_volumes(instance, volumes)
         self.instances.require_volumes(caller, chosen)
+        self.instances.compute.outlook(instance_id)
         self.storage.check_cut(instance, chosen)
         snapshot_id = str(uuid.uuid4())
         operation = self._operation(

@@ -125,7 +125,11 @@ def fault_to_json(fault: Fault | None) -> dict[str, Any] | None:
 def consistency_to_json(consistency: Consistency | None) -> dict[str, Any] | None:
     if consistency is None:
         return None
-    return {"level": consistency.level.value, "cut_window_ms": consistency.cut_window_ms}
+    return {
+        "level": consistency.level.value,
+        "cut_window_ms": consistency.cut_window_ms,
+        "reason": consistency.reason,
+    }
 
 
 def _fault_from_json(value: Any) -> Fault | None:
@@ -137,7 +141,8 @@ def _fault_from_json(value: Any) -> Fault | None:
 def _consistency_from_json(value: Any) -> Consistency | None:
     if value is None:
         return None
-    return Consistency(ConsistencyLevel(value["level"]), value["cut_window_ms"])
+    # Rows of earlier releases have no reason.
+    return Consistency(ConsistencyLevel(value["level"]), value["cut_window_ms"], value.get("reason"))
 
 
 def _map_to_json(value: Any) -> dict[str, str] | None:

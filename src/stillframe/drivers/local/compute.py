@@ -14,7 +14,7 @@ from stillframe.domain.errors import BackendError, Conflict, NotSupported, Refus
 from stillframe.domain.instance import Attachment, Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
-from stillframe.drivers.compute import ComputeCapabilities
+from stillframe.drivers.compute import ComputeCapabilities, Stillness
 from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declaration, Declarations
 from stillframe.drivers.local.files import Files
@@ -30,6 +30,10 @@ MARKS: Final = "quiesced"
 
 _CAPABILITIES: Final = ComputeCapabilities(power_control=True, quiesce=ConsistencyLevel.FILESYSTEM)
 _POLL_SECONDS: Final = 0.1
+_NO_MONITOR: Final = "the instance runs and declares no monitor (qmp_socket), so that it cannot be held still"
+_NO_AGENT: Final = "the instance declares no guest agent (guest_agent_socket)"
+# Whether any hooks of applications ran inside the guest cannot be known from here.
+_NO_HOOKS: Final = "nobody can tell from outside whether the applications in the guest took part"
 _HELD: Final = frozenset({PowerState.PAUSED, PowerState.ERROR})
 
 
@@ -71,26 +75,40 @@ class LocalCompute:
         """See `ComputeDriver`."""
         return self._instance(self._declarations.instance(instance_id))
 
+    def outlook(self, instance_id: str) -> Stillness:
+        """See `ComputeDriver`."""
+        declaration = self._declarations.instance(instance_id)
+        state = self._state(declaration)
+        if state is PowerState.SHUTOFF or state in _HELD:
+            return _still(state)
+        if declaration.qmp_socket is None:
+            return Stillness(ConsistencyLevel.NONE, _NO_MONITOR)
+        self._require_monitor(declaration, declaration.qmp_socket)
+        if declaration.guest_agent_socket is None:
+            return Stillness(ConsistencyLevel.CRASH, _NO_AGENT)
+        return Stillness(ConsistencyLevel.FILESYSTEM, _NO_HOOKS)
+
     @contextmanager
-    def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:
+    def quiesced(self, call: Call, instance_id: str) -> Iterator[Stillness]:
         """See `ComputeDriver`."""
         declaration = self._declarations.instance(instance_id)
         state = self._state(declaration)
         if state is PowerState.SHUTOFF or state in _HELD:
             self._write_out(declaration)
-            yield ConsistencyLevel.CRASH
+            yield _still(state)
             if self._state(declaration) is not state:
                 raise BackendError(
                     f"'{declaration.name}' did not stay {state} while its disks were cut; repeat the cut"
                 )
-        elif declaration.qmp_socket is None or self._qemu.status(declaration.qmp_socket) is None:
+        elif declaration.qmp_socket is None:
             self._write_out(declaration)
-            yield ConsistencyLevel.NONE
+            yield Stillness(ConsistencyLevel.NONE, _NO_MONITOR)
         else:
+            self._require_monitor(declaration, declaration.qmp_socket)
             self._write_out(declaration)
             call.check()
-            with self._paused(declaration, declaration.qmp_socket) as level:
-                yield level
+            with self._paused(declaration, declaration.qmp_socket) as stillness:
+                yield stillness
 
     def release(self, instance_id: str) -> None:
         """See `ComputeDriver`."""
@@ -184,16 +202,16 @@ class LocalCompute:
         return self.get_instance(instance_id).power_state, self.fenced_by(instance_id)
 
     @contextmanager
-    def _paused(self, declaration: Declaration, socket: Path) -> Iterator[ConsistencyLevel]:
+    def _paused(self, declaration: Declaration, socket: Path) -> Iterator[Stillness]:
         mark = self._marks / declaration.id
         with border("noting the pause"):
             self._files.make_folder(self._marks)
             self._files.write(mark, b"")
         self._guard.arm(declaration.id, socket, declaration.guest_agent_socket, mark)
         try:
-            level = self._freeze(declaration)
+            stillness = self._freeze(declaration)
             self._qemu.pause(socket)
-            yield level
+            yield stillness
         finally:
             still = self._let_go(declaration, socket)
         if not still:
@@ -215,16 +233,17 @@ class LocalCompute:
             self._files.remove(self._marks / declaration.id)
         return still
 
-    def _freeze(self, declaration: Declaration) -> ConsistencyLevel:
+    def _freeze(self, declaration: Declaration) -> Stillness:
         if declaration.guest_agent_socket is None:
-            return ConsistencyLevel.CRASH
+            return Stillness(ConsistencyLevel.CRASH, _NO_AGENT)
         try:
             frozen = self._qemu.freeze(declaration.guest_agent_socket)
         except (Unavailable, BackendError) as problem:
             LOG.warning("'%s' is cut without freezing its file systems: %s", declaration.name, problem)
-            return ConsistencyLevel.CRASH
-        # Whether any hooks of applications ran inside the guest cannot be known from here.
-        return ConsistencyLevel.FILESYSTEM if frozen else ConsistencyLevel.CRASH
+            return Stillness(ConsistencyLevel.CRASH, problem.message)
+        if not frozen:
+            return Stillness(ConsistencyLevel.CRASH, "the guest agent found no file system to freeze")
+        return Stillness(ConsistencyLevel.FILESYSTEM, _NO_HOOKS)
 
     def _thaw(self, declaration: Declaration) -> None:
         if declaration.guest_agent_socket is None:
@@ -241,6 +260,20 @@ class LocalCompute:
             except StillframeError as problem:
                 LOG.info("no shutdown through the guest agent of '%s': %s", declaration.name, problem)
         self._qemu.power_down(socket)
+
+    def _require_monitor(self, declaration: Declaration, socket: Path) -> None:
+        """Raises `Refused` for a monitor that is declared and cannot be used: nobody asked for less than it gives."""
+        try:
+            found = self._qemu.status(socket)
+        except Unavailable as problem:
+            LOG.warning("the monitor of '%s' cannot be used: %s", declaration.name, problem)
+            found = None
+        if found is None:
+            raise Refused(
+                f"'{declaration.name}' runs, but the monitor that it declares (qmp_socket) cannot be used: nobody "
+                "listens on it, or another client holds it; end that client, give QEMU another -qmp socket and "
+                "declare that one, or declare none"
+            )
 
     def _write_out(self, declaration: Declaration) -> None:
         # What is written out before the pause need not be written during it.
@@ -272,3 +305,11 @@ class LocalCompute:
             ),
             host=platform.node(),
         )
+
+
+def _still(state: PowerState) -> Stillness:
+    return Stillness(
+        ConsistencyLevel.CRASH,
+        f"the instance is {state}, so that no guest agent can be asked, and nothing is known of what its guest has "
+        "not written yet",
+    )

@@ -13,7 +13,7 @@ from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused
 from stillframe.domain.instance import Attachment, Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
-from stillframe.drivers.compute import ComputeCapabilities
+from stillframe.drivers.compute import ComputeCapabilities, Stillness
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.gathering import Gathering
 from stillframe.drivers.openstack.pausing import Pausing
@@ -44,6 +44,10 @@ _TO_STOP: Final[Mapping[str, Mapping[str, Any]]] = {
     "PAUSED": {"unpause": None},
     "SUSPENDED": {"resume": None},
 }
+_STILLNESS: Final = Stillness(
+    ConsistencyLevel.CRASH, "Nova can hold a server still, but has no way to freeze its guest's file systems"
+)
+_NO_PAUSE: Final = "servers are not paused for a snapshot ([openstack] quiesce)"
 # Beyond the time that a guest is given, for Nova's own way.
 _NOVA_SECONDS: Final = 120.0
 
@@ -84,20 +88,29 @@ class NovaCompute:
         """See `ComputeDriver`."""
         return get_server(self._api, instance_id)
 
+    def outlook(self, instance_id: str) -> Stillness:
+        """See `ComputeDriver`."""
+        server = self._server(instance_id)
+        if _is_still(server):
+            return _STILLNESS
+        if not self._pauses:
+            return Stillness(ConsistencyLevel.NONE, _NO_PAUSE)
+        return _STILLNESS if _can_be_paused(server) else Stillness(ConsistencyLevel.NONE, _why_not_paused(server))
+
     @contextmanager
-    def quiesced(self, call: Call, instance_id: str) -> Iterator[ConsistencyLevel]:
+    def quiesced(self, call: Call, instance_id: str) -> Iterator[Stillness]:
         """See `ComputeDriver`: a server that is off, paused or suspended is still, another one is paused if wished."""
         server = self._server(instance_id)
-        if server["status"] in _STILL and server["OS-EXT-STS:task_state"] is None:
+        if _is_still(server):
             before = self._pausing.history(instance_id)
-            yield ConsistencyLevel.CRASH
+            yield _STILLNESS
             if not _is(self._server(instance_id), server["status"]) or self._pausing.history(instance_id) != before:
                 raise BackendError(f"Server {instance_id} did not stay {server['status']} while its volumes were cut.")
         elif self._pauses and _can_be_paused(server):
             with self._pausing.paused(call, instance_id) as held:
-                yield ConsistencyLevel.CRASH if held else ConsistencyLevel.NONE
+                yield _STILLNESS if held else Stillness(ConsistencyLevel.NONE, "Nova could not pause the server")
         else:
-            yield ConsistencyLevel.NONE
+            yield Stillness(ConsistencyLevel.NONE, _why_not_paused(server) if self._pauses else _NO_PAUSE)
 
     def release(self, instance_id: str) -> None:
         """See `ComputeDriver`: also where servers are no longer paused since the settings were changed."""
@@ -242,6 +255,18 @@ def _power_state(server: Mapping[str, Any]) -> PowerState:
 
 def _is(server: Mapping[str, Any], status: str) -> bool:
     return bool(server["status"] == status and server["OS-EXT-STS:task_state"] is None)
+
+
+def _is_still(server: Mapping[str, Any]) -> bool:
+    return server["status"] in _STILL and server["OS-EXT-STS:task_state"] is None
+
+
+def _why_not_paused(server: Mapping[str, Any]) -> str:
+    if len(server["os-extended-volumes:volumes_attached"]) <= 1:
+        return "the server has one volume only and was not paused; Nova cannot freeze a guest's file systems"
+    if server["locked"]:
+        return "the server is locked, so that it was not paused"
+    return f"the server was {server['status']} and busy or not one that can be paused"
 
 
 def _can_be_paused(server: Mapping[str, Any]) -> bool:
