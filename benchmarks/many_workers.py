@@ -154,7 +154,11 @@ def _in_process(url: str, **engine: Any) -> Iterator[tuple[main.Service, Any]]:
         service.start()
         try:
             # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-            yield service, TestClient(lambda environ, respond: service.wsgi(environ, respond))  # noqa: PLW0108
+            client = TestClient(
+                lambda environ, respond: service.wsgi(environ, respond),  # noqa: PLW0108
+                headers={"Host": "localhost"},
+            )
+            yield service, client
         finally:
             service.stop()
 

@@ -122,7 +122,7 @@ def serving() -> Iterator[Running]:
     with TemporaryDirectory(prefix="bench-", dir=ON_DISK) as name:
         folder = Path(name)
         conf = Path(name, "stillframe.conf")
-        conf.write_text(f"[DEFAULT]\nstate_dir = {folder}\nbind_port = 0\n")
+        conf.write_text(f"[DEFAULT]\nstate_dir = {folder}\nbind_port = 0\nauth_strategy = noauth\n")
         command = (sys.executable, "-m", "stillframe.cli.main", "--config-file", str(conf), "serve")
         log = Path(name, "log")
         with log.open("wb") as output:

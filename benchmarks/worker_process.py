@@ -29,6 +29,7 @@ def build(url: str, state_dir: Path, **engine: Any) -> main.Service:
     settings = load(
         overrides=[
             (None, "state_dir", str(state_dir)),
+            (None, "auth_strategy", "noauth"),
             ("database", "connection", url),
             ("engine", "janitor_interval", 0),
         ]

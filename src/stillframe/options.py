@@ -27,6 +27,13 @@ _DEFAULT: Final = [
         schemes=["http", "https"],
         help="What task URIs start with; without it they are built from the request.",
     ),
+    cfg.ListOpt(
+        "allowed_hosts",
+        default=[],
+        help="More names and addresses, without a port, that the Host header of a request may have. It may always have "
+        "`localhost`, a loopback address, `bind_host`, and the host of `public_endpoint`; with `bind_host` 0.0.0.0 or "
+        ":: any address.",
+    ),
     cfg.IntOpt("max_body_size", default=65536, min=1024, help="Longest accepted request body, in bytes."),
     cfg.IntOpt("max_limit", default=1000, min=1, help="Most items on one page of a list."),
     cfg.IntOpt("api_threads", default=16, min=1, help="Requests handled at a time."),

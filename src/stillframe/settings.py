@@ -26,6 +26,7 @@ class ApiSettings:
     bind_port: int
     auth_strategy: str
     public_endpoint: str | None
+    allowed_hosts: tuple[str, ...]
     max_body_size: int
     max_limit: int
     threads: int
@@ -149,6 +150,7 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
             bind_port=conf.bind_port,
             auth_strategy=conf.auth_strategy,
             public_endpoint=conf.public_endpoint.rstrip("/") if conf.public_endpoint else None,
+            allowed_hosts=tuple(conf.allowed_hosts),
             max_body_size=conf.max_body_size,
             max_limit=conf.max_limit,
             threads=conf.api_threads,

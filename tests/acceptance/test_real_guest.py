@@ -64,7 +64,9 @@ class Stillframe:
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "stillframe.conf"
-        settings.write_text(f"[DEFAULT]\nstate_dir = {self.folder}\n[drivers]\ngraceful_stop_seconds = 20\n")
+        settings.write_text(
+            f"[DEFAULT]\nstate_dir = {self.folder}\nauth_strategy = noauth\n[drivers]\ngraceful_stop_seconds = 20\n"
+        )
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SERVE, str(settings)], stdout=subprocess.PIPE, stderr=log, text=True

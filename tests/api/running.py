@@ -181,6 +181,8 @@ def running(
     """Serve until the context is left."""
     defaults: list[Override] = [
         (None, "state_dir", str(folder)),
+        # Each story has a project of its own, which in this mode the path names.
+        (None, "auth_strategy", "noauth"),
         ("database", "sqlite_synchronous", "NORMAL"),
         ("drivers", "compute", "memory"),
         ("drivers", "storage", "memory"),

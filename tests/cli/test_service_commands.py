@@ -37,7 +37,7 @@ def test_a_request_that_came_before_the_signal_is_answered(place: Place) -> None
     with started(place, "serve") as service:
         address = place.variables["STILLFRAME_ENDPOINT"].removeprefix("http://").split(":")
         with socket.create_connection((address[0], int(address[1]))) as connection:
-            connection.sendall(b"GET /volume/v3/p/instance-snapshots HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /volume/v3/p/instance-snapshots HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(1)
             service.process.terminate()
             rest = b""

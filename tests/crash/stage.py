@@ -33,6 +33,7 @@ def settings_of(root: Path) -> Settings:
     return load(
         overrides=[
             (None, "state_dir", str(root / "state")),
+            (None, "auth_strategy", "noauth"),
             ("database", "sqlite_synchronous", "NORMAL"),
             ("drivers", "first_wait", 0.01),
             ("drivers", "longest_wait", 0.05),
@@ -51,7 +52,10 @@ def play(root: Path, order: dict[str, Any]) -> dict[str, Any]:
     points.seen.clear()
     points.at = order["at"]
     # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-    client = TestClient(lambda environ, start_response: service.wsgi(environ, start_response))  # noqa: PLW0108
+    client = TestClient(
+        lambda environ, start_response: service.wsgi(environ, start_response),  # noqa: PLW0108
+        headers={"Host": "localhost"},
+    )
     reply = ask(client, instance_of(root).id, order["request"])
     settle(service)
     outcome = {"seen": list(points.seen), "status": reply.status_code, "reply": reply.text}

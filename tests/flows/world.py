@@ -146,6 +146,7 @@ class World:
     def _build(self) -> main.Service:
         overrides: list[tuple[str | None, str, object]] = [
             (None, "state_dir", str(self._folder)),
+            (None, "auth_strategy", "noauth"),
             ("database", "sqlite_synchronous", "NORMAL"),
             ("drivers", "first_wait", 0.01),
             ("drivers", "longest_wait", 0.02),
@@ -173,7 +174,10 @@ class World:
     def ask(self, method: str, path: str, body: object = None) -> Any:
         wsgi = self.service.wsgi
         # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-        client = TestClient(lambda environ, start_response: wsgi(environ, start_response))  # noqa: PLW0108
+        client = TestClient(
+            lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108
+            headers={"Host": "localhost"},
+        )
         return client.simulate_request(method, path, json=body)
 
     def act(self, body: object, instance: Instance | None = None) -> Any:

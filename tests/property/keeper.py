@@ -173,7 +173,10 @@ class Keeper:
 def _client(service: main.Service) -> TestClient:
     wsgi = service.wsgi
     # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-    return TestClient(lambda environ, start_response: wsgi(environ, start_response))  # noqa: PLW0108
+    return TestClient(
+        lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108
+        headers={"Host": "localhost"},
+    )
 
 
 def _live(root: Path, line: socket.socket) -> NoReturn:

@@ -104,7 +104,7 @@ class Service:
 def configured(folder: Path, served: SimulatedArray, **options: object) -> Path:
     """A settings file for the array; what is not of [storage_virtualize] is named GROUP__OPTION."""
     groups: dict[str, dict[str, object]] = {
-        "DEFAULT": {"state_dir": folder / "state"},
+        "DEFAULT": {"state_dir": folder / "state", "auth_strategy": "noauth"},
         "database": {"sqlite_synchronous": "NORMAL"},
         "drivers": {"storage": "storage_virtualize", "first_wait": 0.05, "longest_wait": 0.5},
         "storage_virtualize": {"arrays": "a", "poll_seconds": 0.02},

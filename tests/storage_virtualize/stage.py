@@ -72,6 +72,7 @@ def make(root: Path, endpoint: str, ca_file: Path, copies: str = "flashcopy") ->
     (root / "stillframe.conf").write_text(f"""
 [DEFAULT]
 state_dir = {root}/state
+auth_strategy = noauth
 [database]
 sqlite_synchronous = NORMAL
 [drivers]
@@ -113,7 +114,10 @@ def play(root: Path, order: dict[str, Any]) -> dict[str, Any]:
     service.start()
     points.at = order["at"]
     # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-    client = TestClient(lambda environ, start_response: service.wsgi(environ, start_response))  # noqa: PLW0108
+    client = TestClient(
+        lambda environ, start_response: service.wsgi(environ, start_response),  # noqa: PLW0108
+        headers={"Host": "localhost"},
+    )
     reply = ask(client, settings, *order["request"].split())
     settle(service)
     outcome = {"seen": list(points.seen), "status": reply.status_code, "reply": reply.text}

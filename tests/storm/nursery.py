@@ -94,9 +94,12 @@ def _settings(order: dict[str, Any]) -> Settings:
 def _warm_up() -> None:
     """Load everything once, before the first fork; no thread is started by that."""
     with tempfile.TemporaryDirectory() as folder:
-        service = main.build(load(overrides=[(None, "state_dir", folder)]))
+        service = main.build(load(overrides=[(None, "state_dir", folder), (None, "auth_strategy", "noauth")]))
         wsgi = service.wsgi
-        client = TestClient(lambda environ, start_response: wsgi(environ, start_response))  # noqa: PLW0108
+        client = TestClient(
+            lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108
+            headers={"Host": "localhost"},
+        )
         client.simulate_get("/volume/v3/demo/instance-snapshots")
         service.database.close()
     gc.freeze()

@@ -183,6 +183,7 @@ def _crew(weather: Weather, folder: Path) -> Iterator[Crew]:
         opened.close()
         overrides: Overrides = [
             (None, "state_dir", str(folder / "state")),
+            (None, "auth_strategy", "noauth"),
             (None, "bind_host", "127.0.0.1"),
             ("database", "connection", url),
             ("database", "pool_size", 5),

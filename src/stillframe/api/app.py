@@ -16,7 +16,8 @@ from stillframe.api.auth.strategies import build_guard
 from stillframe.api.bodies import read_action, read_query
 from stillframe.api.exchange import Exchange, Links, Services
 from stillframe.api.fields import storable
-from stillframe.api.middleware import ROUTE_KEY, surround, with_health
+from stillframe.api.hosts import known_hosts
+from stillframe.api.middleware import ROUTE_KEY, known_only, surround, with_health
 from stillframe.api.openapi import build_document
 from stillframe.api.routes import ROUTES, Route
 from stillframe.domain.errors import InvalidInput
@@ -77,7 +78,8 @@ def build_observation(settings: Settings, metrics: Metrics) -> WSGIApplication:
     """What a process shows of itself that serves no API: `/metrics` and `/healthcheck`."""
     app: falcon.App[Any, Any] = falcon.App()
     app.add_route(_METRICS, _resource({"GET": _exposition(metrics)}))
-    return with_health(app, settings)
+    hosts = known_hosts(settings.worker.metrics_bind_host, allowed=settings.api.allowed_hosts)
+    return known_only(with_health(app, settings), hosts, settings)
 
 
 class _Resource:

@@ -127,13 +127,20 @@ def _translate_falcon(error: falcon.HTTPError) -> tuple[int, str, dict[str, str]
     return error.status_code, error.description or error.title, headers
 
 
-def failed(start_response: StartResponse, error: Exception) -> Iterable[bytes]:
+def refuse(
+    environ: WSGIEnvironment, start_response: StartResponse, status: HTTPStatus, message: str
+) -> Iterable[bytes]:
+    """Answer a request that gets no further, in front of the handlers."""
+    body = json.dumps(fault_body(status, message)).encode()
+    headers = [("Content-Type", falcon.MEDIA_JSON), ("Content-Length", str(len(body)))]
+    start_response(f"{status.value} {status.phrase}", headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def failed(environ: WSGIEnvironment, start_response: StartResponse, error: Exception) -> Iterable[bytes]:
     """The last resort, for what breaks outside of the handlers."""
     LOG.error("the request failed: %s", error, exc_info=error)
-    body = json.dumps(fault_body(500, _UNEXPECTED)).encode()
-    headers = [("Content-Type", falcon.MEDIA_JSON), ("Content-Length", str(len(body)))]
-    start_response("500 Internal Server Error", headers)
-    return [body]
+    return refuse(environ, start_response, HTTPStatus.INTERNAL_SERVER_ERROR, _UNEXPECTED)
 
 
 def restyled(app: WSGIApplication) -> WSGIApplication:

@@ -11,12 +11,15 @@ from oslo_context.context import RequestContext
 from oslo_middleware import healthcheck, http_proxy_to_wsgi, request_id, sizelimit
 
 from stillframe.api import errors
+from stillframe.api.auth.claims import without_claims
+from stillframe.api.hosts import known_hosts, only_for, without_foreign_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from stillframe.api.auth.guard import Guard
+    from stillframe.api.hosts import Hosts
     from stillframe.service.metrics import Metrics
     from stillframe.settings import Settings
 
@@ -33,24 +36,40 @@ def surround(
     routes: WSGIApplication, public: frozenset[str], guard: Guard, metrics: Metrics, settings: Settings
 ) -> WSGIApplication:
     """The chain around the routes; `public` are the paths that need no credentials."""
-    app = _guarded(routes, guard, public)
+
+    def is_public(path: str) -> bool:
+        return (path.rstrip("/") or "/") in public
+
+    api = settings.api
+    app = without_claims(_guarded(routes, guard, is_public))
     app = errors.restyled(_limited(app, settings))
-    app = _observed(with_health(app, settings), metrics)
-    outermost: WSGIApplication = http_proxy_to_wsgi.HTTPProxyToWSGI(
-        request_id.RequestId(app, settings.conf), settings.conf
-    )
+    app = without_foreign_pages(app, is_public, api.public_endpoint)
+    app = http_proxy_to_wsgi.HTTPProxyToWSGI(with_health(app, settings), settings.conf)
+    # The host that the request itself is addressed to, before a proxy's headers say what the client has asked for.
+    app = known_only(app, known_hosts(api.bind_host, api.public_endpoint, api.allowed_hosts), settings)
+    outermost: WSGIApplication = request_id.RequestId(_observed(app, metrics), settings.conf)
     return outermost
 
 
-def _guarded(app: WSGIApplication, guard: Guard, public: frozenset[str]) -> WSGIApplication:
+def _guarded(app: WSGIApplication, guard: Guard, is_public: Callable[[str], bool]) -> WSGIApplication:
     wrapped = guard.wrap(app)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # Whoever looks for the way in is not sent to the identity service first: it may be what is down.
-        chosen = app if (environ["PATH_INFO"].rstrip("/") or "/") in public else wrapped
+        chosen = app if is_public(environ["PATH_INFO"]) else wrapped
         return chosen(environ, start_response)
 
     return application
+
+
+def known_only(app: WSGIApplication, hosts: Hosts, settings: Settings) -> WSGIApplication:
+    """Refuse requests to other hosts, around `with_health`.
+
+    `/healthcheck` answers to any: balancers ask for it without a name or with one of their own, and its answer is one
+    word, unless `[healthcheck] detailed` makes it more.
+    """
+    tells = settings.conf.healthcheck.detailed
+    return only_for(hosts, app, lambda path: path == _HEALTH and not tells)
 
 
 def _limited(app: WSGIApplication, settings: Settings) -> WSGIApplication:
@@ -91,7 +110,7 @@ def _observed(app: WSGIApplication, metrics: Metrics) -> WSGIApplication:
         try:
             return app(environ, start)
         except Exception as error:  # noqa: BLE001  # no error may reach the server, which would show it
-            return errors.failed(start, error)
+            return errors.failed(environ, start, error)
         finally:
             seconds = time.monotonic() - started
             method = environ["REQUEST_METHOD"]

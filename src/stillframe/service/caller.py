@@ -17,5 +17,4 @@ class Caller:
     roles: frozenset[str]
     request_id: str
     global_request_id: str | None = None
-    system_scope: str | None = None
     token: str | None = field(default=None, repr=False)

@@ -69,7 +69,6 @@ class Policy:
             "user_id": caller.user_id,
             "project_id": caller.project_id,
             "roles": sorted(caller.roles),
-            "system_scope": caller.system_scope,
         }
         return bool(self._enforcer.enforce(rule, {"project_id": project_id}, credentials))
 

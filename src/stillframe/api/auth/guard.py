@@ -44,7 +44,6 @@ def new_caller(environ: WSGIEnvironment, user_id: str, project_id: str, roles: f
         roles=roles,
         request_id=environ["openstack.request_id"],
         global_request_id=environ.get("openstack.global_request_id"),
-        system_scope=environ.get("HTTP_OPENSTACK_SYSTEM_SCOPE"),
     )
 
 

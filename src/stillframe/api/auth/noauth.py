@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stillframe.api.auth.guard import IMPLIED_ROLES, Guard, new_caller
-from stillframe.domain.errors import Forbidden, Unauthorized
+from stillframe.domain.errors import Unauthorized
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -23,9 +23,6 @@ def noauth() -> Guard:
 
 def _identify(environ: WSGIEnvironment, url_project: str | None) -> Caller:
     """As Nova's noauth2: the token is `user:project`, and only the user `admin` is an administrator."""
-    if "HTTP_ORIGIN" in environ:
-        # Nothing but the address protects this mode, and web pages in a browser on this host get past that.
-        raise Forbidden("Requests from web pages are not accepted with auth_strategy = noauth.")
     user_id, _, token_project = environ.get("HTTP_X_AUTH_TOKEN", "").partition(":")
     user_id = _decoded(user_id) or _NOBODY
     project_id = url_project or _decoded(token_project) or _NO_PROJECT
