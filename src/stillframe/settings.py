@@ -133,7 +133,7 @@ def load(config_files: Sequence[str] = (), overrides: Sequence[tuple[str | None,
             conf.set_override(option, value, group=group)
         return _freeze(conf)
     except (cfg.Error, ValueError) as error:
-        raise InvalidInput(f"the settings cannot be used: {error}") from error
+        raise InvalidInput(f"the settings cannot be used: {error}") from None
 
 
 def _found_files() -> list[str]:

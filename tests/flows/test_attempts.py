@@ -84,24 +84,21 @@ def test_an_operation_is_given_up_after_so_many_attempts_each_later_than_the_one
     assert world.is_gone(snapshot_id)
 
 
-def test_a_restore_that_is_given_up_before_it_began_can_be_retried_and_starts_what_ran(world: World) -> None:
+def test_a_restore_that_is_given_up_before_it_began_is_undone(world: World) -> None:
     world.write(b"before")
     snapshot_id = world.create()
     world.write(b"later")
     world.driver.set_power_state(world.instance.id, PowerState.ACTIVE)
     with world.broken_store(FLOW_BOOKS):
         shown = world.restore(snapshot_id, force=True)
-    assert shown["status"] == "restore-error"
-    assert set(shown["failed_snapshots"]) == {world.first, world.second}
-    assert shown["temp_snapshots"] is None
+    assert (shown["status"], shown["fault"]["code"]) == ("available", "internal-error")
+    assert (shown["temp_snapshots"], shown["failed_snapshots"]) == (None, None)
     assert world.read() == [b"later", b"later"]
-    # There is nothing to roll back to yet.
-    reply = world.act({"vm-restore": {"instance_snapshot_id": snapshot_id, "rollback": True, "force": True}})
-    assert reply.status_code == 400
-    shown = world.retry(snapshot_id, force=True)
-    assert (shown["status"], shown["failed_snapshots"]) == ("available", None)
-    assert world.read() == [b"before", b"before"]
+    assert world.fences() == (None, None)
     assert world.driver.instances[world.instance.id].power_state is PowerState.ACTIVE
+    shown = world.restore(snapshot_id, force=True)
+    assert (shown["status"], shown["fault"]) == ("available", None)
+    assert world.read() == [b"before", b"before"]
     assert world.copies("safety") == []
 
 

@@ -50,21 +50,21 @@ def logged(name: str) -> Iterator[Lines]:
 
 
 def test_lines_of_steps_at_a_time_name_their_operation(world: World) -> None:
-    with logged("stillframe.flows") as lines:
+    with logged("stillframe.engine") as lines:
         snapshot_id = world.restore_error(world.first, world.second)
     operation = world.operation(snapshot_id)
-    assert lines.about("was not restored") == [(operation["request_id"], operation["id"])] * 2
+    assert lines.about("restoring volume") == [(operation["request_id"], operation["id"])] * 2
 
 
 def test_lines_of_what_is_undone_and_of_threads_below_name_it_too(world: World) -> None:
     world.faults.fail("complete", BackendError("broken"))
     world.faults.fail("delete", BackendError("broken too"))
-    with logged("stillframe.flows") as lines:
+    with logged("stillframe") as lines:
         snapshot_id = world.create()
     operation = world.operation(snapshot_id)
     expected = (operation["request_id"], operation["id"])
-    assert lines.about("was not deleted") == [expected] * 2
-    assert lines.about("could not all be removed") == [expected]
+    assert lines.about("deleting volume snapshot") == [expected] * 2
+    assert lines.about("could not all be undone") == [expected]
 
 
 def test_the_line_of_a_request_has_its_id(world: World) -> None:

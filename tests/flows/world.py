@@ -78,7 +78,7 @@ class Faults:
         self._acts[name, about] = act
 
     def fail(
-        self, name: str, error: StillframeError, about: str | None = None, *, after: int = 0, times: float = math.inf
+        self, name: str, error: BaseException, about: str | None = None, *, after: int = 0, times: float = math.inf
     ) -> None:
         """Let a method fail after some calls, for some calls."""
         calls = itertools.count()

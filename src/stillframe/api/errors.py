@@ -110,9 +110,10 @@ def _translate(error: Exception) -> tuple[int, str, dict[str, str]]:
     for kind in type(error).__mro__:
         status = _STATUSES.get(kind)
         if status is not None and isinstance(error, StillframeError):
-            LOG.info("refused with %d: %s", status, error.message)
+            LOG.info("refused with %d: %s", status, error.in_full())
             return status, error.message, {}
-    LOG.error("the request failed: %s", error, exc_info=error)
+    told = error.in_full() if isinstance(error, StillframeError) else error
+    LOG.error("the request failed: %s", told, exc_info=error)
     # The platform's own refusal helps the user; anything else is an accident whose text is for the log.
     message = error.message if isinstance(error, BackendError) else _UNEXPECTED
     return int(HTTPStatus.INTERNAL_SERVER_ERROR), message, {}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
-from stillframe.domain.errors import InvalidInput, Unavailable
+from stillframe.domain.errors import InvalidInput, StillframeError, Unavailable
+from stillframe.store.border import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ def usable_settings() -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        raise CommandFailed(ExitCode.USAGE, error.message) from error
+        raise CommandFailed(ExitCode.USAGE, error.message) from None
 
 
 @contextmanager
@@ -29,10 +30,9 @@ def answering_database() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, Unavailable) as error:
-        raise CommandFailed(ExitCode.UNAVAILABLE, f"the database cannot be used: {reason(error)}") from error
+        raise CommandFailed(ExitCode.UNAVAILABLE, f"the database cannot be used: {reason(error)}") from None
 
 
 def reason(error: BaseException) -> str:
-    """The database's own words for what went wrong: SQLAlchemy's have the statement in them."""
-    cause = error if isinstance(error, SQLAlchemyError) or error.__cause__ is None else error.__cause__
-    return " ".join(str(getattr(cause, "orig", None) or error).split())
+    """What the database itself said about what went wrong, where it did."""
+    return (error.detail if isinstance(error, StillframeError) else words(error)) or str(error)

@@ -137,11 +137,11 @@ def border(where: str) -> Iterator[None]:
     except exceptions.ConnectFailure as error:
         raise CommandFailed(
             ExitCode.UNAVAILABLE, f"{where} does not answer ({type(error).__name__}); is the service running?"
-        ) from error
+        ) from None
     except (exceptions.Unauthorized, exceptions.Forbidden) as error:
-        raise CommandFailed(ExitCode.NOT_ALLOWED, str(error)) from error
+        raise CommandFailed(ExitCode.NOT_ALLOWED, str(error)) from None
     except exceptions.ClientException as error:
-        raise CommandFailed(ExitCode.UNAVAILABLE, str(error) or type(error).__name__) from error
+        raise CommandFailed(ExitCode.UNAVAILABLE, str(error) or type(error).__name__) from None
 
 
 def _message(status: int, document: Any, uri: str) -> str:

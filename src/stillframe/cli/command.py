@@ -44,7 +44,7 @@ class _Common(command.Command):
         try:
             return load([path for path in named if path])
         except InvalidInput as error:
-            raise CommandFailed(ExitCode.USAGE, error.message) from error
+            raise CommandFailed(ExitCode.USAGE, error.message) from None
 
     def client(self) -> Client:
         """The service, as the options and the environment say how to reach it."""

@@ -67,7 +67,7 @@ def _load(kind: str, options: argparse.Namespace) -> BaseAuthPlugin:
         given = {name: value for name in names if (value := getattr(options, f"os_{name}", ""))}
         plugin: BaseAuthPlugin = loader.load_from_options(**given)
     except exceptions.ClientException as error:
-        raise CommandFailed(ExitCode.USAGE, str(error)) from error
+        raise CommandFailed(ExitCode.USAGE, str(error)) from None
     return plugin
 
 

@@ -64,7 +64,7 @@ class HttpServer:
                 clear_untrusted_proxy_headers=False,  # oslo.middleware decides about those
             )
         except (OSError, ValueError) as error:
-            raise CommandFailed(ExitCode.FAILED, f"cannot listen on {where}:{port}: {error}") from error
+            raise CommandFailed(ExitCode.FAILED, f"cannot listen on {where}:{port}: {error}") from None
         bound = next(one for one in self._channels.values() if isinstance(one, server.BaseWSGIServer))
         self.address = f"http://{where}:{bound.effective_port}"
 

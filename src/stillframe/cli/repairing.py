@@ -62,7 +62,7 @@ def _look(settings: Settings, leftovers: Leftovers, also: frozenset[str]) -> Ite
         except StillframeError as error:
             raise CommandFailed(
                 ExitCode.UNAVAILABLE, f"nobody knows what was left over, so nothing was removed: {error.message}"
-            ) from error
+            ) from None
         for leftover in found:
             yield leftover, place(settings, leftover), leftover.sure or leftover.about in also
 

@@ -22,17 +22,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# What a platform says has no bound of its own, and a message is stored, logged and shown.
+_LONGEST: Final = 4000
 
 
 class StillframeError(Exception):
-    """Root of the tree; `code` is stable and meant for programs, the message for people."""
+    """Root of the tree; `code` is stable and meant for programs, the message for people.
+
+    Whatever the platform said, the message can be stored and shown anywhere: it has at most 4,000 characters, none of
+    them a NUL or half a surrogate pair. `detail` is what the platform said that no user is told; it is for the log.
+    """
 
     code: ClassVar[str] = "internal-error"
+    detail: str = ""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _storable(message)
+        super().__init__(self.message)
+
+    def in_full(self) -> str:
+        """The message with its detail, for the log."""
+        return f"{self.message} ({self.detail})" if self.detail else self.message
 
 
 class InvalidInput(StillframeError):
@@ -127,3 +139,8 @@ class Superseded(Interrupted):
     """The operation has been settled already; whoever still works on it must change nothing."""
 
     code = "superseded"
+
+
+def _storable(message: str) -> str:
+    text = message if len(message) <= _LONGEST else f"{message[: _LONGEST - 4]} ..."
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")

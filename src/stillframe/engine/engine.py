@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,8 @@ class Engine:
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
         self._operations = ThreadPoolExecutor(limits.workers, thread_name_prefix="operation")
         self._running: dict[str, RunningAttempt] = {}
+        # Where the last attempt at an open operation broke off for reasons of ours.
+        self._broken: dict[str, str] = {}
         self._renewed = True
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -180,12 +183,26 @@ class Engine:
             counted = False
         except Superseded as error:
             LOG.warning("task %s: %s", operation.id, error)
-        except Exception:
-            # Taken up again, here or elsewhere, ever later, up to the cap on attempts.
-            LOG.exception("task %s: the attempt broke off", operation.id)
+        except Exception as error:  # noqa: BLE001  # told by what looks into it
             wait = min(_FIRST_WAIT * 2 ** (operation.attempts - 1), _LONGEST_WAIT)
+            self._break_off(attempt, error)
         finally:
             self._end(attempt, wait, counted=counted)
+
+    def _break_off(self, attempt: RunningAttempt, error: Exception) -> None:
+        """Leave an operation to its next attempt, here or elsewhere; but not what breaks off in the same way again."""
+        operation = attempt.operation
+        if isinstance(error, Unavailable):
+            LOG.warning("task %s: the attempt broke off: %s", operation.id, error.in_full())
+            return
+        LOG.error("task %s: the attempt broke off", operation.id, exc_info=error)
+        if self._broken.get(operation.id) != _place(error):
+            self._broken[operation.id] = _place(error)
+            return
+        try:
+            self._execution.give_up(attempt, "it broke off in the same way twice; the service's log says where.")
+        except Exception:
+            LOG.exception("task %s could not be given up", operation.id)
 
     def _end(self, attempt: RunningAttempt, wait: float, *, counted: bool) -> None:
         """Close the books of what is final, and give the claim of anything else back."""
@@ -194,6 +211,7 @@ class Engine:
             if self._execution.close_books(operation_id):
                 self._ledger.free_settled(operation_id)
                 self._board.done(operation_id)
+                self._broken.pop(operation_id, None)
             else:
                 self._queue.put_back(attempt.operation, wait, counted=counted)
                 self._board.put_back(operation_id)
@@ -245,8 +263,17 @@ class Engine:
         finally:
             self._end(attempt, _FIRST_WAIT, counted=True)
 
+    def _is_open(self, operation_id: str) -> bool:
+        try:
+            return not self._ledger.get(operation_id).state.final
+        except NotFound:
+            return False
+
     def _sweep(self) -> None:
         """Close the books that a killed process left open, and forget old records."""
+        self._broken = {
+            operation_id: place for operation_id, place in self._broken.items() if self._is_open(operation_id)
+        }
         running = {attempt.operation.id for attempt in self._attempts()}
         for operation_id in self._execution.books.ids():
             if operation_id in running:
@@ -258,3 +285,9 @@ class Engine:
         self._ledger.free_settled()
         for operation_id in self._ledger.forget_finished(self._execution.now() - self._limits.keep_records):
             self._execution.books.drop(operation_id)
+
+
+def _place(error: Exception) -> str:
+    """Which error it was, and the line it came from."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return f"{type(error).__qualname__} {[(frame.filename, frame.lineno) for frame in last]}"

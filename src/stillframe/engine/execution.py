@@ -18,7 +18,7 @@ from stillframe.domain.operation import FAILURES, Operation, Settlement
 from stillframe.domain.snapshot import Fault
 from stillframe.engine.attempt import RunningAttempt
 from stillframe.engine.faults import fault_of
-from stillframe.engine.persistence import FlowBooks, load
+from stillframe.engine.persistence import FlowBooks, load, translated
 from stillframe.engine.progress import Meter, as_record, measure
 from stillframe.engine.work import Failure, Ledger, Planner, Queue, Work
 
@@ -73,7 +73,9 @@ class Execution:
         """Run an operation to its end, as far as that is possible now; raises whatever breaks it off."""
         operation = attempt.operation
         if operation.attempts > self._tries.max_attempts:
-            self._give_up(attempt)
+            broken = f"{operation.attempts - 1} attempts broke off without coming to an end."
+            # Once: what ends the process when it is undone must not do so for ever.
+            self.give_up(attempt, broken, undo=operation.attempts == self._tries.max_attempts + 1)
             return
         work = self._planner(attempt)
         books = self.books.guarded(self._queue.guard(operation))
@@ -102,6 +104,19 @@ class Execution:
         except Superseded:
             LOG.info("task %s ended by itself at the last moment", operation.id)
 
+    def give_up(self, attempt: RunningAttempt, why: str, *, undo: bool = True) -> None:
+        """Settle an operation that does not come to an end by itself, after undoing what can be undone."""
+        operation = attempt.operation
+        error = StillframeError(f"Given up: {why}")
+        try:
+            work = self._planner(attempt)
+        except Exception:
+            LOG.exception("task %s cannot even be planned", operation.id)
+            fault = Fault(error.code, error.message, self.now())
+            self._ledger.finish(operation, _plain(operation, fault), self.now())
+        else:
+            self._settle_failure(operation, work, error, undone=undo and _undo(operation, work))
+
     def close_books(self, operation_id: str) -> bool:
         """Once an operation is final: keep its record, drop its flow, give its instance back; False if it is open."""
         operation = self._ledger.get(operation_id)
@@ -115,28 +130,15 @@ class Execution:
         self.books.drop(operation_id)
         return True
 
-    def _give_up(self, attempt: RunningAttempt) -> None:
-        operation = attempt.operation
-        error = StillframeError(f"Given up: {operation.attempts - 1} attempts broke off without coming to an end.")
-        try:
-            work = self._planner(attempt)
-        except Exception:
-            LOG.exception("task %s cannot even be planned", operation.id)
-            fault = Fault(error.code, error.message, self.now())
-            settlement = Settlement(FAILURES[operation.action], succeeded=False, fault=fault)
-            self._ledger.finish(operation, settlement, self.now())
-        else:
-            self._settle_failure(operation, work, error, undone=False)
-
     def _run_flow(self, attempt: RunningAttempt, work: Work, books: FlowBooks, detail: Any) -> None:
         finished = {atom.name for atom in detail if atom.state == states.SUCCESS}
-        weights = {name: work.weights.get(name, 1.0) for name in _task_names(work.flow)}
+        weights = {name: work.weights.get(name, 1.0) for name in (task.name for task in _tasks(work.flow))}
         meter = attempt.meter = Meter(weights, finished, lambda percent: self._show_progress(attempt, percent))
         engine = load(work.flow, detail, books.backend, self._tasks if work.parallel else None)
         engine.atom_notifier.register(states.SUCCESS, lambda _state, details: meter.report(details["task_name"], 1.0))
         try:
             steps = engine.run_iter()
-            with suppress(StopIteration):
+            with translated(), suppress(StopIteration):
                 next(steps)
                 while True:
                     # Suspended from within: another thread would have to wait for the task that runs.
@@ -144,7 +146,7 @@ class Execution:
         except Exception:
             if not _reverted(self.books.read(detail.uuid)):
                 raise
-            LOG.warning("the flow of task %s was reverted", detail.uuid, exc_info=True)
+            LOG.warning("the flow of task %s was reverted", detail.uuid)
 
     def _show_progress(self, attempt: RunningAttempt, percent: int) -> None:
         try:
@@ -161,7 +163,13 @@ class Execution:
         fault = Fault(code, message, self.now())
         # Those of tasks that were reverted too: what was done to a volume stays done.
         results = {} if detail is None else {atom.name: atom.results for atom in detail if atom.results is not None}
-        settlement = work.settle_failure(Failure(fault, undone=undone, results=results))
+        try:
+            settlement = work.settle_failure(Failure(fault, undone=undone, results=results))
+        except Unavailable:
+            raise
+        except Exception:
+            LOG.exception("task %s: how it ended cannot be told", operation.id)
+            settlement = _plain(operation, fault)
         if not free:
             settlement = settlement.keeping_lock()
         status = self._ledger.finish(operation, settlement, self.now())
@@ -182,8 +190,31 @@ def _reverted(detail: Any) -> bool:
     return states.REVERT_FAILURE in found or (detail.state == states.REVERTED and not found & _UNDER_WAY)
 
 
-def _task_names(flow: Any) -> list[str]:
-    names: list[str] = []
+def _undo(operation: Operation, work: Work) -> bool:
+    """Undo all that the tasks may have done, the last first; False if something could not be.
+
+    Each of them can be undone whether it was executed or not.
+    """
+    whole = True
+    for task in reversed(_tasks(work.flow)):
+        task.pre_revert()
+        try:
+            task.revert()
+        except StillframeError as error:
+            LOG.warning("task %s: %s could not be undone: %s", operation.id, task.name, error)
+            whole = False
+        finally:
+            task.post_revert()
+    return whole
+
+
+def _plain(operation: Operation, fault: Fault) -> Settlement:
+    """The settlement of an operation of which nothing is known but that it failed."""
+    return Settlement(FAILURES[operation.action], succeeded=False, fault=fault)
+
+
+def _tasks(flow: Any) -> list[Any]:
+    tasks: list[Any] = []
     for node, _links in flow.iter_nodes():
-        names.extend(_task_names(node) if hasattr(node, "iter_nodes") else [node.name])
-    return names
+        tasks.extend(_tasks(node) if hasattr(node, "iter_nodes") else [node])
+    return tasks

@@ -77,14 +77,18 @@ class _GuardedEngine:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """What the database raises within leaves as an error of our tree; TaskFlow hands some of it on as it is."""
     try:
         yield
     except (exceptions.StorageFailure, sa.exc.SQLAlchemyError) as error:
-        if isinstance(error.__cause__ if isinstance(error, exceptions.StorageFailure) else error, _SILENCE):
-            raise Unavailable("The records of flows cannot be reached at present.") from error
-        raise StillframeError("The records of flows are not what they should be.") from error
+        cause = (error.__cause__ or error) if isinstance(error, exceptions.StorageFailure) else error
+        if isinstance(cause, _SILENCE):
+            ours: StillframeError = Unavailable("The records of flows cannot be reached at present.")
+        else:
+            ours = StillframeError("The records of flows are not what they should be.")
+        ours.detail = " ".join(str(getattr(cause, "orig", None) or cause).split())
+        raise ours from None
 
 
 class FlowBooks:
@@ -106,7 +110,7 @@ class FlowBooks:
 
     def upgrade(self) -> None:
         """Make TaskFlow's tables, or bring them to its release."""
-        with _translated():
+        with translated():
             self.backend.get_connection().upgrade()
 
     def open(self, operation_id: str, flow_name: str) -> models.FlowDetail:
@@ -116,30 +120,30 @@ class FlowBooks:
             return found
         book = models.LogBook(flow_name, uuid=operation_id)
         book.add(models.FlowDetail(flow_name, uuid=operation_id))
-        with _translated():
+        with translated():
             saved = self.backend.get_connection().save_logbook(book)
         return saved.find(operation_id)
 
     def read(self, operation_id: str) -> models.FlowDetail | None:
         """The recorded flow of an operation with the states and results of its tasks, or None."""
-        with _translated(), contextlib.suppress(exceptions.NotFound):
+        with translated(), contextlib.suppress(exceptions.NotFound):
             return self.backend.get_connection().get_flow_details(operation_id)
         return None
 
     def mark_suspended(self, detail: models.FlowDetail) -> None:
         """Say that a recorded flow goes on from where its tasks are."""
         detail.state = states.SUSPENDED
-        with _translated():
+        with translated():
             self.backend.get_connection().update_flow_details(detail)
 
     def ids(self) -> list[str]:
         """The operations that have a recorded flow."""
-        with _translated():
+        with translated():
             return [book.uuid for book in self.backend.get_connection().get_logbooks(lazy=True)]
 
     def drop(self, operation_id: str) -> None:
         """Forget a recorded flow; one that is gone already is fine."""
-        with _translated(), contextlib.suppress(exceptions.NotFound):
+        with translated(), contextlib.suppress(exceptions.NotFound):
             self.backend.get_connection().destroy_logbook(operation_id)
 
 

@@ -38,6 +38,7 @@ class CreatingSnapshot(Step):
     def _cut(self, call: Call) -> dict[str, Any]:
         ports = self.ports
         volume_ids: list[str] = list(self.operation.arguments["volumes"])
+        self._let_run(call)
         self._drop(call)
         instance = ports.compute.get_instance(self.instance_id)
         detached = [volume_id for volume_id in volume_ids if volume_id not in instance.volume_ids]
@@ -63,15 +64,20 @@ class CreatingSnapshot(Step):
         if self.ports.operations.get(self.operation.id).state is OperationState.SUCCEEDED:
             # Settled after all: the copies are somebody's now.
             return
-        try:
-            self._drop(self.undo_call())
-        except StillframeError:
-            # What is left carries the snapshot's id and goes with its deletion.
-            LOG.exception("task %s: the half-made copies could not all be removed", self.operation.id)
+        for undo in (self._let_run, self._drop):
+            try:
+                undo(self.undo_call())
+            except StillframeError:
+                # What is left carries the snapshot's id and goes with its deletion, or stays marked as held still.
+                LOG.exception("task %s: what was half-made could not all be undone", self.operation.id)
+
+    def _let_run(self, call: Call) -> None:
+        """Let the guest run that an earlier attempt may have left held still."""
+        self.require(call)
+        self.ports.compute.release(self.instance_id)
 
     def _drop(self, call: Call) -> None:
-        """Undo what an earlier attempt left: its copies are of another instant, and its guest may be still."""
-        self.ports.compute.release(self.instance_id)
+        """Remove the copies that an earlier attempt left: they are of another instant."""
         self.delete_copies(call, CopyKind.SNAPSHOT, self.operation.id)
 
 

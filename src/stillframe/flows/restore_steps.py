@@ -18,6 +18,7 @@ from stillframe.domain.snapshot import CopyKind, Fault
 from stillframe.domain.status import Event
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
+from stillframe.engine.faults import storable
 from stillframe.engine.work import Attempt, Failure
 from stillframe.flows.step import Ports, Step
 
@@ -111,13 +112,9 @@ class RestoringVolume(Step):
         try:
             require_held(self)
             self.ports.storage.restore(self.call(), self.volume_id, self.copy_id)
-        except StillframeError as error:
-            LOG.warning("task %s: volume %s was not restored: %s", self.operation.id, self.volume_id, error)
-            return {"ok": False, "volume_id": self.volume_id, "code": error.code, "message": error.message}
-        except Exception as error:
-            LOG.exception("task %s: volume %s was not restored", self.operation.id, self.volume_id)
-            message = f"An unexpected error, {type(error).__name__}; the service's log has its details."
-            return {"ok": False, "volume_id": self.volume_id, "code": "internal-error", "message": message}
+        except Exception as error:  # noqa: BLE001  # it is told, and says nothing about the other volumes
+            told = storable(error, f"task {self.operation.id}: restoring volume {self.volume_id}")
+            return {"ok": False, "volume_id": self.volume_id, "code": told.code, "message": told.message}
         return {"ok": True, "volume_id": self.volume_id}
 
 

@@ -11,8 +11,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from taskflow import task
-
 from stillframe import logs
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.operation import Operation, Settlement
@@ -21,6 +19,8 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.wrappers import RetryPolicy
+from stillframe.engine.faults import storable
+from stillframe.engine.task import Task
 from stillframe.engine.work import Attempt
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import SnapshotStore
@@ -61,7 +61,7 @@ class _Parts:
         self._report(int(1000 * sum(self._fractions)), 1000 * len(self._fractions))
 
 
-class Step(task.Task):  # type: ignore[misc]  # untyped library
+class Step(Task):
     """A task of ours. Each may be executed again after a crash, and each `revert` after a crash of its own."""
 
     def __init__(self, ports: Ports, attempt: Attempt, name: str, **kwargs: Any) -> None:
@@ -182,7 +182,6 @@ class Step(task.Task):  # type: ignore[misc]  # untyped library
             self.ports.storage.delete(call, copy_id)
         except Interrupted:
             raise
-        except StillframeError as error:
-            LOG.warning("task %s: volume snapshot %s was not deleted: %s", call.operation_id, copy_id, error)
-            return error
+        except Exception as error:  # noqa: BLE001  # it is told, and says nothing about the other copies
+            return storable(error, f"task {call.operation_id}: deleting volume snapshot {copy_id}")
         return None

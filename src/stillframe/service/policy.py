@@ -61,7 +61,7 @@ class Policy:
             self._enforcer.load_rules(force_reload=True)
             self._enforcer.check_rules(raise_on_violation=True)
         except (ValueError, cfg.Error, policy.InvalidDefinitionError) as error:
-            raise InvalidInput(f"the policy file cannot be used: {error}", "oslo_policy.policy_file") from error
+            raise InvalidInput(f"the policy file cannot be used: {error}", "oslo_policy.policy_file") from None
 
     def allows(self, caller: Caller, rule: str, project_id: str) -> bool:
         """Whether the caller may act by `rule` on something that `project_id` owns."""

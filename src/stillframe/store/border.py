@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from stillframe.domain.errors import Conflict, Damaged, InvalidInput, StillframeError, Unavailable
 
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 Method = TypeVar("Method", bound="Callable[..., Any]")
 
+
+class UndoneError(Conflict):
+    """The server undid the transaction so that another could go on; it may be made again at once."""
+
+
 # PostgreSQL's SQLSTATEs and MariaDB's error numbers for a transaction that was undone so that another could go on.
 _UNDONE: Final = frozenset({"40001", "40P01", 1213, 1020})
 
 _BUSY: Final = (Conflict, "Another request was changing the same rows at the same moment; try again.")
 _SILENT: Final = (Unavailable, "The database does not answer at present.")
 _BY_CODE: Final[Mapping[object, tuple[type[StillframeError], str]]] = {
-    **dict.fromkeys(_UNDONE, _BUSY),
+    **dict.fromkeys(_UNDONE, (UndoneError, _BUSY[1])),
     # The same for a transaction that waited too long for another.
     **dict.fromkeys(("55P03", 1205), _BUSY),
     # A table or a column is missing; SQLite and MariaDB report some of that as they report a lost connection.
@@ -43,21 +48,17 @@ _BY_KIND: Final[Sequence[tuple[type[sa.exc.SQLAlchemyError], tuple[type[Stillfra
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Whatever the database raises within leaves as an error of our tree, with the original as its cause."""
+    """Whatever the database raises within leaves as an error of our tree, with the database's words as its detail."""
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
-        raise _translate(error) from error
-    except UnicodeEncodeError as error:
-        raise InvalidInput("holds characters that cannot be stored") from error
-
-
-def _was_undone(error: BaseException) -> bool:
-    return isinstance(error, Conflict) and _code(error.__cause__) in _UNDONE
+        raise _translate(error) from None
+    except UnicodeEncodeError:
+        raise InvalidInput("holds characters that cannot be stored") from None
 
 
 _again: Final = retry(
-    retry=retry_if_exception(_was_undone),
+    retry=retry_if_exception_type(UndoneError),
     stop=stop_after_attempt(10),
     wait=wait_random_exponential(multiplier=0.01, max=0.5),
     reraise=True,
@@ -70,13 +71,20 @@ def repeated(method: Method) -> Method:
 
 
 def _translate(error: sa.exc.SQLAlchemyError) -> StillframeError:
-    """The error of our tree; statements and parameters stay in its cause, for they are not meant for users."""
+    """The error of our tree; statements and parameters are not in it, for they are not meant for users."""
     by_kind = (found for kind, found in _BY_KIND if isinstance(error, kind))
     fallback = (StillframeError, "The database refused a statement of ours.")
     if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
         fallback = _SILENT
     kind, message = _BY_CODE.get(_code(error)) or next(by_kind, fallback)
-    return kind(message)
+    ours = kind(message)
+    ours.detail = words(error)
+    return ours
+
+
+def words(error: BaseException) -> str:
+    """What the database itself said, in one line: SQLAlchemy's own text has the statement in it."""
+    return " ".join(str(getattr(error, "orig", None) or error).split())
 
 
 def _code(error: BaseException | None) -> object:

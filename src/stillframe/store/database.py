@@ -94,7 +94,7 @@ def connect(url: str, *, sqlite_synchronous: str = "FULL", pool_size: int = 20) 
             return _sqlite(parsed, sqlite_synchronous, pool_size)
         return _server(parsed, pool_size)
     except (sa.exc.ArgumentError, ModuleNotFoundError, OSError) as error:
-        raise InvalidInput(f"the database's URL cannot be used: {error}") from error
+        raise InvalidInput(f"the database's URL cannot be used: {error}") from None
 
 
 def _server(url: sa.URL, pool_size: int) -> Database:

@@ -271,8 +271,8 @@ class OperationStore:
         seen = Status(status)
         try:
             following = advance(seen, settlement.event)
-        except Refused as error:
-            raise moved from error
+        except Refused:
+            raise moved from None
         compared = sa.and_(here, SNAPSHOTS.c.status == seen.value)
         if following is Status.GONE:
             changed = connection.execute(sa.delete(SNAPSHOTS).where(compared))
@@ -289,11 +289,11 @@ class OperationStore:
             connection.execute(
                 sa.insert(INSTANCE_LOCKS).values(instance_id=operation.instance_id, operation_id=operation.id)
             )
-        except IntegrityError as error:
+        except IntegrityError:
             raise Conflict(
                 f"Another operation is changing instance {operation.instance_id} or one of its snapshots; "
                 "wait for its end and try again."
-            ) from error
+            ) from None
 
     def _take_fence(self, connection: sa.Connection, operation: Operation) -> None:
         fence = self._fence(connection, operation.instance_id)

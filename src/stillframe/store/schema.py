@@ -34,7 +34,7 @@ def upgrade(database: Database) -> None:
         try:
             command.upgrade(config, "head")
         except CommandError as error:
-            raise Refused(f"The database cannot be brought to this release's schema: {error}") from error
+            raise Refused(f"The database cannot be brought to this release's schema: {error}") from None
         connection.commit()
 
 

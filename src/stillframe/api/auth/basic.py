@@ -29,7 +29,7 @@ def http_basic(settings: Settings) -> Guard:
     try:
         basic_auth.validate_auth_file(user_file)
     except (exceptions.ConfigInvalid, webob.exc.HTTPException, UnicodeError) as error:
-        raise InvalidInput(f"{user_file} cannot be used: {error}", "http_basic.user_file") from error
+        raise InvalidInput(f"{user_file} cannot be used: {error}", "http_basic.user_file") from None
 
     # Its own middleware reads the global configuration and answers every error behind it with 401, so only its
     # functions are used.
@@ -49,15 +49,15 @@ def http_basic(settings: Settings) -> Guard:
 def _basic_user(basic_auth: Any, user_file: str, environ: WSGIEnvironment) -> str:
     try:
         user_id, password = basic_auth.parse_token(basic_auth.parse_header(environ))
-    except webob.exc.HTTPException as error:
-        raise Unauthorized("The request you have made requires authentication.") from error
+    except webob.exc.HTTPException:
+        raise Unauthorized("The request you have made requires authentication.") from None
     try:
         basic_auth.authenticate(user_file, user_id, password)
-    except webob.exc.HTTPBadRequest as error:
-        raise Unavailable("The credentials cannot be checked at present.") from error
+    except webob.exc.HTTPBadRequest:
+        raise Unavailable("The credentials cannot be checked at present.") from None
     # bcrypt refuses passwords of more than 72 bytes and those with a NUL.
-    except (webob.exc.HTTPUnauthorized, ValueError) as error:
-        raise Unauthorized("The credentials are not right.") from error
+    except (webob.exc.HTTPUnauthorized, ValueError):
+        raise Unauthorized("The credentials are not right.") from None
     return str(user_id)
 
 

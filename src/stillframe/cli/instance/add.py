@@ -71,7 +71,7 @@ class Add(ShowOne):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = ".".join(str(part) for part in first["loc"])
-            raise CommandFailed(ExitCode.REFUSED, f"{key}: {first['msg']}" if key else first["msg"]) from error
+            raise CommandFailed(ExitCode.REFUSED, f"{key}: {first['msg']}" if key else first["msg"]) from None
         path = Declarations(self.settings().drivers.instances_dir).add(Files(), images, declaration)
         return fields(
             {

@@ -47,7 +47,7 @@ class Remove(Command):
         except CommandFailed as failure:
             raise CommandFailed(
                 failure.code, f"nobody can say whether there are instance snapshots of it (--force goes on): {failure}"
-            ) from failure
+            ) from None
         if left:
             names = ", ".join(f"{one['name']} ({one['id']})" for one in left[:5])
             raise CommandFailed(

@@ -55,7 +55,7 @@ def _conversation(path: Path) -> Iterator[tuple[socket.socket, Any]]:
                     pass
                 yield channel, stream
     except OSError as problem:
-        raise Unavailable(f"the guest agent on {path} does not answer: {problem}") from problem
+        raise Unavailable(f"the guest agent on {path} does not answer: {problem}") from None
 
 
 def _send(channel: socket.socket, message: dict[str, Any]) -> None:

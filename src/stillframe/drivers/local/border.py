@@ -30,4 +30,4 @@ def border(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        raise translated(problem, doing) from problem
+        raise translated(problem, doing) from None

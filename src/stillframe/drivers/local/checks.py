@@ -70,7 +70,7 @@ class Checks:
         except OSError as problem:
             raise Refused(
                 f"{what} is not there: {disk.path}: {problem.strerror}; put it back or correct the declaration"
-            ) from problem
+            ) from None
         if not regular:
             raise Refused(f"{what} is not a regular file: {disk.path}; only image files can be copied")
         if not same_device:
@@ -80,7 +80,7 @@ class Checks:
         try:
             self._images.chain(disk.file, disk.format, disk.file.parent)
         except BackendError as problem:
-            raise Refused(f"the backing chain of {disk.path} is broken; mend it first: {problem.message}") from problem
+            raise Refused(f"the backing chain of {disk.path} is broken; mend it first: {problem.message}") from None
 
     def _need(self, disk: Disk, size: int, *, running: bool) -> int:
         if self._files.can_clone(disk.file.parent):

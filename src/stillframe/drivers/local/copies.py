@@ -193,7 +193,7 @@ def read(folder: Path) -> Copy:
     try:
         found = _ADAPTER.validate_json(path.read_bytes())
     except (OSError, ValidationError) as problem:
-        raise Damaged(f"{path} cannot be read, so nobody knows what the copy beside it is: {problem}") from problem
+        raise Damaged(f"{path} cannot be read, so nobody knows what the copy beside it is: {problem}") from None
     if found.name.uuid != folder.name.partition(".")[0]:
         raise Damaged(f"{path} belongs to another copy")
     return found

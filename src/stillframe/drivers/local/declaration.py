@@ -212,10 +212,10 @@ def load(path: Path) -> Declaration:
             content: dict[str, Any] = tomllib.load(file)
         return Declaration.model_validate(content)
     except OSError as problem:
-        raise InvalidInput(f"{path}: cannot be read: {problem.strerror}") from problem
+        raise InvalidInput(f"{path}: cannot be read: {problem.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise InvalidInput(f"{path}: is not TOML: {problem}") from problem
+        raise InvalidInput(f"{path}: is not TOML: {problem}") from None
     except ValidationError as problem:
         first = problem.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{path}: {first['msg']}", key or None) from problem
+        raise InvalidInput(f"{path}: {first['msg']}", key or None) from None

@@ -152,10 +152,10 @@ class Images:
         command = ("qemu-img", *arguments)
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=self._timeout, check=False)
-        except FileNotFoundError as problem:
-            raise BackendError("qemu-img is not installed, and qcow2 images need it") from problem
-        except subprocess.TimeoutExpired as problem:
-            raise Unavailable(f"qemu-img {arguments[0]} did not end within {self._timeout:g} s") from problem
+        except FileNotFoundError:
+            raise BackendError("qemu-img is not installed, and qcow2 images need it") from None
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"qemu-img {arguments[0]} did not end within {self._timeout:g} s") from None
         if done.returncode:
             raise BackendError(f"qemu-img {arguments[0]} failed: {done.stderr.strip()}")
         return done.stdout

@@ -113,7 +113,7 @@ class Qemu:
                     start_new_session=True,
                 )
         except OSError as problem:
-            raise BackendError(f"cannot start {command[0]}: {problem.strerror}") from problem
+            raise BackendError(f"cannot start {command[0]}: {problem.strerror}") from None
         self._children.append(child)
         return child
 
@@ -225,20 +225,20 @@ class Qemu:
                 return answers
         except ExecuteError as problem:
             kind = _NoSuchError if _is_missing(problem) else BackendError
-            raise kind(f"QEMU on {socket} refused {command}: {problem}") from problem
-        except TimeoutError as problem:
+            raise kind(f"QEMU refused {command}: {problem}") from None
+        except TimeoutError:
             raise _HungError(
                 f"QEMU on {socket} did not answer {command} in {self._timeout:g} s; is its monitor held by "
                 "another client?"
-            ) from problem
+            ) from None
         except ConnectError as problem:
             # An event for the client before may come first; of somebody who talks nobody may say that they are off.
             garbled = isinstance(problem.exc, GreetingError | NegotiationError)
             talk: type[Unavailable] = _GarbledError if garbled else _NobodyError
-            raise talk(f"QEMU on {socket} cannot be reached for {command}: {problem}") from problem
+            raise talk(f"QEMU on {socket} cannot be reached for {command}: {problem}") from None
         # The library asserts that it is still connected right after connecting, which a process that ends may undo.
         except (ExecInterruptedError, QMPError, OSError, EOFError, AssertionError) as problem:
-            raise _NobodyError(f"QEMU on {socket} cannot be reached for {command}: {problem}") from problem
+            raise _NobodyError(f"QEMU on {socket} cannot be reached for {command}: {problem}") from None
         finally:
             with suppress(Exception):
                 async with asyncio.timeout(1):

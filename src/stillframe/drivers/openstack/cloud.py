@@ -214,7 +214,7 @@ def connect(conf: cfg.ConfigOpts, endpoints: Endpoints) -> Cloud:
     try:
         return Cloud(session, load_auth, endpoints)
     except (exceptions.AuthPluginException, cfg.Error) as error:
-        raise InvalidInput(f"the cloud cannot be logged in to with these settings: {error}", GROUP) from error
+        raise InvalidInput(f"the cloud cannot be logged in to with these settings: {error}", GROUP) from None
 
 
 def path_part(identity: str, what: str) -> str:
@@ -234,9 +234,9 @@ def _translated(service: str, *, for_user: bool) -> Iterator[None]:
     try:
         yield
     except exceptions.ClientException as error:
-        raise _translate(error, service, for_user=for_user) from error
-    except ValueError as error:
-        raise BackendError(f"{service} answered with something that is no JSON document.") from error
+        raise _translate(error, service, for_user=for_user) from None
+    except ValueError:
+        raise BackendError(f"{service} answered with something that is no JSON document.") from None
 
 
 def _translate(error: exceptions.ClientException, service: str, *, for_user: bool) -> StillframeError:

@@ -37,7 +37,7 @@ class Checks:
             place = self._volumes.place(volume_id)
             found = self._arrays.find(place)
         except NotFound as missing:
-            raise Refused(f"volume {volume_id} is not on an array of the settings: {missing.message}") from missing
+            raise Refused(f"volume {volume_id} is not on an array of the settings: {missing.message}") from None
         if found is None:
             raise Refused(
                 f"no array has the vdisk '{place.vdisk}' of volume {volume_id}; put it back or correct the declaration"

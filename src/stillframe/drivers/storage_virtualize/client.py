@@ -107,7 +107,7 @@ class Client:
         try:
             return file.read_text().strip()
         except OSError as problem:
-            raise BackendError(f"array '{self.name}': {file} cannot be read: {problem.strerror}") from problem
+            raise BackendError(f"array '{self.name}': {file} cannot be read: {problem.strerror}") from None
 
     def _post(
         self,
@@ -121,7 +121,7 @@ class Client:
             try:
                 reply = self._http.post(path, headers=headers, json=parameters, timeout=timeout)
             except httpx.TransportError as problem:
-                raise Unavailable(f"{where}: {problem or type(problem).__name__}") from problem
+                raise Unavailable(f"{where}: {problem or type(problem).__name__}") from None
             if reply.status_code == httpx.codes.TOO_MANY_REQUESTS:
                 raise _BusyError
             return reply
@@ -150,7 +150,7 @@ def _trust(options: ArrayOptions) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=options.ca_file)
     except (OSError, ssl.SSLError) as problem:
-        raise InvalidInput(f"{options.ca_file} cannot be used: {problem}", f"array:{options.name}.ca_file") from problem
+        raise InvalidInput(f"{options.ca_file} cannot be used: {problem}", f"array:{options.name}.ca_file") from None
 
 
 def _text(reply: httpx.Response) -> str:

@@ -45,7 +45,7 @@ class FlashCopyCheck:
             place = self._volumes.place(volume_id)
             found = self._arrays.find(place)
         except NotFound as missing:
-            raise _not_supported(volume_id, missing.message) from missing
+            raise _not_supported(volume_id, missing.message) from None
         if found is None:
             raise _not_supported(volume_id, f"no array of the settings has a vdisk '{place.vdisk}'")
         return found
