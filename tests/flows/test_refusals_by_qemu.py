@@ -1,0 +1,143 @@
+"""What a running QEMU refuses: the snapshot fails at once and in its words, and nothing of ours is left in it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from falcon.testing import TestClient
+
+from stillframe import main
+from stillframe.domain.instance import PowerState
+from stillframe.drivers.local.images import Format
+from stillframe.drivers.wrappers import surround
+from stillframe.settings import load
+from tests.conformance.worlds import MIB, LocalWorld, ask
+from tests.flows.world import Faults, wait_until
+from tests.lab.filesystems import mounted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+
+class Story:
+    """The whole service over a machine on a file system that shares no blocks, so that QEMU has to copy."""
+
+    def __init__(self, folder: Path, state: Path, form: Format) -> None:
+        self.local, self.faults = LocalWorld(folder, form), Faults()
+        self.instance = self.local.add((8 * MIB, 8 * MIB))
+        overrides: list[tuple[str | None, str, object]] = [
+            (None, "state_dir", str(state)),
+            (None, "auth_strategy", "noauth"),
+            ("database", "sqlite_synchronous", "NORMAL"),
+        ]
+        settings = load(overrides=overrides)
+        drivers = main.Drivers(surround(self.local.compute, self.faults.around), self.local.storage)
+        self.service = main.build(settings, drivers=drivers)
+        self.service.start()
+
+    def close(self) -> None:
+        self.service.stop()
+        self.local.close()
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        wsgi = self.service.wsgi
+        # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
+        client = TestClient(
+            lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108
+            headers={"Host": "localhost"},
+        )
+        return client.simulate_request(method, path, json=body)
+
+    def start(self, *more: str) -> None:
+        declaration = self.local.declarations.instance(self.instance.id)
+        self.local.qemu.launch([*declaration.start_command, *more], self.local.folder / "machine.log")
+        wait_until(lambda: self.local.second_monitor(self.instance.id).exists(), "QEMU did not start")
+
+    def monitor(self, command: str, **arguments: Any) -> Any:
+        return ask(self.local.second_monitor(self.instance.id), command, arguments)
+
+    def snapshot(self) -> dict[str, Any]:
+        """A snapshot, taken to its end, and how often it was tried."""
+        path = f"/compute/v2.1/project/servers/{self.instance.id}/action"
+        reply = self.ask("POST", path, {"vm-snapshot": {"name": "kept"}})
+        assert reply.status_code == 200, reply.text
+        shown = f"/volume/v3/project/instance-snapshots/{reply.json['instance_snapshot']['id']}"
+
+        def end() -> dict[str, Any]:
+            found: dict[str, Any] = self.ask("GET", shown).json["instance_snapshot"]
+            return found
+
+        wait_until(lambda: end()["status"] != "creating", "it is still being created")
+        return end()
+
+    def left(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Jobs, nodes and copies of ours."""
+        jobs = [one["id"] for one in self.monitor("query-jobs")]
+        nodes = [one["node-name"] for one in self.monitor("query-named-block-nodes")]
+        return (
+            [one for one in jobs if one.startswith("sf")],
+            [one for one in nodes if one.startswith("sf")],
+            [*self.local.storage.find(None)],
+        )
+
+
+@contextmanager
+def told(folder: Path, state: Path, form: Format) -> Iterator[Story]:
+    story = Story(folder, state, form)
+    try:
+        yield story
+    finally:
+        story.close()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with mounted(tmp_path_factory.mktemp("plain"), "ext4", 512 * MIB) as folder:
+        yield folder
+
+
+@pytest.fixture(params=list(Format))
+def story(request: pytest.FixtureRequest, plain: Path, tmp_path: Path) -> Iterator[Story]:
+    with told(plain / tmp_path.name, tmp_path, request.param) as story:
+        yield story
+
+
+def busy_with(story: Story, command: str, node: str) -> None:
+    """A job of somebody else's on one of the disks, which goes on for as long as it is not cancelled."""
+    story.monitor("blockdev-add", driver="null-co", **{"node-name": "theirs", "size": 8 * MIB})
+    story.monitor(command, **{"job-id": "job", "device": node, "target": "theirs", "sync": "full", "speed": 1})
+    assert [one["id"] for one in story.monitor("query-jobs")] == ["job"]
+
+
+@pytest.mark.parametrize("command", ["blockdev-mirror", "blockdev-backup"])
+def test_a_job_of_somebody_else_on_a_disk_fails_the_snapshot_at_once(story: Story, command: str) -> None:
+    story.start()
+    busy_with(story, command, "disk1")
+    shown = story.snapshot()
+    assert (shown["status"], shown["fault"]["code"]) == ("error", "backend-error")
+    assert "in use by block job" in shown["fault"]["message"]
+    assert "/" not in shown["fault"]["message"]
+    assert story.faults.calls.count("quiesced") == 1
+    assert story.left() == ([], [], [])
+    assert story.monitor("query-status")["status"] == "running"
+    # Theirs goes on, and when it is over a snapshot can be taken.
+    assert [one["id"] for one in story.monitor("query-jobs")] == ["job"]
+    story.monitor("job-cancel", id="job")
+    wait_until(lambda: not story.monitor("query-jobs"), "the other job never ended")
+    assert story.snapshot()["status"] == "available"
+
+
+def test_a_machine_that_waits_for_a_migration_fails_the_snapshot_at_once(story: Story) -> None:
+    story.start("-incoming", "defer")
+    shown = story.snapshot()
+    assert (shown["status"], shown["fault"]["code"]) == ("error", "backend-error")
+    assert "QEMU refused" in shown["fault"]["message"]
+    assert "/" not in shown["fault"]["message"]
+    assert story.faults.calls.count("quiesced") <= 1
+    assert story.left() == ([], [], [])
+    assert story.monitor("query-status")["status"] == "inmigrate"
+    assert story.local.compute.get_instance(story.instance.id).power_state is not PowerState.SHUTOFF
