@@ -33,6 +33,7 @@ from stillframe.service.janitor import Janitor
 from stillframe.service.leftovers import Leftovers
 from stillframe.service.metrics import Metrics
 from stillframe.service.policy import Policy
+from stillframe.service.power import PowerActions, PowerLocks
 from stillframe.settings import Settings
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
@@ -71,6 +72,7 @@ class Service:
     instances: InstanceService
     policy: Policy
     janitor: Janitor
+    power: PowerActions
     wsgi: Any
 
     def start(self) -> None:
@@ -84,9 +86,10 @@ class Service:
     def stop(self, seconds: float = 10.0) -> bool:
         """Stop working; False if something still ran after `seconds`, which the next start resumes."""
         self.janitor.stop()
+        switched = self.power.stop(seconds=2.0)
         ended = self.engine.stop(seconds)
         # A copy that is being deleted is no operation; whoever sweeps next deletes it again.
-        ended = self.janitor.ended(seconds=1.0) and ended
+        ended = self.janitor.ended(seconds=1.0) and ended and switched
         self.database.close()
         return ended
 
@@ -151,12 +154,13 @@ def build(
     engine = Engine(operations, queue, board, execution, _limits(settings, alone=database.is_file))
     metrics = Metrics(CollectorRegistry(), operations, queue.waiting, now)
     execution.on_finished = metrics.operation_finished
+    power = PowerActions(drivers.compute, PowerLocks(settings.state_dir / "power"), graceful)
     instances = InstanceService(
         compute=drivers.compute,
         storage=drivers.storage,
         operations=operations,
         policy=policy,
-        graceful_stop_seconds=graceful,
+        power=power,
         flashcopy=drivers.flashcopy,
         sight=drivers.sight,
         count_hosts=settings.limits.host > 0,
@@ -177,7 +181,7 @@ def build(
         build_leftovers(settings, database, plain, now), metrics, settings.engine.janitor_interval.total_seconds()
     )
     wsgi = build_wsgi(settings, service, instances, metrics) if serve else build_observation(settings, metrics)
-    return Service(settings, database, drivers, engine, service, instances, policy, janitor, wsgi)
+    return Service(settings, database, drivers, engine, service, instances, policy, janitor, power, wsgi)
 
 
 def build_leftovers(

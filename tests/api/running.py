@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import requests
 import sqlalchemy as sa
-import waitress
 
 from stillframe import main, settings
+from stillframe.cli.http_server import HttpServer
 from stillframe.domain.errors import NotSupported
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.wrappers import surround
@@ -30,6 +30,7 @@ from stillframe.drivers.wrappers import surround
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from stillframe.cli.connections import Bounds
     from stillframe.domain.errors import StillframeError
     from stillframe.domain.instance import Instance
     from stillframe.settings import Settings
@@ -176,9 +177,13 @@ class Running:
 
 @contextmanager
 def running(
-    folder: Path, *overrides: Override, config_files: Sequence[str] = (), flashcopy: Mappings | None = None
+    folder: Path,
+    *overrides: Override,
+    config_files: Sequence[str] = (),
+    flashcopy: Mappings | None = None,
+    bounds: Bounds | None = None,
 ) -> Iterator[Running]:
-    """Serve until the context is left."""
+    """Serve until the context is left; `bounds` is for what one client may take of the server."""
     defaults: list[Override] = [
         (None, "state_dir", str(folder)),
         # Each story has a project of its own, which in this mode the path names.
@@ -193,21 +198,17 @@ def running(
     world, faults = MemoryDriver(), Faults()
     drivers = main.Drivers(surround(world.compute, faults.around), surround(world.storage, faults.around), flashcopy)
     service, workers = _apart(chosen, drivers) if APART else _together(chosen, drivers)
-    server = waitress.create_server(
-        service.wsgi, host="127.0.0.1", port=0, threads=8, clear_untrusted_proxy_headers=False
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
+    server, ending = HttpServer(service.wsgi, "127.0.0.1", 0, 8, chosen.api.max_body_size, bounds), threading.Event()
+    thread = threading.Thread(target=server.run, args=(ending,), daemon=True)
     thread.start()
     for worker in workers:
         worker.start()
-    url = f"http://127.0.0.1:{server.effective_port}"
-    api = Running(url, service, world, faults, flashcopy)
+    api = Running(server.address, service, world, faults, flashcopy)
     try:
         yield api
     finally:
-        # Connections that are kept alive would keep the server's loop alive, too.
         api.session.close()
-        server.close()
+        ending.set()
         for one in {id(one): one for one in (*workers, service)}.values():
             one.stop()
         thread.join(1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stillframe.domain.errors import BackendError
 from stillframe.domain.instance import PowerState
+from tests.api.running import PATIENCE
 
 if TYPE_CHECKING:
+    from stillframe.domain.instance import Instance
     from tests.api.running import Running
 
 
@@ -118,5 +122,54 @@ def test_an_instance_is_stopped_and_started_once(api: Running) -> None:
             verb = action.removeprefix("os-")
             message = f"Cannot '{verb}' instance {instance.id} while it is in vm_state {vm_state}"
             assert reply.json()["conflictingRequest"]["message"] == message
+        assert settled(api, instance)["OS-EXT-STS:vm_state"] == vm_state
+
+
+def test_what_is_being_switched_says_so_and_is_left_alone(api: Running) -> None:
+    instance = api.instance(power_state=PowerState.ACTIVE)
+    with api.faults.holding("stop"):
+        assert api.act(instance, {"os-stop": None}).status_code == 202
         server = api.call("GET", f"/compute/v2.1/{instance.project_id}/servers/{instance.id}").json()["server"]
-        assert server["OS-EXT-STS:vm_state"] == vm_state
+        assert (server["OS-EXT-STS:task_state"], server["status"]) == ("powering-off", "ACTIVE")
+        listed = api.call("GET", f"/compute/v2.1/{instance.project_id}/servers/detail").json()["servers"]
+        assert [one["OS-EXT-STS:task_state"] for one in listed] == ["powering-off"]
+        before = api.everything()
+        for body in ({"os-stop": None}, {"os-start": None}, {"vm-snapshot": {"name": "s"}}):
+            reply = api.act(instance, body)
+            assert reply.status_code == 409
+            assert "task_state powering-off" in reply.json()["conflictingRequest"]["message"]
+        assert api.everything() == before
+    assert settled(api, instance)["status"] == "SHUTOFF"
+
+
+def test_a_stop_that_fails_leaves_the_instance_as_it_is(api: Running, caplog: pytest.LogCaptureFixture) -> None:
+    instance = api.instance(power_state=PowerState.ACTIVE)
+    api.faults.raising["stop", instance.id] = BackendError("the guest's process did not end")
+    with caplog.at_level("INFO"):
+        reply = api.act(instance, {"os-stop": None})
+        assert (reply.status_code, settled(api, instance)["status"]) == (202, "ACTIVE")
+    assert f"instance {instance.id}: powering-off failed: the guest's process did not end" in caplog.text
+    del api.faults.raising["stop", instance.id]
+    assert api.act(instance, {"os-stop": None}).status_code == 202
+    assert settled(api, instance)["status"] == "SHUTOFF"
+
+
+def test_an_instance_with_an_operation_is_neither_stopped_nor_started(api: Running) -> None:
+    instance = api.instance(power_state=PowerState.ACTIVE)
+    with api.faults.holding("cut"):
+        accepted = api.act(instance, {"vm-snapshot": {"name": "s"}})
+        reply = api.act(instance, {"os-stop": None})
+        assert (reply.status_code, "Another operation" in reply.text) == (409, True)
+    api.wait(accepted.json()["instance_snapshot"]["task_uri"])
+
+
+def settled(api: Running, instance: Instance) -> dict[str, Any]:
+    """The server once nothing is being done with it."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        reply = api.call("GET", f"/compute/v2.1/{instance.project_id}/servers/{instance.id}")
+        server: dict[str, Any] = reply.json()["server"]
+        if server["OS-EXT-STS:task_state"] is None:
+            return server
+        assert time.monotonic() < until, server
+        time.sleep(0.01)

@@ -20,6 +20,7 @@ def test_an_instance_is_declared_and_seen_by_the_service(served: Place) -> None:
         "id": added["id"],
         "name": "seen",
         "status": "SHUTOFF",
+        "task_state": None,
         "project_id": "default",
         "volumes": added["volumes"],
     }
@@ -90,6 +91,6 @@ def test_nobody_to_ask_keeps_an_instance_unless_forced(place: Place) -> None:
 def test_an_instance_without_a_start_command_is_not_started(served: Place) -> None:
     served.instance("still", root=b"r")
     refused = served.run("instance", "start", "still")
-    assert (refused.code, "start_command" in refused.err) == (4, True)
+    assert (refused.code, "start_command" in refused.err) == (4, True), refused
     stopped = served.run("instance", "stop", "still")
     assert (stopped.code, "vm_state stopped" in stopped.err) == (4, True)

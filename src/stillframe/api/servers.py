@@ -87,6 +87,7 @@ def _view(exchange: Exchange, instance: Instance) -> schemas.ServerView:
         "created": created,
         "updated": created,
         "vm_state": vm_state,
+        "task_state": exchange.services.instances.task_state(instance),
         "power_state": power_state,
         "volumes_attached": [schemas.VolumeReference(id=volume_id) for volume_id in instance.volume_ids],
     }
@@ -107,7 +108,6 @@ _UNKNOWN: Final = {
     "progress": 0,
     "disk_config": "MANUAL",
     "availability_zone": "",
-    "task_state": None,
     "launched_at": None,
     "terminated_at": None,
 }

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from waitress import server, wasyncore
+from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.task import ThreadedTaskDispatcher
 
+from stillframe.cli.connections import Bounds, Listener
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
@@ -22,8 +27,12 @@ LOG = logging.getLogger(__name__)
 _LOOK_EVERY: Final = 0.25
 _LAST_REPLIES_SECONDS: Final = 10.0
 _BUFFERED: Final = 16
-# Clients keep idle connections open; at waitress's own limit of 100 the next one would wait for one of them to go.
-_CONNECTIONS: Final = 800
+_LONGEST_HEAD: Final = 32 << 10
+# What is longer is kept in a temporary file, one for each connection.
+_IN_MEMORY: Final = 64 << 10
+_REPLY_IN_MEMORY: Final = 256 << 10
+_QUICK_THREADS: Final = 2
+_DESCRIPTORS: Final = 65536
 
 
 @contextmanager
@@ -48,25 +57,45 @@ def end_on_signal() -> Iterator[threading.Event]:
 class HttpServer:
     """Listens from its making on, and answers while `run` runs; an address it cannot have is a `CommandFailed`."""
 
-    def __init__(self, application: Any, host: str, port: int, threads: int, most_bytes: int) -> None:
+    def __init__(
+        self, application: Any, host: str, port: int, threads: int, most_bytes: int, bounds: Bounds | None = None
+    ) -> None:
         self._channels: dict[int, Any] = {}
         where = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        # It tells of each request that finds all threads at work.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         try:
-            self._server = server.create_server(
-                application,
-                map=self._channels,
+            adjustments = Adjustments(
                 listen=f"{where}:{port}",
                 threads=threads,
-                connection_limit=_CONNECTIONS,
                 ident="stillframe",
+                connection_limit=_DESCRIPTORS,  # that is for `Bounds` to say
+                cleanup_interval=1,
                 # The application's own limit is lower and answers in the API's words; this one bounds what is buffered.
                 max_request_body_size=_BUFFERED * most_bytes,
+                max_request_header_size=_LONGEST_HEAD,
+                inbuf_overflow=_IN_MEMORY,
+                outbuf_overflow=_REPLY_IN_MEMORY,
+                log_socket_errors=False,  # a client that goes away is no error of ours
                 clear_untrusted_proxy_headers=False,  # oslo.middleware decides about those
             )
+            self._dispatchers = [ThreadedTaskDispatcher(), ThreadedTaskDispatcher()]
+            listeners = [
+                Listener(
+                    *(application, self._channels),
+                    dispatcher=self._dispatchers[0],
+                    quick=self._dispatchers[1],
+                    bounds=_within_the_limit(bounds or Bounds()),
+                    adj=adjustments,
+                    sockinfo=one,
+                )
+                for one in adjustments.listen
+            ]
         except (OSError, ValueError) as error:
             raise CommandFailed(ExitCode.FAILED, f"cannot listen on {where}:{port}: {error}") from None
-        bound = next(one for one in self._channels.values() if isinstance(one, server.BaseWSGIServer))
-        self.address = f"http://{where}:{bound.effective_port}"
+        for dispatcher, count in zip(self._dispatchers, (threads, _QUICK_THREADS), strict=True):
+            dispatcher.set_thread_count(count)
+        self.address = f"http://{where}:{listeners[0].effective_port}"
 
     def run(self, ending: threading.Event) -> None:
         """Answer requests until `ending` is set, then finish those that came before."""
@@ -87,10 +116,21 @@ class HttpServer:
         until = time.monotonic() + _LAST_REPLIES_SECONDS
         while self._replies_left() and time.monotonic() < until:
             self._turn()
-        dispatcher = self._server.task_dispatcher
-        dispatcher.shutdown(timeout=1)
+        for dispatcher in self._dispatchers:
+            dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._channels)
 
     def _replies_left(self) -> bool:
         channels = [one for one in self._channels.values() if isinstance(one, HTTPChannel)]
         return any(one.requests or one.total_outbufs_len for one in channels)
+
+
+def _within_the_limit(bounds: Bounds) -> Bounds:
+    """The bounds with no more connections than half of the files that this process may open, which is raised first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    most = bounds.connections if soft == resource.RLIM_INFINITY else min(bounds.connections, soft // 2)
+    return replace(bounds, connections=most)

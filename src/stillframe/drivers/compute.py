@@ -75,6 +75,10 @@ class ComputeDriver(Protocol):
         """Let the guest run again if a quiesce was left behind; does nothing otherwise."""
         ...
 
+    def check_power(self, instance_id: str, wanted: PowerState) -> None:
+        """Raise `NotSupported` if it can be told beforehand that a start (`ACTIVE`) or stop (`SHUTOFF`) will fail."""
+        ...
+
     def start(self, call: Call, instance_id: str) -> None:
         """Start the instance and return when it is active; nothing happens if it is. Raises `Refused` while fenced."""
         ...

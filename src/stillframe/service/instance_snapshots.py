@@ -61,6 +61,7 @@ class SnapshotService:
         chosen = _choose_volumes(instance, volumes)
         self.instances.require_volumes(caller, chosen)
         self.instances.compute.outlook(instance_id)
+        self.instances.require_no_switching(instance, "snapshot")
         self.storage.check_cut(instance, chosen)
         snapshot_id = str(uuid.uuid4())
         operation = self._operation(
@@ -157,6 +158,7 @@ class SnapshotService:
     ) -> Accepted:
         wanted = copies or {}
         self.instances.require_unlocked(instance)
+        self.instances.require_no_switching(instance, "restore")
         _require_off_or_force(instance, force=force)
         detached = [volume for volume in wanted if volume not in instance.volume_ids]
         if detached:

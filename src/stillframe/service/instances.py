@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from stillframe.domain.errors import Conflict, NotFound, NotSupported
 from stillframe.domain.instance import Instance, PowerState, Volume
-from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import FlashCopy, StorageDriver
 from stillframe.service.caller import Caller
 from stillframe.service.policy import Policy
+from stillframe.service.power import PowerAction, PowerActions
 from stillframe.store.operations import OperationStore
 
 
@@ -29,7 +29,7 @@ class InstanceService:
     storage: StorageDriver
     operations: OperationStore
     policy: Policy
-    graceful_stop_seconds: float
+    power: PowerActions
     flashcopy: FlashCopy | None = None
     sight: Sight | None = None
     count_hosts: bool = False
@@ -102,25 +102,43 @@ class InstanceService:
         if instance.locked:
             raise Conflict(f"Instance {instance.id} is locked; unlock it first.")
 
+    def require_no_switching(self, instance: Instance, verb: str) -> None:
+        """Raises `Conflict` for an instance that is being started or stopped through this service."""
+        self.power.require_none(instance.id, verb)
+
+    def task_state(self, instance: Instance) -> str | None:
+        """What is being done with an instance, as Nova calls it (`powering-on`, `powering-off`), or None."""
+        return self.power.task_state(instance.id)
+
     def start(self, caller: Caller, instance_id: str) -> None:
-        """Start an instance that is off; raises `Conflict` while a restore fences it, or if it is not off."""
-        instance = self.get_instance(caller, instance_id, "instance:power")
-        fence = self.operations.fence(instance_id)
-        if fence is not None:
-            raise Conflict(
-                f"Instance {instance_id} is fenced until the restore to instance snapshot {fence.snapshot_id} has made "
-                "its volumes whole: wait for its end, or retry it, roll it back, or delete that instance snapshot."
-            )
-        _require_state(instance, "start", PowerState.SHUTOFF)
-        self._require_power_control()
-        self.compute.start(_unbound(caller), instance_id)
+        """Accept that an instance is started; raises `Conflict` if it is busy or fenced, or if it is not off."""
+        self._switch(caller, instance_id, PowerAction.START, PowerState.SHUTOFF)
 
     def stop(self, caller: Caller, instance_id: str) -> None:
-        """Shut an instance down, gracefully, then hard; raises `Conflict` if it is off or paused, as Nova does."""
-        instance = self.get_instance(caller, instance_id, "instance:power")
-        _require_state(instance, "stop", PowerState.ACTIVE, PowerState.ERROR)
+        """Accept that an instance is shut down, gracefully, then hard; raises `Conflict` as `start`, or if it is off.
+
+        One that is paused is refused as well, as Nova does.
+        """
+        self._switch(caller, instance_id, PowerAction.STOP, PowerState.ACTIVE, PowerState.ERROR)
+
+    def _switch(self, caller: Caller, instance_id: str, action: PowerAction, *allowed: PowerState) -> None:
+        self.get_instance(caller, instance_id, "instance:power")
         self._require_power_control()
-        self.compute.stop(_unbound(caller), instance_id, self.graceful_stop_seconds)
+
+        def check() -> None:
+            fence = self.operations.fence(instance_id)
+            if fence is not None and action is PowerAction.START:
+                raise Conflict(
+                    f"Instance {instance_id} is fenced until the restore to instance snapshot {fence.snapshot_id} has "
+                    "made its volumes whole: wait for its end, or retry it, roll it back, or delete that instance "
+                    "snapshot."
+                )
+            self.operations.require_free(instance_id)
+            # Looked at anew: whoever switched it before may have come to the end of it meanwhile.
+            _require_state(self.compute.get_instance(instance_id), action.name.lower(), allowed)
+            self.compute.check_power(instance_id, action.wanted)
+
+        self.power.begin(action, instance_id, caller.request_id, check)
 
     def flashcopy_mappings(
         self, caller: Caller, volume_id: str, *, details: bool
@@ -146,13 +164,8 @@ class InstanceService:
             raise NotSupported("Instances of this platform are not started and stopped through this service.")
 
 
-def _require_state(instance: Instance, verb: str, *allowed: PowerState) -> None:
+def _require_state(instance: Instance, verb: str, allowed: Collection[PowerState]) -> None:
     if instance.power_state not in allowed:
         # In Nova's words, which its clients look for.
         vm_state = "stopped" if instance.power_state is PowerState.SHUTOFF else instance.power_state.value
         raise Conflict(f"Cannot '{verb}' instance {instance.id} while it is in vm_state {vm_state}")
-
-
-def _unbound(caller: Caller) -> Call:
-    """A call on behalf of a request that is no recorded operation: nothing interrupts it but its own end."""
-    return Call(caller.request_id, caller.request_id, check=lambda: None, report=lambda _done, _all: None)

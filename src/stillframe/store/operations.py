@@ -224,6 +224,13 @@ class OperationStore:
         with self._database.reading() as connection:
             return self._fence(connection, instance_id)
 
+    def require_free(self, instance_id: str) -> None:
+        """Raises `Conflict` if an operation holds the instance."""
+        with self._database.reading() as connection:
+            here = sa.select(INSTANCE_LOCKS.c.operation_id).where(INSTANCE_LOCKS.c.instance_id == instance_id)
+            if connection.execute(here).first() is not None:
+                raise Conflict(_busy_message(instance_id))
+
     @repeated
     def note_power(self, operation: Operation, *, was_active: bool) -> bool:
         """Remember whether a fenced instance ran before; the first answer stays, and is returned.
@@ -290,10 +297,7 @@ class OperationStore:
                 sa.insert(INSTANCE_LOCKS).values(instance_id=operation.instance_id, operation_id=operation.id)
             )
         except IntegrityError:
-            raise Conflict(
-                f"Another operation is changing instance {operation.instance_id} or one of its snapshots; "
-                "wait for its end and try again."
-            ) from None
+            raise Conflict(_busy_message(operation.instance_id)) from None
 
     def _take_fence(self, connection: sa.Connection, operation: Operation) -> None:
         fence = self._fence(connection, operation.instance_id)
@@ -322,6 +326,12 @@ def _settled(settlement: Settlement, following: Status, now: datetime) -> dict[s
     if settlement.consistency is not None:
         values["consistency"] = consistency_to_json(settlement.consistency)
     return values
+
+
+def _busy_message(instance_id: str) -> str:
+    return (
+        f"Another operation is changing instance {instance_id} or one of its snapshots; wait for its end and try again."
+    )
 
 
 def _fenced_message(fence: Fence) -> str:

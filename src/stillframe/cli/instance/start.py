@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Command
+from stillframe.cli.instance.switching import add_wait_option, wait_for
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -17,9 +18,13 @@ class Start(Command):
         """See `cliff`."""
         parser = super().get_parser(prog_name)
         parser.add_argument("instance", metavar="INSTANCE", help="Instance, by id or name.")
+        add_wait_option(parser)
         return parser
 
     def take_action(self, parsed_args: Namespace) -> None:
         """See `cliff`."""
         client = self.client()
-        client.start(client.find_instance(parsed_args.instance)["id"])
+        instance_id = client.find_instance(parsed_args.instance)["id"]
+        client.start(instance_id)
+        if parsed_args.wait:
+            wait_for(client, instance_id, "ACTIVE")

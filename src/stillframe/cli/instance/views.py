@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from stillframe.cli.client import Document
 
+#: What is being done with it at present, or null.
+TASK: Final = "OS-EXT-STS:task_state"
 _VOLUMES: Final = "os-extended-volumes:volumes_attached"
 
 
@@ -16,6 +18,7 @@ def view(server: Document) -> dict[str, Any]:
         "id": server["id"],
         "name": server["name"],
         "status": server["status"],
+        "task_state": server.get(TASK),
         "project_id": server["tenant_id"],
         "volumes": [volume["id"] for volume in server.get(_VOLUMES, ())],
     }

@@ -122,6 +122,14 @@ class LocalCompute:
         with border("releasing the instance"):
             self._files.remove(mark)
 
+    def check_power(self, instance_id: str, wanted: PowerState) -> None:
+        """See `ComputeDriver`."""
+        declaration = self._declarations.instance(instance_id)
+        if wanted is PowerState.ACTIVE:
+            _start_command(declaration)
+        elif wanted is PowerState.SHUTOFF:
+            _monitor(declaration)
+
     def start(self, call: Call, instance_id: str) -> None:
         """See `ComputeDriver`."""
         declaration = self._declarations.instance(instance_id)
@@ -134,12 +142,11 @@ class LocalCompute:
         if state in _HELD and declaration.qmp_socket is not None:
             self._qemu.resume(declaration.qmp_socket)
         elif state is PowerState.SHUTOFF:
-            if not declaration.start_command:
-                raise NotSupported(f"'{declaration.name}' has no start_command in its declaration")
+            command = _start_command(declaration)
             log = self._logs / f"{instance_id}.log"
             with border("preparing the folder of the logs"):
                 self._files.make_folder(self._logs)
-            process = self._qemu.launch(declaration.start_command, log)
+            process = self._qemu.launch(command, log)
 
             def started() -> bool:
                 if process.poll():
@@ -155,9 +162,7 @@ class LocalCompute:
         state = self._state(declaration)
         if state is PowerState.SHUTOFF:
             return
-        socket = declaration.qmp_socket
-        if socket is None:
-            raise NotSupported(f"'{declaration.name}' runs and has no qmp_socket; shut it down by hand")
+        socket = _monitor(declaration)
 
         def off() -> bool:
             return self._state(declaration) is PowerState.SHUTOFF
@@ -313,3 +318,15 @@ def _still(state: PowerState) -> Stillness:
         f"the instance is {state}, so that no guest agent can be asked, and nothing is known of what its guest has "
         "not written yet",
     )
+
+
+def _start_command(declaration: Declaration) -> Sequence[str]:
+    if not declaration.start_command:
+        raise NotSupported(f"'{declaration.name}' has no start_command in its declaration")
+    return declaration.start_command
+
+
+def _monitor(declaration: Declaration) -> Path:
+    if declaration.qmp_socket is None:
+        raise NotSupported(f"'{declaration.name}' runs and has no qmp_socket; shut it down by hand")
+    return declaration.qmp_socket

@@ -116,6 +116,9 @@ class NovaCompute:
         """See `ComputeDriver`: also where servers are no longer paused since the settings were changed."""
         self._pausing.let_run(instance_id)
 
+    def check_power(self, instance_id: str, wanted: PowerState) -> None:
+        """See `ComputeDriver`: what Nova refuses it says when it is asked."""
+
     def start(self, call: Call, instance_id: str) -> None:
         """See `ComputeDriver`; a server in ERROR is rebooted hard, which repairs what can be repaired."""
         owner = self.fenced_by(instance_id)

@@ -1,0 +1,202 @@
+"""A client that takes more than its share gets what it may have, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from stillframe.cli.connections import Bounds
+from stillframe.domain.instance import PowerState
+from tests.api.running import Running, running
+from tests.attacks.greed import PROMPT, connected, greedy, slowest_answer
+from tests.cli.program import Place, Process, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIST = "/volume/v3/p/instance-snapshots"
+CROWD = 810
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """The service as a process of its own."""
+    place = Place(tmp_path_factory.mktemp("greedy"))
+    place.configure()
+    with started(place, "serve") as served:
+        yield served
+
+
+@pytest.fixture
+def url(process: Process) -> str:
+    return next(word for word in process.said.split() if word.startswith("http://"))
+
+
+@pytest.fixture
+def brief(tmp_path: Path) -> Iterator[Running]:
+    """A service with little patience and room."""
+    with running(tmp_path, bounds=Bounds(connections=20, idle=1.5, receiving=1.0, sending=1.5)) as api:
+        yield api
+
+
+def most_memory(process: Process) -> float:
+    """The most MiB that the process has had in memory so far, see proc_pid_status(5)."""
+    status = Path(f"/proc/{process.process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def closed_after(connection: socket.socket, seconds: float = 20.0) -> float:
+    """How long the other side takes to close a connection."""
+    started = time.monotonic()
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(1 << 16):
+            pass
+    except ConnectionError:
+        pass
+    return time.monotonic() - started
+
+
+class TestDrip:
+    def test_headers_that_never_end_keep_nobody_else_out(self, url: str) -> None:
+        with greedy(url, CROWD, HEAD, lambda turn: b"X" if turn % 40 else b"X: y\r\nX"):
+            assert slowest_answer(url + LIST) < PROMPT
+
+    def test_bodies_that_never_end_keep_nobody_else_out(self, url: str) -> None:
+        opening = b"POST /compute/v2.1/p/servers/x/action HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n"
+        with greedy(url, CROWD, opening, lambda _turn: b" "):
+            assert slowest_answer(url + LIST) < PROMPT
+
+    def test_chunks_that_never_end_keep_nobody_else_out(self, url: str) -> None:
+        opening = b"POST /compute/v2.1/p/servers/x/action HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with greedy(url, CROWD, opening, lambda _turn: b"1\r\n \r\n"):
+            assert slowest_answer(url + LIST) < PROMPT
+
+    def test_thousands_of_idle_connections_keep_nobody_else_out(self, url: str) -> None:
+        with greedy(url, 2000, HEAD + b"\r\n", lambda _turn: b""):
+            assert slowest_answer(url + LIST) < PROMPT
+
+    def test_a_request_is_complete_in_time_or_given_up(self, brief: Running) -> None:
+        with connected(brief.url) as head, connected(brief.url) as body, connected(brief.url) as silent:
+            head.sendall(HEAD)
+            body.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+            ending = threading.Event()
+
+            def drip() -> None:
+                while not ending.wait(0.1):
+                    for one in (head, body):
+                        try:
+                            one.send(b"x")
+                        except OSError:
+                            return
+
+            thread = threading.Thread(target=drip)
+            thread.start()
+            # Whatever they go on sending.
+            assert closed_after(head) < 10
+            assert closed_after(body) < 10
+            assert closed_after(silent) < 10
+            ending.set()
+            thread.join()
+        assert brief.call("GET", LIST).status_code == 200
+
+    def test_a_connection_that_is_used_again_and_again_stays(self, brief: Running) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", urlsplit(brief.url).port, timeout=20)
+        connection.connect()
+        first, until = connection.sock, time.monotonic() + 4
+        while time.monotonic() < until:
+            connection.request("GET", "/openapi.json")
+            reply = connection.getresponse()
+            assert (reply.status, len(reply.read()) > 1000) == (200, True)
+            time.sleep(0.4)
+        assert connection.sock is first
+        connection.close()
+
+    def test_whoever_waits_longest_goes_first_when_all_places_are_taken(self, brief: Running) -> None:
+        with ExitStack() as stack:
+            first = stack.enter_context(connected(brief.url))
+            first.sendall(HEAD)
+            time.sleep(0.1)
+            others = [stack.enter_context(connected(brief.url)) for _ in range(20)]
+            assert closed_after(first, 5) < 1
+            others[-1].sendall(HEAD + b"\r\n")
+            assert others[-1].recv(100).startswith(b"HTTP/1.1 300")
+
+
+class TestReader:
+    def test_replies_that_nobody_reads_hold_neither_thread_nor_memory(self, process: Process, url: str) -> None:
+        # Each connection asks for many megabytes in one packet, and takes none of them.
+        before = most_memory(process)
+        with greedy(url, 100, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 190, lambda _turn: b""):
+            assert slowest_answer(url + LIST, 30) < PROMPT
+        assert most_memory(process) - before < 100
+
+    def test_a_reply_is_taken_in_time_or_given_up(self, brief: Running) -> None:
+        with connected(brief.url) as connection:
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 190)
+            time.sleep(5)
+            got = sum(map(len, iter(lambda: connection.recv(1 << 20), b"")))
+        # What the kernel had taken over by then, and no more.
+        assert got < 190 * len(brief.call("GET", "/openapi.json").content)
+
+    def test_requests_in_one_packet_are_answered_in_their_order(self, url: str) -> None:
+        with connected(url) as connection:
+            connection.sendall(
+                b"".join(b"GET /volume/v3/p%d/instance-snapshots/x HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(100))
+            )
+            connection.shutdown(socket.SHUT_WR)
+            said = b""
+            while chunk := connection.recv(1 << 16):
+                said += chunk
+        assert said.count(b"HTTP/1.1 404 Not Found") == 100
+
+    def test_a_client_that_says_no_more_is_answered_all_the_same(self, url: str) -> None:
+        with connected(url) as connection:
+            connection.sendall(HEAD + b"\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100).startswith(b"HTTP/1.1 300")
+            assert closed_after(connection) < PROMPT
+
+    def test_half_a_request_of_a_client_that_says_no_more_is_given_up_at_once(self, url: str) -> None:
+        with connected(url) as connection:
+            connection.sendall(HEAD)
+            connection.shutdown(socket.SHUT_WR)
+            assert closed_after(connection) < PROMPT
+
+
+class TestSize:
+    @pytest.mark.parametrize("size", [2 * 10**6, 10**9, 10**18])
+    def test_a_body_that_is_too_long_is_refused_before_it_is_sent(self, url: str, size: int) -> None:
+        with connected(url) as connection:
+            connection.sendall(b"POST /volume HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+            assert connection.recv(100).startswith(b"HTTP/1.1 413")
+            assert closed_after(connection) < PROMPT
+
+    def test_headers_that_are_too_long_are_refused(self, url: str) -> None:
+        with connected(url) as connection:
+            connection.sendall((HEAD + b"X-Long: ").ljust(32 << 10, b"x"))
+            assert b" 431 " in connection.recv(100)
+
+
+class TestPower:
+    def test_guests_that_do_not_react_hold_nobody_up(self, tmp_path: Path) -> None:
+        with running(tmp_path) as api:
+            guests = [api.instance("p", power_state=PowerState.ACTIVE) for _ in range(40)]
+            with api.faults.holding("stop"):
+                begun = time.monotonic()
+                assert {api.act(one, {"os-stop": None}).status_code for one in guests} == {202}
+                assert {api.act(one, {"os-stop": None}).status_code for one in guests} == {409}
+                assert time.monotonic() - begun < 2 * PROMPT
+                assert slowest_answer(api.url + "/healthcheck") < PROMPT
+                assert slowest_answer(api.url + LIST) < PROMPT
+                shown = api.call("GET", "/compute/v2.1/p/servers/detail").json()["servers"]
+                assert {one["OS-EXT-STS:task_state"] for one in shown} == {"powering-off"}
