@@ -71,8 +71,7 @@ def _problem(disk: Disk, images: Images) -> str | None:
     try:
         if not disk.file.is_file():
             return f"{disk.path} is not there, or no file"
-        images.shape(disk.file, disk.format)
-        images.chain(disk.file, disk.format, disk.file.parent)
+        images.confirm(disk.file, disk.format)
     except (StillframeError, OSError) as error:
         return str(error)
     return None

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from stillframe.cli.command import Fields, ShowOne, fields
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.options import PROJECT
+from stillframe.domain.errors import StillframeError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+
+    from stillframe.drivers.local.images import Format, Images
 
 _KEYS: Final = ("name", "format", "bootable")
 # A path may have commas in it; only one before a known key ends it.
@@ -60,12 +63,14 @@ class Add(ShowOne):
         from stillframe.drivers.local.declaration import Declaration, Declarations  # noqa: PLC0415
         from stillframe.drivers.local.files import Files  # noqa: PLC0415
         from stillframe.drivers.local.images import Images  # noqa: PLC0415
+        from stillframe.drivers.local.opening import trusted_users  # noqa: PLC0415
 
-        images = Images()
+        # What belongs to the service's user is as good as what belongs to the one who declares it.
+        images = Images(trusted=trusted_users(self.settings().state_dir))
         content = self._content(parsed_args)
         for disk in content["disks"]:
             disk.setdefault("format", None)
-            disk["format"] = disk["format"] or images.probe(_existing(disk["path"]))
+            disk["format"] = disk["format"] or _probed(images, disk["path"])
         try:
             declaration = Declaration.model_validate(content)
         except ValidationError as error:
@@ -117,7 +122,10 @@ def _vdisk(text: str, number: int) -> dict[str, Any]:
     return found
 
 
-def _existing(path: Path) -> Path:
+def _probed(images: Images, path: Path) -> Format:
     if not path.is_file():
         raise CommandFailed(ExitCode.REFUSED, f"{path} is not there, or no file")
-    return path
+    try:
+        return images.probe(path)
+    except StillframeError as error:
+        raise CommandFailed(ExitCode.REFUSED, f"{path}: {error.message}") from None

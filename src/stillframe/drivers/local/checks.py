@@ -1,144 +1,227 @@
-"""What has to hold before a cut or a restore; every refusal says what is wrong and how to mend it."""
+"""What has to hold before a cut or a restore; every refusal says what is wrong and how to mend it, without a path."""
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from stillframe.domain.errors import BackendError, Damaged, OutOfSpace, Refused, Unavailable
+from stillframe.domain.errors import BackendError, Damaged, NotSupported, OutOfSpace, Refused, StillframeError
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.local import copies
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.copies import Copy, Method
-from stillframe.drivers.local.declaration import Declaration, Disk
-from stillframe.drivers.local.files import Files, allocated, is_regular
+from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
+from stillframe.drivers.local.dependents import Dependents
+from stillframe.drivers.local.files import Files, allocated
+from stillframe.drivers.local.holders import require_no_writer
 from stillframe.drivers.local.images import Format, Images, same_file
+from stillframe.drivers.local.opening import File
 from stillframe.drivers.local.qemu import Qemu
+
+LOG = logging.getLogger(__name__)
 
 # Books and folders need some room too, and a file system filled to its last block harms running guests.
 HEADROOM: Final = 8 << 20
+# Drivers of nodes that only stand before others and change nothing of what is read.
+_FILTERS: Final = frozenset({"throttle", "copy-on-read", "preallocate"})
+_PLAIN_FILE: Final = "file"
 
 
 class Checks:
     """Looks, and changes nothing."""
 
-    def __init__(self, files: Files, images: Images, qemu: Qemu) -> None:
+    def __init__(self, files: Files, images: Images, qemu: Qemu, declarations: Declarations) -> None:
         self._files = files
         self._images = images
         self._qemu = qemu
+        self._dependents = Dependents(declarations, images)
 
     def cut(self, declaration: Declaration, disks: Sequence[Disk], state: PowerState) -> None:
         """Raise `Refused`, `NotSupported` or `OutOfSpace` if these disks cannot be cut in this power state."""
         needs: defaultdict[Path, int] = defaultdict(int)
         running = state is not PowerState.SHUTOFF
         for disk in disks:
-            self._present(declaration, disk)
-            with border(f"looking at {disk.path}"):
-                shape = self._images.shape(disk.file, disk.format)
-                self._chain(disk)
-                needs[disk.file.parent] += self._need(disk, shape.size, running=running)
-                if running and not self._files.can_clone(disk.file.parent):
-                    self._monitored(declaration, disk)
-                if running and declaration.qmp_socket is not None:
-                    self._in_use(declaration.qmp_socket, disk)
+            with about(declaration, disk), self._sound(declaration, disk) as file:
+                self._images.require_checkable(file, disk.format)
+                if running:
+                    self._in_use(declaration, disk)
+                if running and not self._files.can_clone(file.folder.path):
+                    self._copied_by_qemu(declaration, disk, file)
+                needs[file.folder.path] += self._need(disk, file, running=running)
         self._room(needs)
 
+    def restores(
+        self, declaration: Declaration, disks: Mapping[str, tuple[Disk, Path]], state: PowerState
+    ) -> dict[str, Copy]:
+        """The copies, if all disks can be put back to them together; from volume id to disk and the copy's folder.
+
+        Raises `Refused`, `NotSupported`, `OutOfSpace`, `Damaged`.
+        """
+        if state is not PowerState.SHUTOFF:
+            self._can_be_shut_down(declaration)
+        needs: defaultdict[Path, int] = defaultdict(int)
+        found: dict[str, Copy] = {}
+        for volume_id, (disk, folder) in disks.items():
+            with about(declaration, disk), self._sound(declaration, disk) as file:
+                if state is PowerState.SHUTOFF:
+                    require_no_writer(file)
+                else:
+                    self._in_use(declaration, disk)
+                copy = found[volume_id] = self._copy(disk, file, volume_id, folder)
+                self._dependents.require_none(declaration, disk, file, _own_names(file))
+                if not self._shares(copy, disk, folder / copies.DATA):
+                    needs[file.folder.path] += self._missing(volume_id, folder)
+        self._room(needs)
+        return found
+
     def restore(self, disk: Disk, declaration: Declaration, volume_id: str, folder: Path) -> Copy:
-        """The copy, if the disk can be put back to it; raises `Refused`, `OutOfSpace`, `Damaged`."""
-        self._present(declaration, disk)
-        copy = copies.read(folder)
-        if copy.name.volume_id != volume_id:
-            raise Refused(f"the copy {copy.name.uuid} is of volume {copy.name.volume_id}, not of {volume_id}")
-        if not copies.is_ready(folder):
-            raise Refused(f"the copy {copy.name.uuid} is not complete")
-        data = folder / copies.DATA
-        with border(f"looking at {disk.path}"):
-            self._unchanged(disk, copy, data)
-            if not self._shares(copy, disk, data):
-                left = folder.parent / f"{volume_id}.restoring"
-                spare = allocated(left) if left.exists() else 0
-                self._room({disk.file.parent: max(0, allocated(data) - spare)})
-        return copy
+        """As `restores`, for one disk of an instance that is off."""
+        return self.restores(declaration, {volume_id: (disk, folder)}, PowerState.SHUTOFF)[volume_id]
 
-    def _present(self, declaration: Declaration, disk: Disk) -> None:
-        what = f"disk '{disk.name}' of instance '{declaration.name}'"
-        try:
-            regular = is_regular(disk.file)
-            same_device = disk.file.stat().st_dev == disk.file.parent.stat().st_dev
-        except OSError as problem:
+    @contextmanager
+    def _sound(self, declaration: Declaration, disk: Disk) -> Iterator[File]:
+        """The disk's file, open; it is one of its own, and what is below it can be relied on."""
+        with self._images.opened(disk.path) as file:
+            if file.found.st_dev != os.fstat(file.folder.fd).st_dev:
+                raise Refused("It is a mount of its own; declare the file where it really lies.")
+            self._dependents.require_one_owner(declaration, disk, file)
+            self._images.shape(file, disk.format)
+            with self._images.layers(file, disk.format, disk.file.parent):
+                yield file
+
+    def _copied_by_qemu(self, declaration: Declaration, disk: Disk, file: File) -> None:
+        socket = declaration.qmp_socket
+        if socket is None or self._qemu.status(socket) is None:
             raise Refused(
-                f"{what} is not there: {disk.path}: {problem.strerror}; put it back or correct the declaration"
-            ) from None
-        if not regular:
-            raise Refused(f"{what} is not a regular file: {disk.path}; only image files can be copied")
-        if not same_device:
-            raise Refused(f"{what} is a mount of its own: {disk.path}; declare the file where it really lies")
+                "It lies on a file system without reflinks, so a running instance can only be copied through its QMP "
+                "socket, and none answers; declare qmp_socket, shut the instance down, or move the disk to XFS or "
+                "btrfs."
+            )
+        busy = self._qemu.foreign_jobs(socket)
+        if busy:
+            raise Refused(
+                f"QEMU is busy with a job of somebody else ({', '.join(busy)}), and a copy would meet with it; wait "
+                "for its end, or cancel it."
+            )
+        if disk.format is Format.QCOW2:
+            self._images.require_rebuildable(file)
 
-    def _chain(self, disk: Disk) -> None:
-        try:
-            self._images.chain(disk.file, disk.format, disk.file.parent)
-        except BackendError as problem:
-            raise Refused(f"the backing chain of {disk.path} is broken; mend it first: {problem.message}") from None
+    def _can_be_shut_down(self, declaration: Declaration) -> None:
+        socket = declaration.qmp_socket
+        what = f"Instance '{declaration.name}'"
+        if socket is None:
+            raise Refused(f"{what} runs, and without a qmp_socket nobody can shut it down; do that first.")
+        if self._qemu.status(socket) is None:
+            raise Refused(
+                f"{what} has a disk that is open for writing in a QEMU process, and its monitor does not answer; shut "
+                "it down first, or correct qmp_socket."
+            )
+        busy = self._qemu.foreign_jobs(socket)
+        if busy:
+            raise Refused(
+                f"{what} is busy with a block job of somebody else ({', '.join(busy)}), which a restore would break "
+                "off; wait for its end, or cancel it."
+            )
 
-    def _need(self, disk: Disk, size: int, *, running: bool) -> int:
-        if self._files.can_clone(disk.file.parent):
+    def _in_use(self, declaration: Declaration, disk: Disk) -> None:
+        """The disk's own file is what a device of the running process stands on, read as it is declared."""
+        socket = declaration.qmp_socket
+        if socket is None or self._qemu.status(socket) is None:
+            return
+        tops = [node for node in self._qemu.nodes(socket) if node.top and same_file(node.file, disk.file)]
+        if not tops:
+            raise Refused(
+                "The running instance does not use it; it has been moved, replaced or covered by an overlay: merge the "
+                "overlay (block-commit), or correct the declaration."
+            )
+        plain = {disk.format.value, *_FILTERS} | ({_PLAIN_FILE} if disk.format is Format.RAW else set())
+        strange = sorted({node.driver for node in tops} - plain)
+        if strange:
+            raise NotSupported(
+                f"The running instance reads it by QEMU's driver '{strange[0]}', and it is declared as {disk.format}; "
+                "a copy would not be what the guest has. Correct the declaration or the start command."
+            )
+
+    def _need(self, disk: Disk, file: File, *, running: bool) -> int:
+        if self._files.can_clone(file.folder.path):
             return 0
         # QEMU allocates the zeroes of a raw copy too until the copy is complete.
-        return size if running and disk.format is Format.RAW else allocated(disk.file)
+        return file.found.st_size if running and disk.format is Format.RAW else file.found.st_blocks * 512
 
-    def _monitored(self, declaration: Declaration, disk: Disk) -> None:
-        if declaration.qmp_socket is None or self._qemu.status(declaration.qmp_socket) is None:
-            raise Refused(
-                f"{disk.path} lies on a file system without reflinks, so a running instance can only be copied through "
-                "its QMP socket, and none answers; declare qmp_socket, shut the instance down, "
-                "or move the disk to XFS or btrfs"
-            )
-
-    def _in_use(self, socket: Path, disk: Disk) -> None:
-        if self._images.written_by_someone(disk.file):
-            return
-        try:
-            nodes = self._qemu.nodes(socket)
-        except Unavailable:
-            nodes = []
-        if not any(node.top and same_file(node.file, disk.file) for node in nodes):
-            raise Refused(
-                f"the running instance does not use {disk.path}; it has been moved, replaced or covered by an overlay: "
-                "correct the declaration"
-            )
-
-    def _unchanged(self, disk: Disk, copy: Copy, data: Path) -> None:
-        if str(disk.file) != copy.source:
-            raise Refused(f"the disk has moved from {copy.source} to {disk.file} since the copy; move it back")
+    def _copy(self, disk: Disk, file: File, volume_id: str, folder: Path) -> Copy:
+        copy, data = copies.read(folder), folder / copies.DATA
+        if copy.name.volume_id != volume_id:
+            raise Refused(f"The copy {copy.name.uuid} is of volume {copy.name.volume_id}, not of {volume_id}.")
+        if not copies.is_ready(folder):
+            raise Refused(f"The copy {copy.name.uuid} is not complete.")
+        if str(file.path) != copy.source:
+            raise Refused("It has moved since the copy was made; move it back.")
         if disk.format is not copy.format:
-            raise Refused(f"{disk.path} is declared as {disk.format} but the copy is {copy.format}")
+            raise Refused(f"It is declared as {disk.format}, but the copy is {copy.format}.")
         if not data.is_file() or data.stat().st_size != copy.file_size:
-            raise Damaged(f"{data} is not what was recorded: it is missing or has another length")
-        now = self._images.shape(disk.file, disk.format).size
+            raise Damaged(f"The copy {copy.name.uuid} is not what was recorded: it is missing or has another length.")
+        now = self._images.shape(file, disk.format).size
         if now != copy.size:
             raise Refused(
-                f"{disk.path} has {now} bytes now and had {copy.size} when the copy was made; "
-                f"resize it back first: qemu-img resize -f {disk.format} {disk.path} {copy.size}"
+                f"It has {now} bytes now and had {copy.size} when the copy was made; resize it back first: "
+                f"qemu-img resize{' --shrink' if now > copy.size else ''} -f {disk.format} <its file> {copy.size}"
             )
-        for below in copy.backing:
-            changed = below.changed()
-            if changed:
-                raise Refused(f"the backing chain of {disk.path} has changed since the copy: {changed}; put it back")
+        self._images.require_same_chain(data, copy.format, disk.file.parent, copy.backing)
+        return copy
 
     def _shares(self, copy: Copy, disk: Disk, data: Path) -> bool:
         return copy.method is Method.LINK or same_file(data, disk.file) or self._files.can_clone(disk.file.parent)
 
-    def _room(self, needs: dict[Path, int]) -> None:
+    def _missing(self, volume_id: str, folder: Path) -> int:
+        left = folder.parent / f"{volume_id}.restoring"
+        spare = allocated(left) if left.exists() else 0
+        return max(0, allocated(folder / copies.DATA) - spare)
+
+    def _room(self, needs: Mapping[Path, int]) -> None:
         devices: defaultdict[int, int] = defaultdict(int)
         for folder, need in needs.items():
-            with border(f"looking at the room in {folder}"):
-                device = folder.stat().st_dev
-                devices[device] += need
-                free = self._files.free(folder)
+            device = folder.stat().st_dev
+            devices[device] += need
+            free = self._files.free(folder)
             if devices[device] + HEADROOM > free:
+                LOG.warning("refused: the file system of %r has %d bytes free", str(folder), free)
                 raise OutOfSpace(
-                    f"the file system of {folder} has {free} bytes free and the copies need "
-                    f"{devices[device] + HEADROOM}; make room there"
+                    f"The disks' file system has {free} bytes free, and the copies need {devices[device] + HEADROOM}; "
+                    "make room there."
                 )
+
+
+@contextmanager
+def about(declaration: Declaration, disk: Disk) -> Iterator[None]:
+    """Have each error of the block say which disk it is about; what has a path in it goes to the log."""
+    what = f"Disk '{disk.name}' of instance '{declaration.name}'"
+    try:
+        yield
+    except OSError as problem:
+        LOG.warning("%s: %r: %r", what, str(disk.path), problem)
+        kind: type[StillframeError] = Refused if problem.errno == errno.ENOENT else BackendError
+        why = os.strerror(problem.errno or errno.EIO)
+        raise kind(f"{what} cannot be looked at: {why}; put it back or correct the declaration.") from None
+    except StillframeError as problem:
+        LOG.warning("%s: %r: %s", what, str(disk.path), problem.message)
+        known = (NotSupported, Refused, Damaged, OutOfSpace, BackendError)
+        kind = next((one for one in known if isinstance(problem, one)), type(problem))
+        raise kind(f"{what}: {problem.message}") from None
+
+
+def _own_names(file: File) -> int:
+    """How many names of the file are copies of ours, or one that is about to take the disk's place."""
+    root = file.folder.path / copies.FOLDER
+    found = 0
+    for path in (*root.glob(f"*/{copies.DATA}"), *root.glob("*.restoring")):
+        try:
+            there = path.lstat()
+        except OSError:
+            continue
+        found += (there.st_dev, there.st_ino) == (file.found.st_dev, file.found.st_ino)
+    return found

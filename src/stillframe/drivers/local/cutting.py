@@ -155,12 +155,13 @@ class Cutter:
         below: Mapping[str, Any] | None = None
         if not raw:
             shape = self._images.shape(plan.disk.file, plan.disk.format)
-            chain = self._images.chain(plan.disk.file, plan.disk.format, plan.disk.file.parent)
-            stored = (shape.backing, chain[0].format) if shape.backing and chain else None
-            self._images.create(plan.data, plan.copy.size, shape.cluster, stored)
-            if chain:
-                file = {"driver": "file", "filename": chain[0].path}
-                below = {"driver": chain[0].format, "file": file, "read-only": True}
+            like = self._images.require_rebuildable(plan.disk.file)
+            with self._images.layers(plan.disk.file, plan.disk.format, plan.disk.file.parent) as layers:
+                stored = (shape.backing, layers[0].format.value) if shape.backing and layers else None
+                self._images.create(plan.data, plan.copy.size, like, stored)
+                if layers:
+                    file = {"driver": "file", "filename": str(layers[0].named)}
+                    below = {"driver": layers[0].format.value, "file": file, "read-only": True}
         self._qemu.add_target(socket, plan.copy.job, plan.data, plan.disk.format, below)
         # The copy has the same files below it as the disk, so only the disk's own layer is copied.
         return Backup(plan.copy.job, source.name, "top" if below else "full")
@@ -196,7 +197,7 @@ class Cutter:
         if copy.name.kind is CopyKind.SNAPSHOT:
             # A safety copy keeps what is there, and a damaged disk is a good reason for a restore.
             self._images.check(data, copy.format, call.check)
-        backing = self._images.chain(data, copy.format, Path(copy.source).parent)
+        backing = self._images.record_chain(data, copy.format, Path(copy.source).parent, call.check)
         done = copies.completed(copy, data.stat().st_size, backing)
         if done == copy:
             self._files.sync(copies.meta(folder))

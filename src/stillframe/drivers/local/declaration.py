@@ -12,10 +12,11 @@ from typing import Annotated, Any, Final
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stillframe.domain.errors import Conflict, InvalidInput, NotFound
+from stillframe.domain.errors import Conflict, InvalidInput, NotFound, NotSupported, Refused
 from stillframe.drivers.local.border import border
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format, Images, same_file
+from stillframe.drivers.local.opening import File, Unverified
 from stillframe.drivers.local.remembered import Remembered
 
 LOG = logging.getLogger(__name__)
@@ -170,13 +171,17 @@ class Declarations:
         path = self.folder / f"{declaration.name}{_SUFFIX}"
         if any(one.id == declaration.id for one in self.all()):
             raise Conflict(f"an instance with the id {declaration.id} is declared already")
-        for number, disk in enumerate(declaration.disks):
-            self._check(images, disk, f"disks.{number}.path")
+        seen: set[tuple[int, int]] = set()
+        disks = [
+            self._resolved(images, disk, f"disks.{number}.path", seen) for number, disk in enumerate(declaration.disks)
+        ]
         for vdisk in declaration.vdisks:
             for other in self.all():
                 if any((one.vdisk, one.array) == (vdisk.vdisk, vdisk.array) for one in other.vdisks):
                     raise Conflict(f"the vdisk '{vdisk.vdisk}' belongs to instance '{other.name}' already")
-        content = tomli_w.dumps(declaration.model_dump(mode="json", exclude_none=True))
+        content = tomli_w.dumps(
+            declaration.model_copy(update={"disks": tuple(disks)}).model_dump(mode="json", exclude_none=True)
+        )
         with border("declaring the instance"):
             files.make_folder(self.folder)
             try:
@@ -194,15 +199,32 @@ class Declarations:
             files.remove(path)
             files.sync(self.folder)
 
-    def _check(self, images: Images, disk: Disk, key: str) -> None:
-        if not disk.path.exists():
-            raise InvalidInput(f"{disk.path} does not exist", key)
-        if not disk.file.is_file():
-            raise InvalidInput(f"{disk.path} is not a regular file", key)
+    def _resolved(self, images: Images, disk: Disk, key: str, seen: set[tuple[int, int]]) -> Disk:
+        """The disk as it is declared: by the path behind all links, so that a later change of a link has no effect."""
+        try:
+            with images.opened(disk.path) as file:
+                self._require_free(disk, file, key, seen)
+                images.confirm(file, disk.format)
+                return disk.model_copy(update={"path": file.path})
+        except OSError as problem:
+            raise InvalidInput(f"{disk.path} cannot be opened: {problem.strerror}", key) from None
+        except Unverified as problem:
+            why = f"the folder {problem.folder} {problem.why} could swap the files in it; mend it: {problem.mend}"
+            raise InvalidInput(f"{disk.path}: {why}", key) from None
+        except InvalidInput as problem:
+            raise InvalidInput(f"{disk.path}: {problem.message}", key) from None
+        except Refused as problem:
+            kind = NotSupported if isinstance(problem, NotSupported) else Refused
+            raise kind(f"{key}: {disk.path}: {problem.message}") from None
+
+    def _require_free(self, disk: Disk, file: File, key: str, seen: set[tuple[int, int]]) -> None:
+        inode = file.found.st_dev, file.found.st_ino
+        if inode in seen:
+            raise Conflict(f"{key}: {disk.path} is the same file as another disk of this instance")
+        seen.add(inode)
         for other, taken in self.disks():
-            if same_file(taken.path, disk.path):
+            if same_file(taken.path, file.path):
                 raise Conflict(f"{key}: {disk.path} is disk '{taken.name}' of instance '{other.name}' already")
-        images.confirm(disk.file, disk.format)
 
 
 def load(path: Path) -> Declaration:

@@ -1,64 +1,40 @@
-"""Image files as QEMU sees them: headers, chains, locks, and the program `qemu-img`."""
+"""Image files as QEMU sees them: headers, chains and locks. Every message is fit for a tenant: it names no path."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import stat
 import struct
-import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from stillframe.domain.errors import BackendError, Damaged, InvalidInput, NotSupported, Refused, Unavailable
+from stillframe.domain.errors import InvalidInput, NotSupported, Refused
+from stillframe.drivers.local import chains, headers, opening
+from stillframe.drivers.local.headers import Format, Header
+from stillframe.drivers.local.identity import BackingFile, Digests
+from stillframe.drivers.local.opening import File
+from stillframe.drivers.local.qemu_img import Description, QemuImg
+from stillframe.drivers.local.remembered import Remembered
 
-_MAGIC: Final = b"QFI\xfb"
-_CORRUPT: Final = 1 << 1  # incompatible features, docs/interop/qcow2.txt
-_EXTERNAL_DATA: Final = 1 << 2
+__all__ = ["BackingFile", "Description", "Format", "Images", "Shape", "any_written", "same_file"]
+
 # QEMU takes shared locks on one byte per permission it uses (block/file-posix.c): 101 is write, 103 is resize.
 _WRITER_BYTES: Final = (101, 103)
 _FLOCK: Final = "hhqqi4x"
-_CORRUPTIONS: Final = 2  # exit codes of qemu-img check
-_LEAKS: Final = 3
-
-
-class Format(StrEnum):
-    """The image formats that disks may have."""
-
-    RAW = "raw"
-    QCOW2 = "qcow2"
-
-
-@dataclass(frozen=True, slots=True)
-class BackingFile:
-    """One file below a qcow2 image, as it was when it was looked at; any change of it changes the image above."""
-
-    path: str
-    format: str
-    size: int
-    mtime_ns: int
-    inode: int
-
-    def changed(self) -> str | None:
-        """What is different now, or None."""
-        try:
-            now = Path(self.path).stat()
-        except OSError as problem:
-            return f"{self.path}: {problem.strerror}"
-        if now.st_ino != self.inode:
-            return f"{self.path} is another file than it was"
-        if (now.st_size, now.st_mtime_ns) != (self.size, self.mtime_ns):
-            return f"{self.path} has been written to"
-        return None
+_REMEMBERED: Final = 50_000
+_MEMORY: Final = 1 << 30
+# A check holds all reference counts in memory, and enlarges them by copying; the program itself needs room, too.
+_COUNTS: Final = 3 / 8
+_CHECK_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a qcow2 image says of itself; `backing` is the name as it is stored, often relative."""
+    """Virtual size and cluster size of an image in bytes; `backing` is the name as it is stored, often relative."""
 
     size: int
     cluster: int
@@ -66,127 +42,208 @@ class Shape:
 
 
 class Images:
-    """Looks at and makes image files; `timeout` in seconds is for every call of qemu-img but `check`."""
+    """Looks at and makes image files; `timeout` in seconds is for every call of qemu-img but `check`.
 
-    def __init__(self, timeout: float = 30.0) -> None:
-        self._timeout = timeout
+    `memory` in bytes is what a check may take; `trusted` are the users that may own the folders on the way to an image
+    (None: root and the user of this process). An image is a path, or a file that is open already. What is raised
+    besides the errors named is `OSError`.
+    """
 
-    def shape(self, path: Path, form: Format) -> Shape:
-        """Virtual size and the like, from the header alone; raises `Refused` if the file has another format."""
+    def __init__(
+        self,
+        timeout: float = 30.0,
+        *,
+        trusted: frozenset[int] | None = None,
+        memory: int = _MEMORY,
+        check_seconds: float = _CHECK_SECONDS,
+    ) -> None:
+        self._trusted = trusted
+        self._memory = memory
+        self._qemu_img = QemuImg(timeout, memory=memory, check_seconds=check_seconds)
+        self._digests = Digests()
+        self._headers = Remembered(_header, most=_REMEMBERED)
+
+    def shape(self, image: Path | File, form: Format) -> Shape:
+        """Virtual size and the like, cheaply: from the header alone; raises `Refused` if it is no such image."""
         if form is Format.RAW:
-            return Shape(path.stat().st_size, 0, None)
-        with path.open("rb") as file:
-            return _shape(path, file.read(104), file)
+            return Shape(_length(image), 0, None)
+        header = headers.read(image.fd) if isinstance(image, File) else self._headers.get(image)
+        headers.require_plain(header)
+        return Shape(header.size, header.cluster, header.backing)
 
-    def chain(self, path: Path, form: Format, folder: Path) -> tuple[BackingFile, ...]:
-        """The files below an image, nearest first; relative names count from `folder`, where the image is at home."""
-        stored = self.shape(path, form).backing
-        if stored is None:
-            return ()
-        top = self._json("info", "-U", "-f", form, "--output=json", _plain(path))
-        below = str(folder / stored)
-        known = top.get("backing-filename-format")
-        chosen = ("-f", known) if known else ()
-        found = self._json("info", "-U", "--backing-chain", *chosen, "--output=json", _plain(Path(below)))
-        return tuple(_backing(entry) for entry in found)
+    def below(self, image: Path) -> Path | None:
+        """Where the backing name of a qcow2 image leads, cheaply; None if it has none, or is no such image."""
+        try:
+            header = self._headers.get(image)
+            return chains.understood(header.backing, image.parent).path if header.backing is not None else None
+        except (Refused, OSError):
+            return None
 
-    def confirm(self, path: Path, form: Format) -> None:
-        """Raise `InvalidInput` or `Refused` if a file that is about to be declared plainly has another format."""
-        if form is Format.QCOW2:
-            self.chain(path, form, path.parent)
+    @contextmanager
+    def opened(self, image: Path | File) -> Iterator[File]:
+        """The image, open in a verified folder; raises `Refused`."""
+        if isinstance(image, File):
+            yield image
+        else:
+            with opening.file(image, os.O_RDONLY, self._trusted) as file:
+                yield file
+
+    def describe(self, image: Path | File) -> Description:
+        """How a qcow2 image was made and what it holds besides its data; raises `Refused`, `NotSupported`."""
+        with self.opened(image) as file:
+            headers.require_plain(headers.read(file.fd))
+            return self._qemu_img.describe(file.fd)
+
+    @contextmanager
+    def layers(self, image: Path | File, form: Format, folder: Path) -> Iterator[tuple[chains.Layer, ...]]:
+        """The files below an image, nearest first, open; relative names count from `folder`, the image's home.
+
+        Raises `Refused`, `NotSupported` for what is no chain of sound local files.
+        """
+        if form is Format.RAW:
+            yield ()
             return
-        with path.open("rb") as file:
-            if file.read(4) == _MAGIC:
-                raise InvalidInput(f"{path} has a qcow2 header; declare its format as qcow2")
+        with self.opened(image) as file, chains.walked(file, folder, self._trusted, self._stated) as layers:
+            yield layers
 
-    def probe(self, path: Path) -> Format:
+    def record_chain(
+        self, image: Path | File, form: Format, folder: Path, tick: Callable[[], None] = lambda: None
+    ) -> tuple[BackingFile, ...]:
+        """The files below an image with the digests of their content, which takes as long as reading them once."""
+        with self.layers(image, form, folder) as layers:
+            return tuple(self._digests.record(layer.file, layer.format, tick) for layer in layers)
+
+    def require_same_chain(
+        self, image: Path | File, form: Format, folder: Path, recorded: Sequence[BackingFile]
+    ) -> None:
+        """Raise `Refused` if what lies below an image now holds something else than what was recorded."""
+        with self.layers(image, form, folder) as layers:
+            if len(layers) != len(recorded):
+                raise Refused(
+                    f"There are {len(layers)} images below it, and there were {len(recorded)} when the copy was made; "
+                    "undo what changed them."
+                )
+            for number, (layer, below) in enumerate(zip(layers, recorded, strict=True), 1):
+                if layer.format != below.format or not self._digests.is_same(layer.file, below):
+                    raise Refused(
+                        f"The image below it, number {number} in its backing chain, has been written to or replaced by "
+                        "another one since the copy was made; put back the one with the content of then."
+                    )
+
+    def confirm(self, image: Path | File, form: Format) -> None:
+        """Raise `InvalidInput` or `Refused` if a file that is about to be declared cannot be a disk of this format."""
+        with self.opened(image) as file:
+            if form is Format.RAW and headers.is_qcow2(file.fd):
+                raise InvalidInput("It has a qcow2 header; declare its format as qcow2.")
+            if form is Format.QCOW2:
+                self.describe(file)
+                with self.layers(file, form, file.folder.path):
+                    pass
+
+    def probe(self, image: Path) -> Format:
         """The format of a file; raises `Refused` where nothing but the lack of a signature says that it is raw."""
-        found = self._json("info", "-U", "--output=json", _plain(path)).get("format")
-        if found == Format.QCOW2:
-            return Format.QCOW2
-        raise Refused(f"{path} has no qcow2 signature (qemu-img guesses '{found}'); say that it is raw if you know so")
+        with self.opened(image) as file:
+            if headers.is_qcow2(file.fd):
+                return Format.QCOW2
+            found = headers.recognized(file.fd)
+        raise Refused(f"It has no qcow2 signature (it looks like '{found}'); say that it is raw if you know so.")
 
-    def create(self, path: Path, size: int, cluster: int, backing: tuple[str, str] | None) -> None:
-        """Make an empty qcow2 image over the existing file `path`; `backing` is name as stored, and format."""
-        below = ("-u", "-b", backing[0], "-F", backing[1]) if backing else ()
-        options = ("-o", f"cluster_size={cluster}")
-        self._run("create", "-q", "-f", Format.QCOW2, *options, *below, _plain(path), str(size))
+    def create(self, image: Path | File, size: int, like: Description, backing: tuple[str, str] | None) -> None:
+        """Make an empty qcow2 image of the same kind over an existing file; `backing` is name as stored, and format.
 
-    def check(self, path: Path, form: Format, tick: Callable[[], None]) -> None:
+        Raises as `require_rebuildable`.
+        """
+        with self._writable(image) as file:
+            self._qemu_img.create(file.fd, size, like.options, backing)
+
+    def require_rebuildable(self, image: Path | File) -> Description:
+        """Raise `NotSupported` for a qcow2 image of which a copy made of its data alone would lose something.
+
+        QEMU makes such copies. The description is what the image of the copy is made after.
+        """
+        with self.opened(image) as file:
+            header, description = headers.read(file.fd), self.describe(file)
+        for count, what in ((header.snapshots, "internal snapshots"), (description.bitmaps, "dirty bitmaps")):
+            if count:
+                raise NotSupported(
+                    f"It holds {count} {what}, which QEMU does not copy with the data of a running instance; shut the "
+                    "instance down, delete them, or move the disk to XFS or btrfs."
+                )
+        return description
+
+    def require_checkable(self, image: Path | File, form: Format) -> None:
+        """Raise `NotSupported` for an image whose check would need more memory than it may take."""
+        if form is Format.RAW:
+            return
+        with self.opened(image) as file:
+            header = headers.read(file.fd)
+            counts = os.fstat(file.fd).st_size // header.cluster * header.refcount_bits // 8
+        if counts > self._memory * _COUNTS:
+            raise NotSupported(
+                f"With clusters of {header.cluster} bytes it is too large to be checked in {self._memory >> 20} MiB; "
+                "make them larger: qemu-img convert -O qcow2 -o cluster_size=64k"
+            )
+
+    def check(self, image: Path | File, form: Format, tick: Callable[[], None]) -> None:
         """Raise `Damaged` if a qcow2 image is inconsistent; lost clusters waste room but lose nothing and are fine."""
         if form is Format.RAW:
             return
-        # The image is not where its relative backing name counts from, and a check needs only the image.
-        target = {"driver": form.value, "file": {"driver": "file", "filename": str(path)}, "backing": None}
-        command = ("qemu-img", "check", "-q", f"json:{json.dumps(target)}")
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-            try:
-                while process.poll() is None:
-                    tick()
-                    time.sleep(0.01)
-            except BaseException:
-                process.kill()
-                raise
-            said = (process.stderr.read() if process.stderr else "").strip()
-        if process.returncode == _CORRUPTIONS:
-            raise Damaged(f"the qcow2 image {path} is inconsistent; qemu-img check: {said}")
-        if process.returncode not in (0, _LEAKS):
-            raise Damaged(f"the qcow2 image {path} cannot be checked; qemu-img check: {said}")
+        with self.opened(image) as file:
+            headers.require_plain(headers.read(file.fd))
+            self._qemu_img.check(file.fd, tick)
 
-    def written_by_someone(self, path: Path) -> bool:
-        """Whether a QEMU process holds the image open for writing; raises `OSError`."""
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+    def written_by_someone(self, image: Path) -> bool:
+        """Whether a QEMU process holds the image open for writing; what is no regular file, none does."""
+        with _looked_at(image) as file:
+            if file is None:
+                return False
             for byte in _WRITER_BYTES:
                 asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
                 if struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK:
                     return True
-        finally:
-            os.close(file)
         return False
 
-    def _json(self, *arguments: str) -> Any:
-        return json.loads(self._run(*arguments))
+    def _stated(self, file: File) -> str | None:
+        return self._qemu_img.describe(file.fd).backing_format
 
-    def _run(self, *arguments: str) -> str:
-        command = ("qemu-img", *arguments)
+    @contextmanager
+    def _writable(self, image: Path | File) -> Iterator[File]:
+        if isinstance(image, File):
+            yield image
+        else:
+            with opening.file(image, os.O_RDWR, self._trusted) as file:
+                yield file
+
+
+@contextmanager
+def _looked_at(image: Path) -> Iterator[int | None]:
+    """A regular file, open for reading wherever it lies; None for anything else, of which nothing is opened."""
+    looked = os.open(image, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(looked).st_mode):
+            yield None
+            return
+        file = os.open(f"/proc/self/fd/{looked}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=self._timeout, check=False)
-        except FileNotFoundError:
-            raise BackendError("qemu-img is not installed, and qcow2 images need it") from None
-        except subprocess.TimeoutExpired:
-            raise Unavailable(f"qemu-img {arguments[0]} did not end within {self._timeout:g} s") from None
-        if done.returncode:
-            raise BackendError(f"qemu-img {arguments[0]} failed: {done.stderr.strip()}")
-        return done.stdout
+            yield file
+        finally:
+            os.close(file)
+    finally:
+        os.close(looked)
 
 
-def _plain(path: Path) -> str:
-    # A name with a colon would be read as a protocol.
-    return f"file:{path}"
+def _header(image: Path) -> Header:
+    with _looked_at(image) as file:
+        if file is None:
+            raise Refused("It is not a regular file; only image files can be copied.")
+        return headers.read(file)
 
 
-def _shape(path: Path, header: bytes, file: Any) -> Shape:
-    if len(header) < 72 or header[:4] != _MAGIC:  # noqa: PLR2004 -- the length of a version 2 header
-        raise Refused(f"{path} is declared as qcow2 but has no qcow2 header; correct the declaration or the file")
-    version, name_at, name_length, cluster_bits = struct.unpack(">IQII", header[4:24])
-    (size,) = struct.unpack(">Q", header[24:32])
-    features = struct.unpack(">Q", header[72:80])[0] if version > 2 else 0  # noqa: PLR2004 -- version 2 has none
-    if features & _EXTERNAL_DATA:
-        raise NotSupported(f"{path} keeps its data in another file; such qcow2 images cannot be copied as one file")
-    if features & _CORRUPT:
-        raise Refused(f"{path} is marked corrupt by QEMU; repair it with qemu-img check -r all")
-    name = None
-    if name_at:
-        file.seek(name_at)
-        name = os.fsdecode(file.read(name_length))
-    return Shape(size, 1 << cluster_bits, name)
-
-
-def _backing(entry: dict[str, Any]) -> BackingFile:
-    path = Path(str(entry["filename"]).removeprefix("file:")).resolve()
-    found = path.stat()
-    return BackingFile(str(path), str(entry["format"]), found.st_size, found.st_mtime_ns, found.st_ino)
+def _length(image: Path | File) -> int:
+    found = os.fstat(image.fd) if isinstance(image, File) else image.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise Refused("It is not a regular file; only image files can be copied.")
+    return found.st_size
 
 
 def same_file(first: Path, second: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import threading
 from collections import defaultdict
@@ -174,6 +175,11 @@ class Qemu:
                 return Job(ended, one.get("error"), int(one["current-progress"]), int(one["total-progress"]))
         return None
 
+    def foreign_jobs(self, socket: Path) -> list[str]:
+        """The kinds of jobs, such as `mirror`, that go on in the process and that nobody here began."""
+        (jobs,) = self._ask(socket, ("query-jobs", {}))
+        return sorted({str(one["type"]) for one in jobs if one["status"] not in _ENDED and not is_ours(str(one["id"]))})
+
     def cancel_job(self, socket: Path, name: str) -> None:
         """Have a job end soon; one that has ended or is gone already is fine."""
         with suppress(_NoSuchError):
@@ -243,6 +249,11 @@ class Qemu:
             with suppress(Exception):
                 async with asyncio.timeout(1):
                     await client.disconnect()
+
+
+def is_ours(job: str) -> bool:
+    """Whether a job or node has such a name as `Copy.job` gives."""
+    return re.fullmatch("sf[0-9a-f]{28}", job) is not None
 
 
 class _NobodyError(Unavailable):

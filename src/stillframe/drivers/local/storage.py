@@ -37,7 +37,7 @@ class LocalStorage:
         self._files = files
         self._images = images
         self._qemu = qemu
-        self._checks = Checks(files, images, qemu)
+        self._checks = Checks(files, images, qemu, self._declarations)
         self._cutter = Cutter(files, images, qemu, self._books)
 
     @property
@@ -85,11 +85,14 @@ class LocalStorage:
             ]
         return sorted(found, key=lambda one: one.id)
 
-    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
+    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
         """See `StorageDriver`."""
-        for volume_id, copy_id in copies.items():
-            declaration, disk = self._declarations.volume(volume_id)
-            self._checks.restore(disk, declaration, volume_id, self._folder(copy_id))
+        declaration = self._declarations.instance(instance.id)
+        disks = {
+            volume_id: (self._declarations.volume(volume_id)[1], self._folder(copy_id))
+            for volume_id, copy_id in copies.items()
+        }
+        self._checks.restores(declaration, disks, power_state(declaration, self._images, self._qemu))
         return dict.fromkeys(copies, "replace")
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:

@@ -1,0 +1,106 @@
+"""Who depends on a disk's file: declared images that have it below them, overlays that nobody declared, other names."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from stillframe.domain.errors import Refused
+from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
+from stillframe.drivers.local.headers import Format
+from stillframe.drivers.local.images import Images
+from stillframe.drivers.local.opening import File
+
+LOG = logging.getLogger(__name__)
+
+_DEEPEST: Final = 64
+
+
+class Dependents:
+    """Looks, and changes nothing; what it finds is named in the log, for a tenant must not learn of other tenants'."""
+
+    def __init__(self, declarations: Declarations, images: Images) -> None:
+        self._declarations = declarations
+        self._images = images
+
+    def require_one_owner(self, declaration: Declaration, disk: Disk, file: File) -> None:
+        """Raise `Refused` if the same file is declared as another disk, too, by whichever name."""
+        for other, taken in self._declarations.disks():
+            if (other.id, taken.name) != (declaration.id, disk.name) and _is(taken.path, file):
+                self._tell(file.path, f"it is disk '{taken.name}' of instance '{other.name}', too: {taken.path}")
+                raise Refused(
+                    "The same file is declared as another disk, too, by this name or another one; the service's log "
+                    "names it. Take one of the two out of its declaration."
+                )
+
+    def require_none(self, declaration: Declaration, disk: Disk, file: File, known: int) -> None:
+        """Raise `Refused` if something would change, or be left behind, once another file has the disk's place.
+
+        `known` names of the file besides the disk's are the service's own.
+        """
+        for other, taken in self._declarations.disks():
+            if (other.id, taken.name) == (declaration.id, disk.name) or taken.format is not Format.QCOW2:
+                continue
+            if self._leads_to(taken.file, file):
+                self._tell(file.path, f"disk '{taken.name}' of instance '{other.name}' has it below it")
+                raise Refused(
+                    "Another declared image has this disk below it, as its backing file, and would change with it; the "
+                    "service's log names it. Copy what it needs into it first: qemu-img rebase -b ''"
+                )
+        for path in _images_beside(file):
+            if self._leads_to(path, file) and not self._is_raw(path):
+                self._tell(file.path, f"{path} has it below it")
+                raise Refused(
+                    "An image in the same folder, which is not declared, has this disk below it, as its backing file; "
+                    "the service's log names it. If the instance uses that overlay, merge it into the disk: qemu-img "
+                    "commit; else copy what it needs into it: qemu-img rebase -b '', or delete it."
+                )
+        others = os.fstat(file.fd).st_nlink - 1 - known
+        if others > 0:
+            self._tell(file.path, f"the file has {others} other names: hard links")
+            raise Refused(
+                "The disk's file has another name, a hard link, which would keep the content that is to be replaced; "
+                "remove it, or make it a file of its own."
+            )
+
+    def _leads_to(self, path: Path, file: File) -> bool:
+        for _ in range(_DEEPEST):
+            below = self._images.below(path)
+            if below is None:
+                return False
+            if _is(below, file):
+                return True
+            path = below
+        return False
+
+    def _is_raw(self, path: Path) -> bool:
+        """Whether the file is declared as raw: what looks like a header there is its guest's."""
+        found = path.stat()
+        raw = [disk for _, disk in self._declarations.disks() if disk.format is Format.RAW]
+        return any(_inode(disk.path) == (found.st_dev, found.st_ino) for disk in raw)
+
+    @staticmethod
+    def _tell(path: Path, what: str) -> None:
+        LOG.warning("refused: %r: %r", str(path), what)
+
+
+def _is(path: Path, file: File) -> bool:
+    return _inode(path) == (file.found.st_dev, file.found.st_ino)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _images_beside(file: File) -> Iterator[Path]:
+    with os.scandir(f"/proc/self/fd/{file.folder.fd}") as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False) and entry.name != file.name:
+                yield file.folder.path / entry.name
