@@ -280,9 +280,10 @@ def on_arrays(settings: Settings, platform: Drivers) -> Drivers:
     """
     from stillframe.drivers.local.declaration import Declarations
     from stillframe.drivers.storage_virtualize.array import Array
+    from stillframe.drivers.storage_virtualize.arrays import Arrays
     from stillframe.drivers.storage_virtualize.client import Client
     from stillframe.drivers.storage_virtualize.mappings import FlashCopyCheck
-    from stillframe.drivers.storage_virtualize.places import Arrays, DeclaredVolumes, ManagedVolumes, Volumes
+    from stillframe.drivers.storage_virtualize.places import DeclaredVolumes, ManagedVolumes, Volumes
     from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
 
     options = settings.storage_virtualize

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 
 from stillframe.domain.errors import Unavailable
+from stillframe.domain.instance import PowerState
+from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.qemu import Qemu
+from tests.conformance.worlds import LocalWorld
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
 EVENT = {"event": "JOB_STATUS_CHANGE", "timestamp": {"seconds": 1, "microseconds": 0}, "data": {"status": "waiting"}}
@@ -69,3 +73,21 @@ def test_a_monitor_that_cannot_be_understood_does_not_make_its_machine_one_that_
 
 def test_a_machine_is_off_where_nobody_listens(tmp_path: Path) -> None:
     assert Qemu().status(tmp_path / "qmp") is None
+
+
+def test_an_instance_whose_state_nobody_can_tell_hides_no_other(tmp_path: Path) -> None:
+    world = LocalWorld(tmp_path, Format.RAW)
+    told, silent = world.add(), world.add()
+    declared = next(path for path in world.instances.iterdir() if silent.id in path.read_text())
+    with socket.socket(socket.AF_UNIX) as held:
+        # Somebody else is its client, and it says nothing to a second one.
+        held.bind(str(world.sockets / "held"))
+        held.listen()
+        elsewhere = f'qmp_socket = "{world.sockets / "held"}"'
+        declared.write_text(re.sub(r"(?m)^qmp_socket = .*$", elsewhere, declared.read_text()))
+        found = {one.id: one.power_state for one in world.compute.list_instances(None)}
+        assert found == {told.id: PowerState.SHUTOFF, silent.id: PowerState.ERROR}
+        with pytest.raises(Unavailable):
+            world.compute.get_instance(silent.id)
+        declared.unlink()
+    world.close()

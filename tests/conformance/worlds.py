@@ -30,9 +30,10 @@ from stillframe.drivers.local.storage import LocalStorage
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.storage_virtualize.array import Array
+from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options
-from stillframe.drivers.storage_virtualize.places import Arrays, DeclaredVolumes
+from stillframe.drivers.storage_virtualize.places import DeclaredVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
 from stillframe.drivers.wrappers import surround
 from tests.lab.storage_virtualize.server import PASSWORD, USER, SimulatedArray

@@ -114,7 +114,7 @@ def configured(folder: Path, served: SimulatedArray, **options: object) -> Path:
     groups["array:a"]["password_file"] = folder / "password"
     for key, value in options.items():
         group, _, option = key.rpartition("__")
-        groups[group or "storage_virtualize"][option] = value
+        groups.setdefault(group or "storage_virtualize", {})[option] = value
     path = folder / "stillframe.conf"
     path.write_text(
         "\n".join(

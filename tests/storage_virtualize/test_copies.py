@@ -12,9 +12,10 @@ from stillframe.domain.errors import BackendError, NotSupported, Refused
 from stillframe.drivers.local.declaration import DeclaredVdisk
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
+from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Strategy
-from stillframe.drivers.storage_virtualize.places import Arrays, DeclaredVolumes
+from stillframe.drivers.storage_virtualize.places import DeclaredVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
 from tests.conformance.worlds import SNAPSHOT, ArrayWorld, Watched, a_call, pattern
 from tests.lab.storage_virtualize.array import Array as Simulated

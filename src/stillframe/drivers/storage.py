@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
@@ -38,6 +39,14 @@ class Cut:
     snapshots: tuple[VolumeSnapshot, ...]
     simultaneous: bool
     window_ms: float
+
+
+class PartOnly(Unavailable):
+    """A part of the back end does not answer; `found` is what the others have."""
+
+    def __init__(self, message: str, found: Sequence[VolumeSnapshot]) -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class StorageDriver(Protocol):
@@ -88,8 +97,12 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
-        """Every copy of ours that belongs to an instance snapshot (None: all of ours), the half-made ones too."""
+    def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:
+        """Every copy of ours that belongs to an instance snapshot (None: all of ours), the half-made ones too.
+
+        `instance_id` is whose snapshot it is, where that is known: what its volumes do not lie on need not answer.
+        Raises `PartOnly` where a part of the back end does not answer that may have more of them.
+        """
         ...
 
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:

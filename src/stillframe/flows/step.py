@@ -100,15 +100,15 @@ class Step(Task):
 
     def call(self) -> Call:
         """What drivers are told while this task is executed."""
-        operation, attempt = self.operation, self.attempt
-        return Call(operation.id, operation.request_id, attempt.check, lambda d, t: attempt.report(self.name, d, t))
+        attempt = self.attempt
+        return self._bound(attempt.check, lambda done, total: attempt.report(self.name, done, total))
 
     def complete_all(self, copy_ids: Sequence[str]) -> None:
         """Wait until all copies can be relied on; those that were cut ready need not be among them."""
         parts = _Parts(len(copy_ids), partial(self.attempt.report, self.name))
 
         def complete(number: int) -> None:
-            call = Call(self.operation.id, self.operation.request_id, self.attempt.check, partial(parts.report, number))
+            call = self._bound(self.attempt.check, partial(parts.report, number))
             with self.logged():
                 self.ports.storage.complete(call, copy_ids[number])
             parts.report(number, 1, 1)
@@ -130,8 +130,11 @@ class Step(Task):
 
     def undo_call(self) -> Call:
         """What drivers are told while this task is reverted: nothing but another worker stops its cleaning up."""
+        return self._bound(self.attempt.check_claim, lambda _done, _total: None)
+
+    def _bound(self, check: Callable[[], None], report: Callable[[int, int], None]) -> Call:
         operation = self.operation
-        return Call(operation.id, operation.request_id, self.attempt.check_claim, lambda _done, _total: None)
+        return Call(operation.id, operation.request_id, check, report, operation.instance_id)
 
     def snapshot(self) -> InstanceSnapshot:
         """The row that the operation works on, as it is now."""
@@ -145,7 +148,7 @@ class Step(Task):
 
     def copies(self) -> list[VolumeSnapshot]:
         """The copies that belong to the instance snapshot, whole or half-made."""
-        found = self.ports.storage.find(self.operation.snapshot_id)
+        found = self.ports.storage.find(self.operation.snapshot_id, self.instance_id)
         return [copy for copy in found if copy.project_id in (None, self.operation.project_id)]
 
     def delete_copies(self, call: Call, kind: CopyKind, operation_id: str | None = None) -> None:

@@ -12,6 +12,7 @@ from stillframe import logs
 from stillframe.domain.errors import Conflict, Interrupted, StillframeError
 from stillframe.domain.leftover import Judgement, LeftoverKind, Verdict, judge_copy, judge_fence, judge_lock
 from stillframe.drivers.call import Call
+from stillframe.drivers.storage import PartOnly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,8 +120,7 @@ class Leftovers:
 
     def _copies(self) -> Iterator[Leftover]:
         # The copies first: an operation is on record before it makes one.
-        found = self._storage.find(None)
-        for copy, verdict in self._judged(found):
+        for copy, verdict in self._judged(self._seen(None)):
             yield from _unless_kept(LeftoverKind.COPY, copy.id, copy.name.snapshot_id, verdict, copy.size)
 
     def _judged(self, found: Sequence[VolumeSnapshot]) -> Iterator[tuple[VolumeSnapshot, Judgement]]:
@@ -131,12 +131,22 @@ class Leftovers:
             yield copy, judge_copy(copy, maker, owner, self._before)
 
     def _remove_copy(self, leftover: Leftover, call: Call) -> str | None:
-        found = [copy for copy in self._storage.find(leftover.about) if copy.id == leftover.id]
+        found = [copy for copy in self._seen(leftover.about, leftover.id) if copy.id == leftover.id]
         for copy, verdict in self._judged(found):
             if not _stands(verdict, leftover):
                 return verdict.why
             self._storage.delete(call, copy.id)
         return None
+
+    def _seen(self, snapshot_id: str | None, copy_id: str | None = None) -> Sequence[VolumeSnapshot]:
+        """Copies in what answers of the back end; raises `Unavailable` if a certain one may be in what does not."""
+        try:
+            return self._storage.find(snapshot_id)
+        except PartOnly as part:
+            if copy_id is not None and copy_id not in {copy.id for copy in part.found}:
+                raise
+            LOG.warning("leftovers are looked for in a part of the back end only: %s", part)
+            return part.found
 
     def _fences(self) -> Iterator[Leftover]:
         there = {

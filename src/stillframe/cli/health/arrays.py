@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from stillframe.cli.health.finding import Finding, fail, ok
+from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
 from stillframe.drivers.storage_virtualize.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stillframe.drivers.storage_virtualize.options import ArrayOptions
     from stillframe.main import Drivers
     from stillframe.settings import Settings
 
+_SECONDS: Final = 10.0
+
 
 def look(settings: Settings) -> Iterator[Finding]:
-    """Whether each array answers, and to whom."""
-    for options in settings.storage_virtualize.arrays:
-        try:
-            with closing(Client(options)) as client:
-                system = client.run("lssystem")
-        except StillframeError as error:
-            mend = f"see that it answers, and correct [array:{options.name}]"
-            yield fail(f"array {options.name}", error.message, mend)
-        else:
-            yield ok(f"array {options.name}", f"{system['name']} at code level {system['code_level']}")
+    """Whether each array answers, and to whom; all are asked at a time."""
+    arrays = settings.storage_virtualize.arrays
+    if arrays:
+        with ThreadPoolExecutor(len(arrays)) as pool:
+            yield from pool.map(_look, arrays)
+
+
+def _look(options: ArrayOptions) -> Finding:
+    try:
+        with closing(Client(options)) as client:
+            system = client.run("lssystem", None, _SECONDS)
+    except StillframeError as error:
+        return fail(f"array {options.name}", error.message, f"see that it answers, and correct [array:{options.name}]")
+    return ok(f"array {options.name}", f"{system['name']} at code level {system['code_level']}")
 
 
 def volumes(drivers: Drivers) -> Iterator[Finding]:
-    """Declared volumes that no array has."""
+    """Declared volumes that no array has, or of which nobody knows."""
     try:
-        missing = [volume for volume in drivers.storage.list_volumes(None) if volume.status == "error"]
+        found = drivers.storage.list_volumes(None)
     except StillframeError as error:
         yield fail("volumes", error.message, "see that the platform behind answers")
         return
-    for volume in missing:
-        yield fail(f"volume {volume.name}", "no array has its vdisk", "correct the declaration, or put the vdisk back")
+    for volume in found:
+        what = f"volume {volume.name}"
+        if volume.status == "error":
+            yield fail(what, "no array has its vdisk", "correct the declaration, or put the vdisk back")
+        elif volume.status == "unknown":
+            yield warn(what, "it is not known whether its array has its vdisk", "see that the array answers")

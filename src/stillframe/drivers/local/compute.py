@@ -69,7 +69,7 @@ class LocalCompute:
 
     def list_instances(self, project_id: str | None) -> Sequence[Instance]:
         """See `ComputeDriver`."""
-        return [self._instance(one) for one in self._declarations.all() if project_id in (None, one.project_id)]
+        return [self._shown(one) for one in self._declarations.all() if project_id in (None, one.project_id)]
 
     def get_instance(self, instance_id: str) -> Instance:
         """See `ComputeDriver`."""
@@ -298,12 +298,20 @@ class LocalCompute:
     def _state(self, declaration: Declaration) -> PowerState:
         return power_state(declaration, self._images, self._qemu)
 
-    def _instance(self, declaration: Declaration) -> Instance:
+    def _shown(self, declaration: Declaration) -> Instance:
+        """An instance for a list, which one that cannot be looked at must not keep from being made."""
+        try:
+            return self._instance(declaration)
+        except StillframeError as problem:
+            LOG.warning("whether '%s' runs is not known: %s", declaration.name, problem)
+            return self._instance(declaration, PowerState.ERROR)
+
+    def _instance(self, declaration: Declaration, state: PowerState | None = None) -> Instance:
         return Instance(
             id=declaration.id,
             project_id=declaration.project_id,
             name=declaration.name,
-            power_state=self._state(declaration),
+            power_state=state or self._state(declaration),
             attachments=tuple(
                 Attachment(declaration.volume_id(disk), disk.name, bootable=disk.bootable or number == 0)
                 for number, disk in enumerate(declaration.attached)

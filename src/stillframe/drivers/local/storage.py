@@ -75,7 +75,7 @@ class LocalStorage:
         """See `StorageDriver`."""
         return self._cutter.complete(call, volume_snapshot_id)
 
-    def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
+    def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:  # noqa: ARG002 -- of the port
         """See `StorageDriver`."""
         with border("looking for copies"):
             found = [

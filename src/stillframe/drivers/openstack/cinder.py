@@ -108,7 +108,7 @@ class CinderStorage:
         snapshot = _require_cut(self._settled(call, volume_snapshot_id))
         return volumes.as_copy(snapshot, _ours(snapshot))
 
-    def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
+    def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:  # noqa: ARG002 -- of the port
         """See `StorageDriver`; a group snapshot without members, which a killed Cinder may leave, counts as one."""
         # The groups first: the members of those that are seen are there by then.
         groups = self._groups.find(snapshot_id)

@@ -25,7 +25,7 @@ from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Checks, Sources
 from stillframe.drivers.storage_virtualize.objects import WHOLE, Vdisk
 from stillframe.drivers.storage_virtualize.options import Options, Strategy
-from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
+from stillframe.drivers.storage_virtualize.places import Volumes
 
 #: From this code level on an array restores from such snapshots.
 LEVEL: Final = (8, 6, 2)
@@ -77,9 +77,8 @@ class Member:
 class ArraySnapshots:
     """Cuts, restores and deletes by `addsnapshot`, `restorefromsnapshot` and `rmsnapshot`."""
 
-    def __init__(self, options: Options, arrays: Arrays, volumes: Volumes, checks: Checks) -> None:
+    def __init__(self, options: Options, volumes: Volumes, checks: Checks) -> None:
         self._options = options
-        self._arrays = arrays
         self._volumes = volumes
         self._checks = checks
         self._able: dict[str, bool] = {}
@@ -102,16 +101,17 @@ class ArraySnapshots:
 
     def prepare(self, call: Call, sources: Sources) -> Callable[[Call], Cut]:
         """Remove what an earlier cut of these names left, and return the cut itself."""
-        first = next(iter(sources))
-        for member in self._all(first.snapshot_id):
-            if (member.name.kind, member.name.operation_id) == (first.kind, first.operation_id):
-                self.delete(call, member)
         parts: defaultdict[str, dict[CopyName, Vdisk]] = defaultdict(dict)
         for name, (array, vdisk) in sources.items():
             parts[array.name][name] = vdisk
         if max(map(len, parts.values())) > _MOST:
             raise Refused(f"at most {_MOST} volumes can be cut by one snapshot of an array")
         arrays = {array.name: array for array, _vdisk in sources.values()}
+        first = next(iter(sources))
+        for array in arrays.values():
+            for member in self.on(array, first.snapshot_id):
+                if (member.name.kind, member.name.operation_id) == (first.kind, first.operation_id):
+                    self.delete(call, member)
         return partial(self._cut, [(arrays[key], part) for key, part in sorted(parts.items())])
 
     def _cut(self, parts: Sequence[tuple[Array, Mapping[CopyName, Vdisk]]], call: Call) -> Cut:
@@ -140,13 +140,13 @@ class ArraySnapshots:
         call.report(done.size, done.size)
         return done
 
-    def all(self, snapshot_id: str | None) -> Iterator[Member]:
-        """The copies of an instance snapshot, or of all of them."""
-        return (member for member in self._all(snapshot_id) if not member.struck)
+    def on(self, array: Array, snapshot_id: str | None) -> list[Member]:
+        """The copies of an instance snapshot on an array, or of all of them."""
+        return [member for member in self._all_on(array, snapshot_id) if not member.struck]
 
-    def find(self, copy_id: str) -> Member | None:
+    def one_on(self, array: Array, copy_id: str) -> Member | None:
         """One copy by its id."""
-        return next((member for member in self.all(None) if member.id == copy_id), None)
+        return next((member for member in self.on(array, None) if member.id == copy_id), None)
 
     def described(self, member: Member) -> VolumeSnapshot:
         """The copy as the port wants it."""
@@ -190,7 +190,7 @@ class ArraySnapshots:
         """Strike the copy off; with the last one the array deletes the snapshot, cleaning up by itself."""
         call.check()
         with self._naming:
-            present = self.find(member.id)
+            present = self.one_on(member.array, member.id)
             if present is None:
                 return
             struck = present.name.struck | 1 << present.position
@@ -212,24 +212,23 @@ class ArraySnapshots:
             call.check()
 
     def _present(self, member: Member) -> Member:
-        present = self.find(member.id)
+        present = self.one_on(member.array, member.id)
         if present is None:
             raise NotFound(f"the copy {member.id} is gone from array '{member.array.name}'")
         return present
 
-    def _all(self, snapshot_id: str | None) -> Iterator[Member]:
-        for array in self._arrays.all():
-            if not self._is_able(array):
-                continue
-            groups: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
-            for pattern in naming.patterns("sg", snapshot_id):
-                for row in array.run("lsvolumesnapshot", filtervalue=f"snapshot_name={pattern}") or ():
-                    groups[row["snapshot_id"]].append(row)
-            for number, rows in groups.items():
-                name = _read(rows[0]["snapshot_name"])
-                # What the array is deleting already is gone, whatever that still takes.
-                if name is not None and rows[0]["state"] == "active":
-                    yield from _members(array, number, name, rows)
+    def _all_on(self, array: Array, snapshot_id: str | None) -> Iterator[Member]:
+        if not self._is_able(array):
+            return
+        groups: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+        for pattern in naming.patterns("sg", snapshot_id):
+            for row in array.run("lsvolumesnapshot", filtervalue=f"snapshot_name={pattern}") or ():
+                groups[row["snapshot_id"]].append(row)
+        for number, rows in groups.items():
+            name = _read(rows[0]["snapshot_name"])
+            # What the array is deleting already is gone, whatever that still takes.
+            if name is not None and rows[0]["state"] == "active":
+                yield from _members(array, number, name, rows)
 
     def _is_able(self, array: Array) -> bool:
         if array.name not in self._able:

@@ -9,9 +9,10 @@ from stillframe.domain.errors import Damaged, NotFound, Refused
 from stillframe.domain.snapshot import CopyName
 from stillframe.drivers.storage_virtualize import naming, objects
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.copies import Copies, Copy
+from stillframe.drivers.storage_virtualize.arrays import Arrays
+from stillframe.drivers.storage_virtualize.copies import Copy
 from stillframe.drivers.storage_virtualize.objects import Vdisk
-from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
+from stillframe.drivers.storage_virtualize.places import Volumes
 
 #: How long an array may take over a command while a guest is held still.
 CUT_SECONDS: Final = 15.0
@@ -26,10 +27,9 @@ _MAPPINGS: Final = 256
 class Checks:
     """Looks, and changes nothing."""
 
-    def __init__(self, arrays: Arrays, volumes: Volumes, copies: Copies) -> None:
+    def __init__(self, arrays: Arrays, volumes: Volumes) -> None:
         self._arrays = arrays
         self._volumes = volumes
-        self._copies = copies
 
     def source(self, volume_id: str) -> tuple[Array, Vdisk]:
         """The vdisk of a volume that can be cut; raises `Refused`."""
@@ -56,10 +56,9 @@ class Checks:
             raise Refused(f"{_told(array, vdisk)} is offline")
         return array, vdisk
 
-    def restore(self, volume_id: str, copy_id: str) -> tuple[Copy, Vdisk]:
-        """The copy, and the vdisk that can be put back to it; raises as `StorageDriver.check_restore`."""
-        place = self._volumes.place(volume_id)
-        copy = self._copies.get(copy_id)
+    def restore(self, volume_id: str, copy: Copy) -> Vdisk:
+        """The vdisk that can be put back to the copy; raises as `StorageDriver.check_restore`."""
+        place, copy_id = self._volumes.place(volume_id), copy.id
         if copy.name.volume_id != volume_id:
             raise Refused(f"the copy {copy_id} is of volume {copy.name.volume_id}, not of {volume_id}")
         vdisk = copy.array.vdisk(place.vdisk)
@@ -80,7 +79,7 @@ class Checks:
                 "resize it back first"
             )
         self.restorable(copy.array, vdisk)
-        return copy, vdisk
+        return vdisk
 
     def restorable(self, array: Array, vdisk: Vdisk) -> None:
         """Raise `Refused` for a vdisk that may not be overwritten at present, whatever by."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stillframe.domain.errors import NotFound
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.objects import Mapping
-from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
+from stillframe.drivers.storage_virtualize.places import Volumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,43 +41,33 @@ class Copy:
 
 
 class Copies:
-    """All copies on all arrays."""
+    """The copies on an array, by the names that they have there."""
 
-    def __init__(self, arrays: Arrays, volumes: Volumes) -> None:
-        self._arrays = arrays
+    def __init__(self, volumes: Volumes) -> None:
         self._volumes = volumes
 
-    def all(self, snapshot_id: str | None) -> Iterator[Copy]:
+    def on(self, array: Array, snapshot_id: str | None) -> list[Copy]:
         """The copies of an instance snapshot, or of all of them."""
-        for pattern in naming.patterns("sf", snapshot_id):
-            yield from self._matching(pattern)
+        return [copy for pattern in naming.patterns("sf", snapshot_id) for copy in self._matching(array, pattern)]
 
-    def find(self, copy_id: str) -> Copy | None:
+    def one_on(self, array: Array, copy_id: str) -> Copy | None:
         """One copy by its id."""
         if not naming.is_id(copy_id):
             return None
         digest = naming.digest(copy_id)
         # The end of the names first. What is not found by it is looked for among all copies before it counts as gone.
         for pattern in (f"*-{digest}", *naming.patterns("sf", None)):
-            found = next(self._matching(pattern, digest), None)
+            found = next(self._matching(array, pattern, digest), None)
             if found is not None:
                 return found
         return None
 
-    def get(self, copy_id: str) -> Copy:
-        """One copy by its id; raises `NotFound`."""
-        found = self.find(copy_id)
-        if found is None:
-            raise NotFound(f"there is no copy {copy_id} on any array")
-        return found
-
-    def _matching(self, pattern: str, digest: str | None = None) -> Iterator[Copy]:
-        for array in self._arrays.all():
-            for vdisk, size in array.vdisks(pattern):
-                target = naming.read_target(vdisk)
-                if target is not None and digest in (None, target.digest):
-                    mapping = array.mapping_to(vdisk)
-                    yield Copy(array, vdisk, size, target, mapping, self._volume_of(target, mapping))
+    def _matching(self, array: Array, pattern: str, digest: str | None = None) -> Iterator[Copy]:
+        for vdisk, size in array.vdisks(pattern):
+            target = naming.read_target(vdisk)
+            if target is not None and digest in (None, target.digest):
+                mapping = array.mapping_to(vdisk)
+                yield Copy(array, vdisk, size, target, mapping, self._volume_of(target, mapping))
 
     def _volume_of(self, target: naming.Target, mapping: Mapping | None) -> str:
         told = naming.volume_of(mapping.name) if mapping is not None else None

@@ -18,7 +18,7 @@ from stillframe.drivers.storage import Cut
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Sources
-from stillframe.drivers.storage_virtualize.copies import Copies
+from stillframe.drivers.storage_virtualize.copies import Copies, Copy
 from stillframe.drivers.storage_virtualize.deleting import Deleter
 from stillframe.drivers.storage_virtualize.objects import Vdisk
 from stillframe.drivers.storage_virtualize.options import Options
@@ -49,8 +49,8 @@ class Cutter:
 
     def prepare(self, call: Call, sources: Sources) -> Callable[[Call], Cut]:
         """Do all that may be done while the guest still runs, and return the cut: only the start of the groups."""
-        for name in sources:
-            self._drop_started(call, name)
+        for name, (array, _vdisk) in sources.items():
+            self._drop_started(call, array, name)
         parts = _parts(sources)
         for part in parts:
             self._make(call, part)
@@ -70,23 +70,26 @@ class Cutter:
         made = tuple(VolumeSnapshot(name.uuid, name, vdisk.size, ready=False) for name, (_, vdisk) in sources.items())
         return Cut(made, simultaneous=len(parts) == 1, window_ms=window)
 
-    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy: Copy) -> VolumeSnapshot:
         """Let the copy's mapping stand alone, for an array has few groups; raises `Damaged` if it was never cut."""
         call.check()
-        copy = self._copies.get(copy_id)
+        copy_id = copy.id
         mapping = copy.mapping
         if mapping is None or not mapping.usable:
             status = "none" if mapping is None else mapping.status
             raise Damaged(f"the copy {copy_id} cannot become ready: the status of its mapping is {status}")
         if mapping.group:
             copy.array.remove("rmfcconsistgrp", mapping.group, force=True)
-            copy = self._copies.get(copy_id)
+            present = self._copies.one_on(copy.array, copy_id)
+            if present is None:
+                raise NotFound(f"the copy {copy_id} is gone from array '{copy.array.name}'")
+            copy = present
         call.report(copy.size, copy.size)
         return copy.described()
 
-    def _drop_started(self, call: Call, name: CopyName) -> None:
+    def _drop_started(self, call: Call, array: Array, name: CopyName) -> None:
         """A copy of this name that was cut before is of another instant."""
-        copy = self._copies.find(name.uuid)
+        copy = self._copies.one_on(array, name.uuid)
         if copy is not None and copy.mapping is not None and copy.mapping.started:
             self._deleter.delete(call, copy)
 

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from stillframe.domain.errors import NotFound, NotSupported
 from stillframe.drivers.storage_virtualize.array import Array
+from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.objects import Vdisk
-from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
+from stillframe.drivers.storage_virtualize.places import Volumes
 
 #: What every entry has; where the array's concise view has no such column, the value is null.
 _KEYS: Final = (

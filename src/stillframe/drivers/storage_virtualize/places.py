@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from stillframe.domain.errors import NotFound
 from stillframe.domain.instance import Volume
 from stillframe.drivers.local.declaration import Declaration, Declarations, DeclaredVdisk
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.objects import Vdisk
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A volume's vdisk, and its array where that is known beforehand."""
-
-    vdisk: str
-    array: str | None
+from stillframe.drivers.storage_virtualize.arrays import Answers, Arrays, Place
 
 
 class Volumes(Protocol):
@@ -45,26 +35,13 @@ class Volumes(Protocol):
         """The ids of all volumes that there are."""
         ...
 
+    def of_instance(self, instance_id: str) -> Sequence[str]:
+        """The ids of the volumes of an instance; none for one that is not known."""
+        ...
 
-class Arrays:
-    """All arrays of the settings."""
-
-    def __init__(self, arrays: Sequence[Array]) -> None:
-        self._arrays = {array.name: array for array in arrays}
-
-    def all(self) -> Sequence[Array]:
-        return list(self._arrays.values())
-
-    def find(self, place: Place) -> tuple[Array, Vdisk] | None:
-        """The array that has the vdisk, or None; raises `NotFound` for an array that the settings do not have."""
-        if place.array is not None and place.array not in self._arrays:
-            raise NotFound(f"the settings have no array '{place.array}'")
-        chosen = self.all() if place.array is None else [self._arrays[place.array]]
-        for array in chosen:
-            vdisk = array.vdisk(place.vdisk)
-            if vdisk is not None:
-                return array, vdisk
-        return None
+    def arrays_of(self, instance_id: str) -> frozenset[str] | None:
+        """The names of the arrays that an instance's volumes lie on, or None where that is not said beforehand."""
+        ...
 
 
 class ManagedVolumes:
@@ -97,6 +74,14 @@ class ManagedVolumes:
         """See `Volumes`."""
         return [volume.id for volume in self._platform.list_volumes(None)]
 
+    def of_instance(self, instance_id: str) -> Sequence[str]:
+        """See `Volumes`."""
+        return [volume.id for volume in self._platform.list_volumes(None) if volume.instance_id == instance_id]
+
+    def arrays_of(self, instance_id: str) -> frozenset[str] | None:  # noqa: ARG002 -- the platform does not know
+        """See `Volumes`."""
+        return None
+
 
 class DeclaredVolumes:
     """The vdisks that the local driver's declarations name."""
@@ -106,18 +91,28 @@ class DeclaredVolumes:
         self._arrays = arrays
 
     def list_volumes(self, project_id: str | None) -> Sequence[Volume]:
-        """See `StorageDriver`."""
-        found = [
-            self._volume(declaration, vdisk)
+        """See `StorageDriver`; what is on an array that does not answer is shown as `unknown`."""
+        chosen = [
+            (declaration, vdisk)
             for declaration in self._declarations.all()
             if project_id in (None, declaration.project_id)
             for vdisk in declaration.vdisks
         ]
+
+        def look(array: Array) -> dict[str, int]:
+            return array.sizes({vdisk.vdisk for _, vdisk in chosen if vdisk.array in (None, array.name)})
+
+        answers = self._arrays.ask(look, seconds=self._arrays.list_seconds)
+        found = [_listed(declaration, vdisk, answers) for declaration, vdisk in chosen]
         return sorted(found, key=lambda volume: (volume.name, volume.id))
 
     def get_volume(self, volume_id: str) -> Volume:
         """See `StorageDriver`."""
-        return self._volume(*self._declarations.vdisk(volume_id))
+        declaration, declared = self._declarations.vdisk(volume_id)
+        found = self._arrays.find(Place(declared.vdisk, declared.array))
+        if found is None:
+            return _volume(declaration, declared, "error")
+        return _volume(declaration, declared, "in-use", found[1].size, found[0].name)
 
     def place(self, volume_id: str) -> Place:
         """See `Volumes`."""
@@ -138,17 +133,42 @@ class DeclaredVolumes:
             declaration.volume_id(vdisk) for declaration in self._declarations.all() for vdisk in declaration.vdisks
         ]
 
-    def _volume(self, declaration: Declaration, declared: DeclaredVdisk) -> Volume:
-        found = self._arrays.find(Place(declared.vdisk, declared.array))
-        return Volume(
-            id=declaration.volume_id(declared),
-            project_id=declaration.project_id,
-            name=f"{declaration.name}-{declared.name}",
-            # It is still declared where the array does not have it, and the checks say so.
-            size=found[1].size if found else 0,
-            status="in-use" if found else "error",
-            bootable=declared.bootable or declared is declaration.attached[0],
-            instance_id=declaration.id,
-            device=declared.name,
-            backend=declared.array or (found[0].name if found else None),
-        )
+    def of_instance(self, instance_id: str) -> Sequence[str]:
+        """See `Volumes`."""
+        declaration = self._declared(instance_id)
+        return [declaration.volume_id(vdisk) for vdisk in declaration.vdisks] if declaration else []
+
+    def arrays_of(self, instance_id: str) -> frozenset[str] | None:
+        """See `Volumes`."""
+        declaration = self._declared(instance_id)
+        named = {vdisk.array for vdisk in declaration.vdisks} if declaration else {None}
+        known = frozenset(name for name in named if name is not None and self._arrays.has(name))
+        return known if len(known) == len(named) else None
+
+    def _declared(self, instance_id: str) -> Declaration | None:
+        return next((one for one in self._declarations.all() if one.id == instance_id), None)
+
+
+def _listed(declaration: Declaration, declared: DeclaredVdisk, answers: Answers[dict[str, int]]) -> Volume:
+    for name, sizes in sorted(answers.given.items()):
+        if declared.array in (None, name) and declared.vdisk in sizes:
+            return _volume(declaration, declared, "in-use", sizes[declared.vdisk], name)
+    unseen = answers.missing if declared.array is None else {declared.array} & answers.missing.keys()
+    # It is still declared where the array does not have it, and the checks say so.
+    return _volume(declaration, declared, "unknown" if unseen else "error")
+
+
+def _volume(
+    declaration: Declaration, declared: DeclaredVdisk, status: str, size: int = 0, array: str | None = None
+) -> Volume:
+    return Volume(
+        id=declaration.volume_id(declared),
+        project_id=declaration.project_id,
+        name=f"{declaration.name}-{declared.name}",
+        size=size,
+        status=status,
+        bootable=declared.bootable or declared is declaration.attached[0],
+        instance_id=declaration.id,
+        device=declared.name,
+        backend=declared.array or array,
+    )

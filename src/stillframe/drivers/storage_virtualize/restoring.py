@@ -25,14 +25,14 @@ class Restorer:
         self._options = options
         self._checks = checks
 
-    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
+    def restore(self, call: Call, volume_id: str, copy: Copy) -> None:
         """Start a reverse mapping, or find the one that was started before, and wait until it has copied everything.
 
         Raises as `Checks.restore`, and `BackendError` where the array gives up.
         """
         call.check()
-        copy, vdisk = self._checks.restore(volume_id, copy_id)
-        name = naming.reverse(volume_id, copy_id)
+        vdisk = self._checks.restore(volume_id, copy)
+        name = naming.reverse(volume_id, copy.id)
         if not self._take_place(call, copy.array, vdisk, name):
             copy.array.run(
                 "mkfcmap",

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from stillframe.domain.errors import Refused
+from stillframe.domain.errors import NotFound, Refused
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.each import each
 from stillframe.drivers.storage import Cut, StorageCapabilities
-from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots
+from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots, Member
+from stillframe.drivers.storage_virtualize.arrays import Arrays
+from stillframe.drivers.storage_virtualize.books import Books
 from stillframe.drivers.storage_virtualize.checks import Checks
 from stillframe.drivers.storage_virtualize.copies import Copies
 from stillframe.drivers.storage_virtualize.cutting import Cutter
 from stillframe.drivers.storage_virtualize.deleting import Deleter
 from stillframe.drivers.storage_virtualize.options import Options
-from stillframe.drivers.storage_virtualize.places import Arrays, Volumes
+from stillframe.drivers.storage_virtualize.places import Volumes
 from stillframe.drivers.storage_virtualize.restoring import Restorer
 
 # A restored volume reads as its copy from the start of the reverse mapping on, whatever happens to us.
@@ -29,11 +31,12 @@ class StorageVirtualize:
 
     def __init__(self, options: Options, arrays: Arrays, volumes: Volumes) -> None:
         self._volumes = volumes
-        self._copies = Copies(arrays, volumes)
-        self._checks = Checks(arrays, volumes, self._copies)
+        copies = Copies(volumes)
+        self._checks = Checks(arrays, volumes)
         self._deleter = Deleter(options.poll_seconds)
-        self._cutter = Cutter(options, self._copies, self._deleter)
-        self._snapshots = ArraySnapshots(options, arrays, volumes, self._checks)
+        self._cutter = Cutter(options, copies, self._deleter)
+        self._snapshots = ArraySnapshots(options, volumes, self._checks)
+        self._books = Books(arrays, volumes, copies, self._snapshots)
         self._prepared: dict[tuple[CopyName, ...], Callable[[Call], Cut]] = {}
         self._restorer = Restorer(options, self._checks)
 
@@ -67,48 +70,47 @@ class StorageVirtualize:
 
     def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
         """See `StorageDriver`."""
-        member = self._snapshots.find(volume_snapshot_id)
-        if member is not None:
-            return self._snapshots.complete(call, member)
-        return self._cutter.complete(call, volume_snapshot_id)
+        found = self._books.of_call(call, volume_snapshot_id)
+        if found is None:
+            raise NotFound(f"there is no copy {volume_snapshot_id} on any array")
+        if isinstance(found, Member):
+            return self._snapshots.complete(call, found)
+        return self._cutter.complete(call, found)
 
-    def find(self, snapshot_id: str | None) -> Sequence[VolumeSnapshot]:
+    def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:
         """See `StorageDriver`."""
-        found = [copy.described() for copy in self._copies.all(snapshot_id)]
-        found += [self._snapshots.described(member) for member in self._snapshots.all(snapshot_id)]
-        return sorted(found, key=lambda one: one.id)
+        return self._books.find(snapshot_id, instance_id)
 
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
         """See `StorageDriver`."""
         return each(copies, self._check_restore)
 
     def _check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
-        member = self._snapshots.find(volume_snapshot_id)
-        if member is not None:
-            self._snapshots.check_restore(volume_id, member)
+        found = self._books.of_volume(volume_id, volume_snapshot_id)
+        if isinstance(found, Member):
+            self._snapshots.check_restore(volume_id, found)
             return "array-snapshot"
-        self._checks.restore(volume_id, volume_snapshot_id)
+        self._checks.restore(volume_id, found)
         return "flashcopy"
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
-        member = self._snapshots.find(volume_snapshot_id)
-        if member is not None:
-            self._snapshots.restore(call, volume_id, member)
+        found = self._books.of_volume(volume_id, volume_snapshot_id)
+        if isinstance(found, Member):
+            self._snapshots.restore(call, volume_id, found)
         else:
-            self._restorer.restore(call, volume_id, volume_snapshot_id)
+            self._restorer.restore(call, volume_id, found)
 
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`: a volume can be read and written from the moment its restore began."""
 
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
-        copy = self._copies.find(volume_snapshot_id)
-        if copy is not None:
-            self._deleter.delete(call, copy)
-        member = self._snapshots.find(volume_snapshot_id)
-        if member is not None:
-            self._snapshots.delete(call, member)
+        found = self._books.of_call(call, volume_snapshot_id)
+        if isinstance(found, Member):
+            self._snapshots.delete(call, found)
+        elif found is not None:
+            self._deleter.delete(call, found)
 
     def _prepare(self, call: Call, names: Sequence[CopyName]) -> Callable[[Call], Cut]:
         sources = {name: self._checks.source(name.volume_id) for name in names}

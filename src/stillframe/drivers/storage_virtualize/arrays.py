@@ -1,0 +1,186 @@
+"""All arrays of the settings, asked side by side: one that is silent keeps nobody from what lies on the others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Final, Generic, TypeVar
+
+from stillframe.domain.errors import NotFound, StillframeError, Unavailable
+from stillframe.drivers.storage_virtualize.array import Array
+from stillframe.drivers.storage_virtualize.objects import Vdisk
+
+T = TypeVar("T")
+
+#: How long a list that shows what lies on all arrays waits for them.
+LIST_SECONDS: Final = 5.0
+#: How long one command may take where all arrays are asked.
+_COMMAND_SECONDS: Final = 10.0
+#: After an array was silent for longer than this, only every so often somebody waits for it who has no need of it.
+_SLOW_SECONDS: Final = 2.0
+_QUIET_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A volume's vdisk, and its array where that is known beforehand."""
+
+    vdisk: str
+    array: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[T]):
+    """What arrays answered, and why others did not, by their names."""
+
+    given: dict[str, T] = field(default_factory=dict)
+    missing: dict[str, StillframeError] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Hearing:
+    """Whether an array answers, as those know who have asked it of late; `pending` has when each question began."""
+
+    pending: dict[object, float] = field(default_factory=dict)
+    silent_until: float = 0.0
+
+
+class Arrays:
+    """Questions to several arrays at a time; each may be one of several commands.
+
+    Where `arrays` are given they are needed, and each is asked. Without, all are; and then those that have just been
+    silent count as silent without being waited for.
+    """
+
+    def __init__(self, arrays: Sequence[Array], *, list_seconds: float = LIST_SECONDS) -> None:
+        self._arrays = {array.name: array for array in arrays}
+        self._hearing = {array.name: _Hearing() for array in arrays}
+        self._lock = threading.Lock()
+        self.list_seconds = list_seconds
+
+    def all(self) -> Sequence[Array]:
+        return list(self._arrays.values())
+
+    def has(self, name: str) -> bool:
+        return name in self._arrays
+
+    def at(self, place: Place) -> Sequence[Array] | None:
+        """The array of a place, or None where it may be any; raises `NotFound` for one that the settings lack."""
+        if place.array is None:
+            return None
+        if place.array not in self._arrays:
+            raise NotFound(f"the settings have no array '{place.array}'")
+        return [self._arrays[place.array]]
+
+    def named(self, names: frozenset[str]) -> Sequence[Array]:
+        """The arrays of these names."""
+        return [array for array in self.all() if array.name in names]
+
+    def ask(
+        self, question: Callable[[Array], T], arrays: Sequence[Array] | None = None, seconds: float | None = None
+    ) -> Answers[T]:
+        """The answers of arrays; those that do not answer within `seconds` are missing, as are those that refuse."""
+        found: Answers[T] = Answers()
+
+        def hasty(array: Array) -> T:
+            return question(array if arrays else array.within(_COMMAND_SECONDS))
+
+        for name, answer in self._answers(hasty, arrays, seconds):
+            if isinstance(answer, StillframeError):
+                found.missing[name] = answer
+            else:
+                found.given[name] = answer
+        return found
+
+    def first(self, question: Callable[[Array], T], arrays: Sequence[Array] | None = None) -> T | None:
+        """The first answer that is not None, or None; raises what keeps it from being known that there is none."""
+        missing: StillframeError | None = None
+        for _name, answer in self._answers(question, arrays, None):
+            if isinstance(answer, StillframeError):
+                missing = missing or answer
+            elif answer is not None:
+                return answer
+        if missing is not None:
+            raise missing
+        return None
+
+    def find(self, place: Place) -> tuple[Array, Vdisk] | None:
+        """The array that has the vdisk, or None; raises `NotFound` for an array that the settings do not have."""
+
+        def look(array: Array) -> tuple[Array, Vdisk] | None:
+            vdisk = array.vdisk(place.vdisk)
+            return None if vdisk is None else (array, vdisk)
+
+        return self.first(look, self.at(place))
+
+    def _answers(
+        self, question: Callable[[Array], T], arrays: Sequence[Array] | None, seconds: float | None
+    ) -> Iterator[tuple[str, T | StillframeError]]:
+        asked = list(self.all() if arrays is None else arrays)
+        for array in asked if arrays is None and len(asked) > 1 else ():
+            if not self._is_heard(array.name):
+                asked.remove(array)
+                yield array.name, Unavailable(f"array '{array.name}' has just been silent")
+        if len(asked) == 1 and seconds is None:
+            yield asked[0].name, self._answer(question, asked[0])
+            return
+        yield from self._side_by_side(question, asked, seconds)
+
+    def _side_by_side(
+        self, question: Callable[[Array], T], asked: Sequence[Array], seconds: float | None
+    ) -> Iterator[tuple[str, T | StillframeError]]:
+        end = None if seconds is None else time.monotonic() + seconds
+        answers: SimpleQueue[tuple[str, T | StillframeError | BaseException]] = SimpleQueue()
+
+        def run(array: Array) -> None:
+            try:
+                answers.put((array.name, self._answer(question, array)))
+            except BaseException as error:  # noqa: BLE001  # raised in the thread that asked
+                answers.put((array.name, error))
+
+        for array in asked:
+            target = copy_context().run
+            threading.Thread(target=target, args=(run, array), name=f"array {array.name}", daemon=True).start()
+        awaited = {array.name for array in asked}
+        while awaited:
+            try:
+                name, answer = answers.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+            except Empty:
+                break
+            awaited.remove(name)
+            if isinstance(answer, BaseException) and not isinstance(answer, StillframeError):
+                raise answer
+            yield name, answer
+        for name in sorted(awaited):
+            yield name, Unavailable(f"array '{name}' has not answered within {seconds:g} s")
+
+    def _answer(self, question: Callable[[Array], T], array: Array) -> T | StillframeError:
+        hearing, mark, began = self._hearing[array.name], object(), time.monotonic()
+        with self._lock:
+            hearing.pending[mark] = began
+        silent_until = 0.0
+        try:
+            return question(array)
+        except StillframeError as error:
+            if isinstance(error, Unavailable) and time.monotonic() - began > _SLOW_SECONDS:
+                silent_until = time.monotonic() + _QUIET_SECONDS
+            return error
+        finally:
+            with self._lock:
+                del hearing.pending[mark]
+                hearing.silent_until = silent_until
+
+    def _is_heard(self, name: str) -> bool:
+        """Whether an array may be asked by somebody who has no need of it; after a silence, by one at a time."""
+        now = time.monotonic()
+        with self._lock:
+            hearing = self._hearing[name]
+            if now < hearing.silent_until or any(now - began > _SLOW_SECONDS for began in hearing.pending.values()):
+                return False
+            if hearing.silent_until:
+                hearing.silent_until = now + _QUIET_SECONDS
+            return True
