@@ -234,10 +234,11 @@ def _local(settings: Settings) -> Drivers:
 
     instances, state = settings.drivers.instances_dir, settings.state_dir / "local"
     files, images, qemu = Files(), Images(), Qemu()
+    compute = LocalCompute(instances, state, files, images, qemu, guard=Guard())
     return Drivers(
-        LocalCompute(instances, state, files, images, qemu, guard=Guard()),
+        compute,
         LocalStorage(instances, state, files, images, qemu),
-        remains=LocalRemains(instances, state, files),
+        remains=LocalRemains(instances, state, files, compute.holding),
     )
 
 

@@ -371,11 +371,15 @@ def run(*command: str) -> str:
 
 
 class Agent:
-    """A guest agent that freezes nothing but keeps the books; `deaf` to freezing it answers with an error."""
+    """A guest agent that freezes nothing but keeps the books; `deaf` to freezing it answers with an error.
+
+    `heard`: what it was asked to do; a look at it changes nothing and is not among that.
+    """
 
     def __init__(self, path: Path, *, deaf: bool = False) -> None:
         self.heard: list[str] = []
         self.deaf = deaf
+        self.frozen = False
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(path))
         self._server.listen()
@@ -404,9 +408,12 @@ class Agent:
         if command == "guest-sync-delimited":
             # What an earlier client never read comes first.
             return b'{"return": 5}\n\xff' + json.dumps({"return": arguments["id"]}).encode() + b"\n"
+        if command == "guest-fsfreeze-status":
+            return json.dumps({"return": "frozen" if self.frozen else "thawed"}).encode() + b"\n"
         self.heard.append(command)
         if self.deaf and command == "guest-fsfreeze-freeze":
             return b'{"error": {"class": "GenericError", "desc": "no"}}\n'
+        self.frozen = command == "guest-fsfreeze-freeze"
         return b'{"return": 2}\n'
 
 

@@ -14,7 +14,8 @@
     ├── Unavailable            unavailable         the platform behind is down; worth trying again
     ├── BackendError           backend-error       the platform behind refused or broke; trying again is no use
     │   ├── OutOfSpace         out-of-space        no room for the copies
-    │   └── Damaged            damaged             data are not what they were recorded to be
+    │   ├── Damaged            damaged             data are not what they were recorded to be
+    │   └── GuestHeld          guest-held          nobody knows whether a guest is still held
     └── Interrupted            interrupted         the operation may not go on
         ├── DeadlineExceeded   deadline-exceeded   it ran past its deadline
         └── Superseded         superseded          it has been settled already, by its deadline or another worker
@@ -121,6 +122,12 @@ class Damaged(BackendError):
     """Data are not what they were recorded to be."""
 
     code = "damaged"
+
+
+class GuestHeld(BackendError):
+    """A guest may still be frozen or paused: it was told to go on, and nobody has seen that it does."""
+
+    code = "guest-held"
 
 
 class Interrupted(StillframeError):

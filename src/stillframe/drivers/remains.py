@@ -11,7 +11,15 @@ class Remains(Protocol):
     """What a driver left behind that no other port shows. May raise `Unavailable` and `BackendError`."""
 
     def quiesced(self) -> Sequence[str]:
-        """The instances that are noted as held still: by an operation that runs, or by one that was killed."""
+        """The instances whose guest may be held still by us, and by no process that lives."""
+        ...
+
+    def let_run(self, instance_id: str) -> None:
+        """Let such a guest go; nothing happens to any other.
+
+        Raises `Conflict` where a process holds it that lives, and `GuestHeld` as long as nobody has seen it free. May
+        be called at any time, by several processes, and while operations begin.
+        """
         ...
 
     def scraps(self, before: datetime) -> Sequence[str]:

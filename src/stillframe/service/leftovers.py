@@ -174,12 +174,13 @@ class Leftovers:
         held = {lock.instance_id for lock in self._store.locks()}
         for instance_id in noted:
             if instance_id not in held:
-                why = "its guest is noted as held still, and no operation runs on it"
+                why = "its guest may be held still: nobody has seen that it goes on, and no operation runs on it"
                 yield Leftover(LeftoverKind.QUIESCE, instance_id, instance_id, why, sure=True)
 
     def _let_run(self, leftover: Leftover, _call: Call) -> str | None:
-        with self._store.holding(leftover.id):
-            self._compute.release(leftover.id)
+        # A guest that does not answer is waited for, and no operation must wait for that.
+        if self._remains is not None:
+            self._remains.let_run(leftover.id)
         return None
 
     def _locks(self) -> Iterator[Leftover]:

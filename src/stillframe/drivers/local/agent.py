@@ -1,73 +1,61 @@
-"""The guest agent's protocol: JSON lines over a unix socket, one short conversation at a time."""
+"""The guest agent's border: what it says, or does not say, becomes a value or an error of the tree.
+
+Whoever is in the guest speaks as its agent. See `conversation` for the bounds.
+"""
 
 from __future__ import annotations
 
-import json
-import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from stillframe.domain.errors import BackendError, Unavailable
+from stillframe.drivers.local.conversation import Agent, NotAskedError, RefusalError, UnansweredError
 
-_SENTINEL: Final = b"\xff"
 # A guest that is busy or emulated takes its time.
-_SYNC_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 10.0
 
 
-class AgentError(BackendError):
-    """The guest agent answered with an error."""
+class AgentRefused(BackendError):
+    """The guest agent has answered that it does not do it."""
 
 
-def ask(path: Path, command: str, seconds: float) -> Any:
-    """The agent's answer to one command; raises `Unavailable` if it does not answer in time, `AgentError`."""
-    with _conversation(path) as (channel, stream):
-        _send(channel, {"execute": command})
-        channel.settimeout(seconds)
-        reply = _reply(stream)
-        if "error" in reply:
-            raise AgentError(f"guest agent refused {command}: {reply['error'].get('desc', reply['error'])}")
-        return reply.get("return")
+class AgentUnknown(BackendError):
+    """The guest agent was asked and gave no answer that can be understood: what it has done is unknown."""
 
 
-def tell(path: Path, command: str) -> None:
-    """Send a command that has no answer, such as guest-shutdown; raises `Unavailable`."""
-    with _conversation(path) as (channel, _):
-        _send(channel, {"execute": command})
+def freeze(path: Path, seconds: float) -> int:
+    """Freeze the guest's file systems; how many. Raises `Unavailable` (not asked), `AgentRefused`, `AgentUnknown`."""
+    with _border("freeze the guest's file systems"), Agent(str(path), seconds) as agent:
+        return agent.count("guest-fsfreeze-freeze")
+
+
+def thaw(path: Path, seconds: float) -> tuple[bool | None, bool]:
+    """Thaw them; whether they were frozen until then (None: nobody knows), and are since. Raises as `freeze` does."""
+    with _border("thaw the guest's file systems"), Agent(str(path), seconds, seconds) as agent:
+        return agent.thaw()
+
+
+def frozen(path: Path) -> bool:
+    """Whether they are frozen, whoever asked for it. Raises as `freeze` does."""
+    with _border("say whether the guest's file systems are frozen"), Agent(str(path), _LOOK_SECONDS) as agent:
+        return agent.frozen()
+
+
+def shut_down(path: Path) -> None:
+    """Ask for the guest's end, which has no answer; raises `Unavailable`, `AgentUnknown`."""
+    with _border("shut the guest down"), Agent(str(path), _LOOK_SECONDS) as agent:
+        agent.tell("guest-shutdown")
 
 
 @contextmanager
-def _conversation(path: Path) -> Iterator[tuple[socket.socket, Any]]:
+def _border(doing: str) -> Iterator[None]:
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            channel.settimeout(_SYNC_SECONDS)
-            channel.connect(str(path))
-            with channel.makefile("rb") as stream:
-                # Answers to somebody's earlier commands may still be on their way; the token tells ours apart.
-                token = secrets.randbits(31)
-                # A byte that no JSON has makes the agent drop what it holds of a broken command; it answers that with
-                # an error of its own, so it comes before nothing but the synchronisation, which skips answers.
-                channel.sendall(_SENTINEL)
-                _send(channel, {"execute": "guest-sync-delimited", "arguments": {"id": token}})
-                while _reply(stream).get("return") != token:
-                    pass
-                yield channel, stream
-    except OSError as problem:
-        raise Unavailable(f"the guest agent on {path} does not answer: {problem}") from None
-
-
-def _send(channel: socket.socket, message: dict[str, Any]) -> None:
-    channel.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _reply(stream: Any) -> dict[str, Any]:
-    line = stream.readline()
-    if not line:
-        raise ConnectionResetError("closed by the other side")
-    try:
-        found = json.loads(line.rpartition(_SENTINEL)[2])
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        yield
+    except NotAskedError as problem:
+        raise Unavailable(f"The guest agent does not answer, so that it was not asked to {doing}: {problem}.") from None
+    except UnansweredError as problem:
+        raise AgentUnknown(f"The guest agent was asked to {doing} and did not answer: {problem}.") from None
+    except RefusalError as problem:
+        raise AgentRefused(f"The guest agent refused to {doing}: {problem}.") from None

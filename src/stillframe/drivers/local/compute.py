@@ -19,26 +19,24 @@ from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declaration, Declarations
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
+from stillframe.drivers.local.holding import NO_AGENT, NO_HOOKS, Holding
 from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.power import power_state
 from stillframe.drivers.local.qemu import Qemu
 
 LOG = logging.getLogger(__name__)
 
-#: The folder in the state folder with a file for each instance that is held still.
-MARKS: Final = "quiesced"
-
 _CAPABILITIES: Final = ComputeCapabilities(power_control=True, quiesce=ConsistencyLevel.FILESYSTEM)
 _POLL_SECONDS: Final = 0.1
 _NO_MONITOR: Final = "the instance runs and declares no monitor (qmp_socket), so that it cannot be held still"
-_NO_AGENT: Final = "the instance declares no guest agent (guest_agent_socket)"
-# Whether any hooks of applications ran inside the guest cannot be known from here.
-_NO_HOOKS: Final = "nobody can tell from outside whether the applications in the guest took part"
 _HELD: Final = frozenset({PowerState.PAUSED, PowerState.ERROR})
 
 
 class LocalCompute:
-    """Instances are declared files; `start_seconds` and `end_seconds` bound the waits for a process to come and go."""
+    """Instances are declared files; `start_seconds` and `end_seconds` bound the waits for a process to come and go.
+
+    `release_seconds` bounds the wait for a guest to be seen free.
+    """
 
     def __init__(  # noqa: PLR0913 -- the composition root passes everything in
         self,
@@ -51,14 +49,14 @@ class LocalCompute:
         guard: Guard,
         start_seconds: float = 60.0,
         end_seconds: float = 30.0,
+        release_seconds: float = 30.0,
     ) -> None:
         self._declarations = Declarations(instances)
         self._files = files
         self._images = images
         self._qemu = qemu
-        self._guard = guard
+        self.holding = Holding(state, files, images, qemu, guard, seconds=release_seconds)
         self._fences = state / "fences"
-        self._marks = state / MARKS
         self._logs = state / "logs"
         self._start_seconds = start_seconds
         self._end_seconds = end_seconds
@@ -85,8 +83,8 @@ class LocalCompute:
             return Stillness(ConsistencyLevel.NONE, _NO_MONITOR)
         self._require_monitor(declaration, declaration.qmp_socket)
         if declaration.guest_agent_socket is None:
-            return Stillness(ConsistencyLevel.CRASH, _NO_AGENT)
-        return Stillness(ConsistencyLevel.FILESYSTEM, _NO_HOOKS)
+            return Stillness(ConsistencyLevel.CRASH, NO_AGENT)
+        return Stillness(ConsistencyLevel.FILESYSTEM, NO_HOOKS)
 
     @contextmanager
     def quiesced(self, call: Call, instance_id: str) -> Iterator[Stillness]:
@@ -107,20 +105,12 @@ class LocalCompute:
             self._require_monitor(declaration, declaration.qmp_socket)
             self._write_out(declaration)
             call.check()
-            with self._paused(declaration, declaration.qmp_socket) as stillness:
+            with self.holding.held(declaration, declaration.qmp_socket) as stillness:
                 yield stillness
 
     def release(self, instance_id: str) -> None:
         """See `ComputeDriver`."""
-        mark = self._marks / instance_id
-        if not mark.exists():
-            return
-        declaration = self._declarations.instance(instance_id)
-        if declaration.qmp_socket is not None and self._qemu.status(declaration.qmp_socket) is not None:
-            self._qemu.resume(declaration.qmp_socket)
-            self._thaw(declaration)
-        with border("releasing the instance"):
-            self._files.remove(mark)
+        self.holding.release(self._declarations.instance(instance_id))
 
     def check_power(self, instance_id: str, wanted: PowerState) -> None:
         """See `ComputeDriver`."""
@@ -206,65 +196,16 @@ class LocalCompute:
         """See `ComputeDriver`."""
         return self.get_instance(instance_id).power_state, self.fenced_by(instance_id)
 
-    @contextmanager
-    def _paused(self, declaration: Declaration, socket: Path) -> Iterator[Stillness]:
-        mark = self._marks / declaration.id
-        with border("noting the pause"):
-            self._files.make_folder(self._marks)
-            self._files.write(mark, b"")
-        self._guard.arm(declaration.id, socket, declaration.guest_agent_socket, mark)
-        try:
-            stillness = self._freeze(declaration)
-            self._qemu.pause(socket)
-            yield stillness
-        finally:
-            still = self._let_go(declaration, socket)
-        if not still:
-            raise BackendError(f"'{declaration.name}' did not stay paused while its disks were cut; repeat the cut")
-
-    def _let_go(self, declaration: Declaration, socket: Path) -> bool:
-        # If this fails the watchdog stays armed and the mark stays, for `release`.
-        still = False
-        try:
-            still = self._qemu.resume(socket) == "paused"
-        except Unavailable:
-            # A process that has ended holds nobody, and must not be resumed when it is back.
-            if self._qemu.status(socket) is not None:
-                raise
-        finally:
-            self._thaw(declaration)
-        self._guard.disarm(declaration.id)
-        with border("noting the end of the pause"):
-            self._files.remove(self._marks / declaration.id)
-        return still
-
-    def _freeze(self, declaration: Declaration) -> Stillness:
-        if declaration.guest_agent_socket is None:
-            return Stillness(ConsistencyLevel.CRASH, _NO_AGENT)
-        try:
-            frozen = self._qemu.freeze(declaration.guest_agent_socket)
-        except (Unavailable, BackendError) as problem:
-            LOG.warning("'%s' is cut without freezing its file systems: %s", declaration.name, problem)
-            return Stillness(ConsistencyLevel.CRASH, problem.message)
-        if not frozen:
-            return Stillness(ConsistencyLevel.CRASH, "the guest agent found no file system to freeze")
-        return Stillness(ConsistencyLevel.FILESYSTEM, _NO_HOOKS)
-
-    def _thaw(self, declaration: Declaration) -> None:
-        if declaration.guest_agent_socket is None:
-            return
-        try:
-            self._qemu.thaw(declaration.guest_agent_socket)
-        except (Unavailable, BackendError) as problem:
-            LOG.warning("'%s' did not confirm that its file systems go on: %s", declaration.name, problem)
-
     def _ask_to_end(self, declaration: Declaration, socket: Path) -> None:
         if declaration.guest_agent_socket is not None:
             try:
                 self._qemu.shut_guest_down(declaration.guest_agent_socket)
             except StillframeError as problem:
                 LOG.info("no shutdown through the guest agent of '%s': %s", declaration.name, problem)
-        self._qemu.power_down(socket)
+        try:
+            self._qemu.power_down(socket)
+        except StillframeError as problem:
+            LOG.warning("no power button of '%s' could be pressed: %s", declaration.name, problem)
 
     def _require_monitor(self, declaration: Declaration, socket: Path) -> None:
         """Raises `Refused` for a monitor that is declared and cannot be used: nobody asked for less than it gives."""

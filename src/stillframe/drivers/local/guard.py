@@ -1,4 +1,4 @@
-"""Our end of the watchdog: what is armed is resumed within 2 seconds if this process dies."""
+"""Our end of the watchdog: what is armed is let go within 2 seconds if this process dies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ class Guard:
         # Isolated, without site packages: it has to start at once, and to work whatever happened to our environment.
         self._lifeline = Lifeline(_PROGRAM, "-I", "-S")
 
-    def arm(self, instance_id: str, qmp: Path, agent: Path | None, marker: Path) -> None:
-        """Have the instance resumed if we die; returns when the watchdog knows, raises `Unavailable` if it does not."""
-        order = {"qmp": str(qmp), "agent": str(agent) if agent else None, "marker": str(marker)}
+    def arm(self, instance_id: str, qmp: Path | None, agent: Path | None, mark: Path, token: str) -> None:
+        """Have the instance let go if we die and the mark still has the token; in the place of an earlier order.
+
+        `qmp`: where it is resumed; `agent`: where it is thawed. Returns when the watchdog knows, raises `Unavailable`
+        if it does not.
+        """
+        order = {
+            "qmp": str(qmp) if qmp else None,
+            "agent": str(agent) if agent else None,
+            "mark": str(mark),
+            "token": token,
+        }
         self._lifeline.arm(instance_id, order)
 
     def disarm(self, instance_id: str) -> None:
@@ -27,7 +36,7 @@ class Guard:
         self._lifeline.disarm(instance_id)
 
     def close(self) -> None:
-        """End the watchdog; what is still armed is resumed."""
+        """End the watchdog; what is still armed is let go."""
         self._lifeline.close()
 
     @property

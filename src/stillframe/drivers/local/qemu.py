@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import re
 import subprocess
-import threading
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import tenacity
-from qemu.qmp import ConnectError, ExecInterruptedError, ExecuteError, QMPClient, QMPError
-from qemu.qmp.qmp_client import GreetingError, NegotiationError
-
-from stillframe.domain.errors import BackendError, Unavailable
+from stillframe.domain.errors import BackendError
 from stillframe.drivers.local import agent
 from stillframe.drivers.local.images import Format
+from stillframe.drivers.local.monitor import BrokenOffError, Command, HungError, Monitors, NobodyError, NoSuchError
 
-# How often a monitor may begin with other words than its greeting.
-_GREETINGS: Final = 5
 # Ends of a job's life in which it does nothing more (qapi/job.json).
 _ENDED: Final = frozenset({"concluded", "null"})
 
@@ -65,31 +56,33 @@ class Qemu:
     """
 
     def __init__(self, timeout: float = 10.0, freeze_timeout: float = 20.0) -> None:
-        self._timeout = timeout
         self._freeze_timeout = freeze_timeout
-        # The monitor serves one client at a time.
-        self._locks: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
+        self._monitors = Monitors(timeout)
         self._children: list[subprocess.Popen[bytes]] = []
 
     # The machine.
 
-    def status(self, socket: Path) -> str | None:
-        """QEMU's run state (qapi/run-state.json), or None if nobody listens on the socket."""
+    def status(self, socket: Path, seconds: float | None = None) -> str | None:
+        """QEMU's run state (qapi/run-state.json), or None if nobody listens on the socket.
+
+        `seconds`: for those who cannot wait as long as a call may take.
+        """
         self._collect()
         try:
-            (found,) = self._ask(socket, ("query-status", {}))
-        except _NobodyError:
+            (found,) = self._ask(socket, ("query-status", {}), seconds=seconds)
+        except NobodyError:
             return None
-        return str(found["status"])
+        return _run_state(found)
 
-    def pause(self, socket: Path) -> None:
-        """Stop the guest's processors; QEMU writes out what it holds of its images."""
-        self._ask(socket, ("stop", {}))
+    def pause(self, socket: Path) -> str:
+        """Stop the guest's processors, and let QEMU write out what it holds of its images; the run state until then."""
+        before, _ = self._ask(socket, ("query-status", {}), ("stop", {}))
+        return _run_state(before)
 
-    def resume(self, socket: Path) -> str:
-        """Let the guest's processors run; returns the run state until then."""
-        before, _ = self._ask(socket, ("query-status", {}), ("cont", {}))
-        return str(before["status"])
+    def resume(self, socket: Path) -> tuple[bool, bool]:
+        """Let the guest's processors run; whether they were stopped until then, and are since."""
+        before, _, after = self._ask(socket, ("query-status", {}), ("cont", {}), ("query-status", {}))
+        return _run_state(before) == "paused", _run_state(after) == "paused"
 
     def power_down(self, socket: Path) -> None:
         """Press the guest's power button."""
@@ -98,7 +91,7 @@ class Qemu:
     def quit(self, socket: Path) -> None:
         """End the QEMU process at once."""
         # The answer may get lost in the end of the process.
-        with suppress(_NobodyError, _HungError):
+        with suppress(NobodyError, HungError, BrokenOffError):
             self._ask(socket, ("quit", {}))
 
     def launch(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
@@ -123,12 +116,13 @@ class Qemu:
     def nodes(self, socket: Path) -> list[Node]:
         """The format nodes of all images that the process has open."""
         named, devices = self._ask(socket, ("query-named-block-nodes", {"flat": True}), ("query-block", {}))
-        tops = {device["inserted"]["node-name"] for device in devices if device.get("inserted")}
-        return [
-            Node(one["node-name"], one["drv"], _file(one["file"]), one["node-name"] in tops)
-            for one in named
-            if one["drv"] in (Format.RAW, Format.QCOW2) or one["node-name"] in tops
-        ]
+        with _reading("its block nodes"):
+            tops = {device["inserted"]["node-name"] for device in devices if device.get("inserted")}
+            return [
+                Node(one["node-name"], one["drv"], _file(one["file"]), one["node-name"] in tops)
+                for one in named
+                if one["drv"] in (Format.RAW, Format.QCOW2) or one["node-name"] in tops
+            ]
 
     def add_target(self, socket: Path, name: str, file: Path, form: Format, backing: Mapping[str, Any] | None) -> None:
         """Open a copy's file in the process as a node with this name."""
@@ -143,7 +137,7 @@ class Qemu:
 
     def remove_target(self, socket: Path, name: str) -> None:
         """Close the node; one that is gone already is fine."""
-        with suppress(_NoSuchError):
+        with suppress(NoSuchError):
             self._ask(socket, ("blockdev-del", {"node-name": name}))
 
     def start_backups(self, socket: Path, backups: Sequence[Backup]) -> None:
@@ -167,88 +161,55 @@ class Qemu:
         """How far a job is, or None if the process knows none of this name or is gone."""
         try:
             (jobs,) = self._ask(socket, ("query-jobs", {}))
-        except _NobodyError:
+        except NobodyError:
             return None
-        for one in jobs:
-            if one["id"] == name:
-                ended = one["status"] in _ENDED
-                return Job(ended, one.get("error"), int(one["current-progress"]), int(one["total-progress"]))
+        with _reading("its jobs"):
+            for one in jobs:
+                if one["id"] == name:
+                    ended = one["status"] in _ENDED
+                    return Job(ended, one.get("error"), int(one["current-progress"]), int(one["total-progress"]))
         return None
 
     def foreign_jobs(self, socket: Path) -> list[str]:
         """The kinds of jobs, such as `mirror`, that go on in the process and that nobody here began."""
         (jobs,) = self._ask(socket, ("query-jobs", {}))
-        return sorted({str(one["type"]) for one in jobs if one["status"] not in _ENDED and not is_ours(str(one["id"]))})
+        with _reading("its jobs"):
+            going_on = [one for one in jobs if one["status"] not in _ENDED and not is_ours(str(one["id"]))]
+            return sorted({str(one["type"]) for one in going_on})
 
     def cancel_job(self, socket: Path, name: str) -> None:
         """Have a job end soon; one that has ended or is gone already is fine."""
-        with suppress(_NoSuchError):
+        with suppress(NoSuchError):
             self._ask(socket, ("block-job-cancel", {"device": name, "force": True}))
 
     def dismiss_job(self, socket: Path, name: str) -> None:
         """Have an ended job forgotten; one that is gone already is fine."""
-        with suppress(_NoSuchError, _NobodyError):
+        with suppress(NoSuchError, NobodyError):
             self._ask(socket, ("job-dismiss", {"id": name}))
 
     # The guest agent.
 
     def freeze(self, socket: Path) -> int:
-        """Freeze the guest's file systems; returns how many. Raises `Unavailable`, `BackendError`."""
-        return int(agent.ask(socket, "guest-fsfreeze-freeze", self._freeze_timeout) or 0)
+        """See `agent.freeze`."""
+        return agent.freeze(socket, self._freeze_timeout)
 
-    def thaw(self, socket: Path) -> int:
-        """Thaw the guest's file systems; returns how many were frozen. Raises `Unavailable`, `BackendError`."""
-        return int(agent.ask(socket, "guest-fsfreeze-thaw", self._freeze_timeout) or 0)
+    def thaw(self, socket: Path, seconds: float) -> tuple[bool | None, bool]:
+        """See `agent.thaw`."""
+        return agent.thaw(socket, seconds)
+
+    def frozen(self, socket: Path) -> bool:
+        """See `agent.frozen`."""
+        return agent.frozen(socket)
 
     def shut_guest_down(self, socket: Path) -> None:
-        """Ask the guest agent to shut the guest down, which has no answer; raises `Unavailable`."""
-        agent.tell(socket, "guest-shutdown")
+        """See `agent.shut_down`."""
+        agent.shut_down(socket)
 
     def _collect(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]
 
-    def _ask(self, socket: Path, *commands: tuple[str, Mapping[str, Any]]) -> list[Any]:
-        again = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_GarbledError),
-            stop=tenacity.stop_after_attempt(_GREETINGS),
-            wait=tenacity.wait_fixed(0.05),
-            reraise=True,
-        )
-        with self._locks[socket]:
-            return again(lambda: asyncio.run(self._session(socket, commands)))
-
-    async def _session(self, socket: Path, commands: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Any]:
-        client = QMPClient("stillframe")
-        # A machine that is off is no error, and every failure is raised from here in our own words.
-        client.logger.setLevel(logging.CRITICAL)
-        command = "the greeting"
-        try:
-            async with asyncio.timeout(self._timeout):
-                await client.connect(str(socket))
-                answers = []
-                for command, arguments in commands:
-                    answers.append(await client.execute(command, dict(arguments)))
-                return answers
-        except ExecuteError as problem:
-            kind = _NoSuchError if _is_missing(problem) else BackendError
-            raise kind(f"QEMU refused {command}: {problem}") from None
-        except TimeoutError:
-            raise _HungError(
-                f"QEMU on {socket} did not answer {command} in {self._timeout:g} s; is its monitor held by "
-                "another client?"
-            ) from None
-        except ConnectError as problem:
-            # An event for the client before may come first; of somebody who talks nobody may say that they are off.
-            garbled = isinstance(problem.exc, GreetingError | NegotiationError)
-            talk: type[Unavailable] = _GarbledError if garbled else _NobodyError
-            raise talk(f"QEMU on {socket} cannot be reached for {command}: {problem}") from None
-        # The library asserts that it is still connected right after connecting, which a process that ends may undo.
-        except (ExecInterruptedError, QMPError, OSError, EOFError, AssertionError) as problem:
-            raise _NobodyError(f"QEMU on {socket} cannot be reached for {command}: {problem}") from None
-        finally:
-            with suppress(Exception):
-                async with asyncio.timeout(1):
-                    await client.disconnect()
+    def _ask(self, socket: Path, *commands: Command, seconds: float | None = None) -> list[Any]:
+        return self._monitors.ask(socket, *commands, seconds=seconds)
 
 
 def is_ours(job: str) -> bool:
@@ -256,28 +217,18 @@ def is_ours(job: str) -> bool:
     return re.fullmatch("sf[0-9a-f]{28}", job) is not None
 
 
-class _NobodyError(Unavailable):
-    """Nobody listens on the monitor's socket, or the process ended meanwhile."""
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Answers that are not of the form that QEMU's schema gives them are an error of whoever speaks there."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
+        raise BackendError(f"QEMU's monitor told {what} in words that nobody understands.") from None
 
 
-class _GarbledError(Unavailable):
-    """Somebody listens on the monitor's socket and does not say what a monitor says first."""
-
-
-class _HungError(Unavailable):
-    """Somebody listens on the monitor's socket and says nothing."""
-
-
-class _NoSuchError(BackendError):
-    """QEMU knows no such job or node, or the job has come to its end meanwhile."""
-
-
-def _is_missing(problem: ExecuteError) -> bool:
-    text = str(problem)
-    return problem.error_class == "DeviceNotActive" or any(
-        sign in text
-        for sign in ("not found", "Failed to find node", "Cannot find device", "cannot accept command verb")
-    )
+def _run_state(found: Any) -> str:
+    with _reading("its run state"):
+        return str(found["status"])
 
 
 def _file(name: str) -> Path:

@@ -9,10 +9,10 @@ from typing import Final
 
 from stillframe.drivers.local import copies
 from stillframe.drivers.local.border import border
-from stillframe.drivers.local.compute import MARKS
 from stillframe.drivers.local.copies import Copies
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.local.files import Files
+from stillframe.drivers.local.holding import Holding
 
 # A folder that is about to hold a copy, or that has held one; see `stillframe.drivers.local.copies`.
 _PATTERNS: Final = ("*.partial.new", "*.deleting")
@@ -21,17 +21,19 @@ _PATTERNS: Final = ("*.partial.new", "*.deleting")
 class LocalRemains:
     """See `Remains`; `instances` and `state` are the folders that the drivers have them in."""
 
-    def __init__(self, instances: Path, state: Path, files: Files) -> None:
+    def __init__(self, instances: Path, state: Path, files: Files, holding: Holding) -> None:
         self._declarations = Declarations(instances)
         self._copies = Copies(files, self._declarations, state)
-        self._marks = state / MARKS
+        self._holding = holding
         self._files = files
 
     def quiesced(self) -> Sequence[str]:
         """See `Remains`; who is not declared any more cannot be let run by us, and is left out."""
-        with border("looking for guests that are held still"):
-            noted = {mark.name for mark in self._marks.iterdir()} if self._marks.is_dir() else set()
-        return sorted(noted & {declaration.id for declaration in self._declarations.all()})
+        return sorted(set(self._holding.abandoned()) & {declaration.id for declaration in self._declarations.all()})
+
+    def let_run(self, instance_id: str) -> None:
+        """See `Remains`."""
+        self._holding.release_abandoned(self._declarations.instance(instance_id))
 
     def scraps(self, before: datetime) -> Sequence[str]:
         """See `Remains`: paths of folders without a copy's record, which is the first thing that a copy has."""

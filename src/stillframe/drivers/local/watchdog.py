@@ -1,15 +1,13 @@
 """A small process that lets guests run again when the service that paused them dies.
 
-It is started by path, imports only the standard library and nothing of this package, and is told line by line over its
-standard input what is armed; each line is answered by one line. At the end of its input it resumes all that is armed.
+It is started by path and imports only the standard library and what stands on that alone. Over its standard input it
+is told line by line what is armed; each line is answered by one line. At its end it lets all that is armed go.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 import signal
-import socket
 import sys
 import threading
 import time
@@ -17,75 +15,55 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-# Longer than any guest can be expected to be deaf, short enough not to surprise somebody who paused it by hand later.
-PATIENCE = 60.0
+if __name__ == "__main__":
+    # Isolated, Python looks nowhere for this package.
+    sys.path.append(str(Path(__file__).resolve().parents[3]))
+
+from stillframe.drivers.local.conversation import Agent, Monitor, RefusalError
+
+# A guest agent may be at a freeze for long, and the thaw counts for nothing until it has answered it.
+PATIENCE = 3600.0
 PAUSE = 0.05
-ANSWER = 5.0
+LONGEST_PAUSE = 5.0
+ANSWER = 10.0
 
 
-def resume(path: str) -> None:
-    """Connect to QEMU's monitor and let the guest's processors run."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as monitor:
-        monitor.settimeout(ANSWER)
-        monitor.connect(path)
-        with monitor.makefile("rwb") as stream:
-            stream.readline()
-            for command in ("qmp_capabilities", "cont"):
-                stream.write(json.dumps({"execute": command}).encode() + b"\n")
-                stream.flush()
-                while "return" not in (reply := _object(stream.readline())):
-                    if "error" in reply:
-                        raise ConnectionError(reply["error"])
+def resume(path: str) -> bool:
+    """Let the guest's processors run; whether they do."""
+    with Monitor(path, ANSWER) as monitor:
+        return not monitor.resume()
 
 
-def thaw(path: str) -> None:
-    """Connect to the guest agent and let the guest's file systems go on."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-        agent.settimeout(ANSWER)
-        agent.connect(path)
-        with agent.makefile("rwb") as stream:
-            token = secrets.randbits(31)
-            # It resets the agent's parser, and is answered as an error, which the synchronisation skips.
-            stream.write(b"\xff")
-            _send(stream, {"execute": "guest-sync-delimited", "arguments": {"id": token}})
-            while _object(stream.readline()).get("return") != token:
-                pass
-            _send(stream, {"execute": "guest-fsfreeze-thaw"})
-            reply = _object(stream.readline())
-            if "error" in reply:
-                raise ConnectionError(reply["error"])
-
-
-def _send(stream: Any, message: dict[str, Any]) -> None:
-    stream.write(json.dumps(message).encode() + b"\n")
-    stream.flush()
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    if not line:
-        raise ConnectionError("closed")
-    with suppress(ValueError):
-        found = json.loads(line.lstrip(b"\xff"))
-        if isinstance(found, dict):
-            return found
-    return {}
+def thaw(path: str) -> bool:
+    """Let the guest's file systems go on; whether they do."""
+    with Agent(path, ANSWER, ANSWER) as agent:
+        _before, frozen = agent.thaw()
+        return not frozen
 
 
 def rescue(armed: dict[str, Any]) -> None:
-    """Resume and thaw one instance, trying again until it works or the patience is at its end."""
-    end = time.monotonic() + PATIENCE
-    left = [(resume, armed["qmp"])] + ([(thaw, armed["agent"])] if armed.get("agent") else [])
-    while left and time.monotonic() < end:
-        step, path = left[0]
-        try:
-            step(path)
-        except OSError:
-            time.sleep(PAUSE)
-            continue
-        left.pop(0)
-        if step is resume and armed.get("marker"):
-            with suppress(OSError):
-                Path(armed["marker"]).unlink()
+    """Resume and thaw one instance, again and again until both are certain, or somebody else has seen to it."""
+    end, pause = time.monotonic() + PATIENCE, PAUSE
+    left = [(step, armed[name]) for step, name in ((resume, "qmp"), (thaw, "agent")) if armed.get(name)]
+    while left and time.monotonic() < end and _stands(armed):
+        for step, path in tuple(left):
+            with suppress(OSError, RefusalError):
+                if step(path):
+                    left.remove((step, path))
+        if left:
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE, 1.2 * pause)
+    if not left and _stands(armed):
+        with suppress(OSError):
+            Path(armed["mark"]).unlink()
+
+
+def _stands(armed: dict[str, Any]) -> bool:
+    """Whether the mark is still the one of what is armed: nobody has let the guest go since, or holds it anew."""
+    try:
+        return bool(json.loads(Path(armed["mark"]).read_bytes())["token"] == armed["token"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def serve() -> None:

@@ -1,0 +1,297 @@
+"""Holding a guest still, and never leaving it so: frozen by its agent, then paused by its monitor.
+
+A mark in a file says that a guest may be held by us, and by what. It is there before the first request and goes only
+when somebody has seen the guest free, whoever that is: who held it, the watchdog, or any process that looks later.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from stillframe.domain.errors import BackendError, Conflict, GuestHeld, StillframeError, Unavailable
+from stillframe.domain.instance import PowerState
+from stillframe.domain.snapshot import ConsistencyLevel
+from stillframe.drivers.compute import Stillness
+from stillframe.drivers.local.agent import AgentRefused, AgentUnknown
+from stillframe.drivers.local.border import border
+from stillframe.drivers.local.declaration import Declaration
+from stillframe.drivers.local.files import Files
+from stillframe.drivers.local.guard import Guard
+from stillframe.drivers.local.images import Images
+from stillframe.drivers.local.power import power_state
+from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.outcomes import Outcome, Seen, is_ours, is_over
+
+LOG = logging.getLogger(__name__)
+
+NO_AGENT: Final = "the instance declares no guest agent (guest_agent_socket)"
+# Whether any hooks of applications ran inside the guest cannot be known from here.
+NO_HOOKS: Final = "nobody can tell from outside whether the applications in the guest took part"
+_PAUSE_SECONDS: Final = 0.2
+# A process that was stopped in the middle keeps its turn, and must not keep the others from theirs.
+_TURN_SECONDS: Final = 2.0
+
+
+# Says whether the guest was held until then (None: nobody knows), and is since.
+Release = Callable[[], tuple[bool | None, bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What may be ours to end; `token` tells one hold from the next."""
+
+    token: str
+    paused: bool = True
+    frozen: bool = True
+
+    @classmethod
+    def read(cls, content: bytes) -> Mark:
+        """A mark of an earlier release, or one that cannot be read, says nothing: then both may be ours."""
+        try:
+            found = json.loads(content)
+            return cls(str(found["token"]), paused=bool(found["paused"]), frozen=bool(found["frozen"]))
+        except (ValueError, LookupError, TypeError):
+            return cls("")
+
+
+class Holding:
+    """Holds guests still one way or the other; `folder` has a mark for each that may be held.
+
+    `seconds` bounds a release: beyond it, it is left to the watchdog and to whoever looks later.
+    """
+
+    def __init__(
+        self, state: Path, files: Files, images: Images, qemu: Qemu, guard: Guard, *, seconds: float = 30.0
+    ) -> None:
+        self.folder = state / "quiesced"
+        self._turns = state / "turns"
+        self._files = files
+        self._images = images
+        self._qemu = qemu
+        self._guard = guard
+        self._seconds = seconds
+
+    @contextmanager
+    def held(self, declaration: Declaration, socket: Path) -> Iterator[Stillness]:
+        """Freeze and pause a running guest while the context is open.
+
+        Raises `BackendError` if it was let go meanwhile, `GuestHeld` if nobody knows whether it is free afterwards,
+        and `Unavailable`.
+        """
+        with self._turn(declaration.id, _TURN_SECONDS):
+            self.release(declaration)
+            before, reason = self._look(declaration)
+            mark = self._begin(declaration, frozen=before is Seen.FREE)
+            try:
+                mark, stillness = self._freeze(declaration, mark, reason)
+                mark, was = self._pause(declaration, socket, mark)
+                yield stillness
+            except BaseException as problem:
+                self._let_go_after(declaration, mark, problem)
+                raise
+            if not self._let_go(declaration, mark) or not self._stayed(socket, mark, was):
+                raise BackendError(
+                    f"'{declaration.name}' did not stay still while its disks were cut: somebody let it go meanwhile; "
+                    "repeat the cut"
+                )
+
+    def release(self, declaration: Declaration) -> None:
+        """Let a guest go that may still be held by us; any other is left alone. Raises `GuestHeld`."""
+        mark = self._mark(declaration.id)
+        if mark is not None:
+            self._end(declaration, mark)
+
+    def release_abandoned(self, declaration: Declaration) -> None:
+        """As `release`, if no process holds it that lives; raises `Conflict` if one does."""
+        with self._turn(declaration.id, 0.0) as ours:
+            if not ours:
+                raise Conflict(f"A process holds the guest of '{declaration.name}' still, or is letting it go.")
+            self.release(declaration)
+
+    def abandoned(self) -> list[str]:
+        """The ids of all instances whose guest may be held still, by no process that lives."""
+        with border("looking for guests that are held still"):
+            noted = sorted(mark.name for mark in self.folder.iterdir()) if self.folder.is_dir() else []
+        return [instance_id for instance_id in noted if not self._is_taken(instance_id)]
+
+    def _look(self, declaration: Declaration) -> tuple[Seen, str]:
+        """Whether the guest's file systems are frozen before we ask for it, and why there is no use in asking."""
+        if declaration.guest_agent_socket is None:
+            return Seen.UNKNOWN, NO_AGENT
+        try:
+            frozen = self._qemu.frozen(declaration.guest_agent_socket)
+        except (Unavailable, BackendError) as problem:
+            LOG.warning("'%s' is cut without freezing its file systems: %s", declaration.name, problem)
+            return Seen.UNKNOWN, problem.message.rstrip(".")
+        if frozen:
+            return Seen.HELD, "another tool had frozen the guest's file systems, and may have thawed them at any time"
+        return Seen.FREE, NO_HOOKS
+
+    def _freeze(self, declaration: Declaration, mark: Mark, reason: str) -> tuple[Mark, Stillness]:
+        if declaration.guest_agent_socket is None or not mark.frozen:
+            return mark, Stillness(ConsistencyLevel.CRASH, reason)
+        try:
+            count = self._qemu.freeze(declaration.guest_agent_socket)
+        except AgentUnknown as problem:
+            raise AgentUnknown(
+                f"{problem.message} Nothing was cut: a guest may freeze at any time after that. Take the snapshot "
+                "again when the guest has less to write, see to its agent, or declare none."
+            ) from None
+        except (Unavailable, AgentRefused) as problem:
+            LOG.warning("'%s' is cut without freezing its file systems: %s", declaration.name, problem)
+            mark = replace(mark, frozen=is_ours(Seen.FREE, Outcome.REFUSED))
+            self._note(declaration, mark)
+            return mark, Stillness(ConsistencyLevel.CRASH, problem.message.rstrip("."))
+        if not count:
+            return mark, Stillness(ConsistencyLevel.CRASH, "the guest agent found no file system to freeze")
+        return mark, Stillness(ConsistencyLevel.FILESYSTEM, reason)
+
+    def _pause(self, declaration: Declaration, socket: Path, mark: Mark) -> tuple[Mark, str]:
+        was = self._qemu.pause(socket)
+        before = Seen.FREE if was == "running" else Seen.HELD
+        if not is_ours(before, Outcome.DONE):
+            mark = replace(mark, paused=False)
+            self._note(declaration, mark)
+        return mark, was
+
+    def _let_go(self, declaration: Declaration, mark: Mark) -> bool:
+        """Let the guest go; whether it was held until then."""
+        found = self._mark(declaration.id)
+        if found is not None and found.token != mark.token:
+            # Somebody has let it go, and holds it anew.
+            return False
+        return self._end(declaration, mark) and found is not None
+
+    def _let_go_after(self, declaration: Declaration, mark: Mark, problem: BaseException) -> None:
+        try:
+            self._let_go(declaration, mark)
+        except GuestHeld as held:
+            if isinstance(problem, StillframeError):
+                raise GuestHeld(f"{problem.message} {held.message}") from None
+            raise
+
+    def _stayed(self, socket: Path, mark: Mark, was: str) -> bool:
+        """Whether a guest that somebody else holds is still held; ours was looked at when we let it go."""
+        return mark.paused or self._qemu.status(socket) == was
+
+    def _end(self, declaration: Declaration, mark: Mark) -> bool:
+        """End what may be ours, until that is certain; whether the guest was held until then. Raises `GuestHeld`."""
+        end, kept, why = time.monotonic() + self._seconds, True, ""
+        left = self._releases(declaration, mark, end)
+        while left:
+            for release in tuple(left):
+                try:
+                    held, still = release()
+                except (Unavailable, BackendError) as problem:
+                    why = problem.message
+                    continue
+                kept = kept and held is not False
+                if is_over(Outcome.DONE, Seen.HELD if still else Seen.FREE):
+                    left.remove(release)
+                why = f"'{declaration.name}' says that it is still held."
+            if left and self._is_off(declaration):
+                kept = False
+                break
+            if left and time.monotonic() > end:
+                raise GuestHeld(_held_still(declaration, mark, why))
+            if left:
+                time.sleep(_PAUSE_SECONDS)
+        found = self._mark(declaration.id)
+        if found is not None and found.token == mark.token:
+            with border("noting that a guest is held no longer"):
+                self._files.remove(self.folder / declaration.id)
+        self._guard.disarm(declaration.id)
+        return kept
+
+    def _releases(self, declaration: Declaration, mark: Mark, end: float) -> list[Release]:
+        """What ends the hold."""
+        monitor, agent = declaration.qmp_socket, declaration.guest_agent_socket
+        found: list[Release] = []
+        if mark.paused and monitor is not None:
+            found.append(partial(self._qemu.resume, monitor))
+        if mark.frozen and agent is not None:
+            found.append(lambda: self._qemu.thaw(agent, max(1.0, end - time.monotonic())))
+        return found
+
+    def _begin(self, declaration: Declaration, *, frozen: bool) -> Mark:
+        mark = Mark(secrets.token_hex(8), frozen=frozen)
+        with border("preparing the folder of the marks"):
+            self._files.make_folder(self.folder)
+        try:
+            self._note(declaration, mark)
+        except BaseException:
+            # Nothing was asked of the guest yet.
+            self._files.remove(self.folder / declaration.id)
+            raise
+        return mark
+
+    def _note(self, declaration: Declaration, mark: Mark) -> None:
+        path = self.folder / declaration.id
+        with border("noting what a guest is held by"):
+            self._files.write(path, json.dumps(asdict(mark)).encode())
+        monitor = declaration.qmp_socket if mark.paused else None
+        agent = declaration.guest_agent_socket if mark.frozen else None
+        self._guard.arm(declaration.id, monitor, agent, path, mark.token)
+
+    def _mark(self, instance_id: str) -> Mark | None:
+        try:
+            return Mark.read((self.folder / instance_id).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def _is_off(self, declaration: Declaration) -> bool:
+        try:
+            return power_state(declaration, self._images, self._qemu) is PowerState.SHUTOFF
+        except StillframeError:
+            return False
+
+    def _is_taken(self, instance_id: str) -> bool:
+        with self._turn(instance_id, 0.0) as ours:
+            return not ours
+
+    @contextmanager
+    def _turn(self, instance_id: str, seconds: float) -> Iterator[bool]:
+        """The turn of one process at a time, which ends with it at the latest; whether it came within the time."""
+        with border("preparing the folder of the turns"):
+            self._files.make_folder(self._turns)
+            file = os.open(self._turns / instance_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            yield _locked(file, seconds)
+        finally:
+            os.close(file)
+
+
+def _locked(file: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_PAUSE_SECONDS / 4)
+        else:
+            return True
+
+
+def _held_still(declaration: Declaration, mark: Mark, why: str) -> str:
+    ways = [
+        *(["resume it by its monitor (cont)"] if mark.paused else []),
+        *(["thaw it by its agent (guest-fsfreeze-thaw)"] if mark.frozen else []),
+    ]
+    return (
+        f"The guest of '{declaration.name}' may still be held still: it was told to go on, and nobody has seen that it "
+        f"does. {why} Stillframe goes on trying; if it does not get through, {' and '.join(ways)}, or restart the "
+        "guest."
+    )

@@ -1,0 +1,210 @@
+"""A guest that does not say what it has done: nobody takes that for a no, and what is somebody else's stays theirs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stillframe.domain.errors import BackendError, Conflict, GuestHeld
+from stillframe.domain.snapshot import ConsistencyLevel
+from stillframe.drivers.local.compute import LocalCompute
+from stillframe.drivers.local.declaration import Disk
+from stillframe.drivers.local.images import Format
+from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.local.remains import LocalRemains
+from stillframe.drivers.wrappers import surround
+from tests.conformance.test_local_qemu import eventually, run_state
+from tests.conformance.worlds import SIZE, LocalWorld, a_call, run
+from tests.lab.speakers import ScriptedAgent, speaking
+
+
+class Scene:
+    """A running machine with a scripted agent, and drivers that do not wait for long."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = LocalWorld(folder, Format.RAW)
+        self.agent = ScriptedAgent()
+        path = self.world.disks / "disk"
+        run("qemu-img", "create", "-q", "-f", "raw", str(path), str(SIZE))
+        disk = Disk(name="root", path=path, format=Format.RAW)
+        self.instance = self.world.declare("vm", [disk], agent=self.world.sockets / "agent")
+        self.use(Qemu(freeze_timeout=0.5))
+        self.world.compute.start(a_call(), self.instance.id)
+
+    def use(self, qemu: Qemu) -> None:
+        world = self.world
+        self.compute = LocalCompute(
+            world.instances, world.state, world.files, world.images, qemu, guard=world.guard, release_seconds=0.5
+        )
+        self.remains = LocalRemains(world.instances, world.state, world.files, self.compute.holding)
+
+    def cut(self) -> ConsistencyLevel:
+        """A cut of nothing; the level that it would have."""
+        with self.compute.quiesced(a_call(), self.instance.id) as stillness:
+            self.reason = stillness.reason or ""
+        return stillness.level
+
+    @property
+    def run_state(self) -> str:
+        return run_state(self.world, self.instance)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path)
+    try:
+        with speaking(made.world.sockets / "agent", made.agent.part):
+            yield made
+            made.agent.go_on()
+    finally:
+        (made.world.sockets / "agent").unlink(missing_ok=True)
+        made.world.close()
+
+
+def test_a_freeze_that_comes_late_is_thawed_as_soon_as_somebody_gets_through(scene: Scene) -> None:
+    scene.agent.hangs = {"guest-fsfreeze-freeze"}
+    with pytest.raises(GuestHeld, match="may still be held"):
+        scene.cut()
+    assert scene.remains.quiesced() == [scene.instance.id]
+    with pytest.raises(GuestHeld):
+        scene.remains.let_run(scene.instance.id)
+    scene.agent.go_on()
+    eventually(lambda: scene.agent.frozen, 30)
+    scene.remains.let_run(scene.instance.id)
+    assert (scene.remains.quiesced(), scene.agent.frozen, scene.run_state) == ([], False, "running")
+
+
+def test_a_thaw_that_nobody_confirms_spoils_the_cut_and_stays_on_the_list(scene: Scene) -> None:
+    scene.agent.hangs = {"guest-fsfreeze-thaw"}
+    with pytest.raises(GuestHeld, match="guest-fsfreeze-thaw"):
+        scene.cut()
+    assert scene.run_state == "running"
+    assert scene.remains.quiesced() == [scene.instance.id]
+    scene.agent.go_on()
+    scene.remains.let_run(scene.instance.id)
+    assert (scene.remains.quiesced(), scene.agent.frozen) == ([], False)
+
+
+def test_a_cut_that_follows_is_made_only_of_a_guest_that_is_free(scene: Scene) -> None:
+    scene.agent.hangs = {"guest-fsfreeze-thaw"}
+    for _ in range(2):
+        with pytest.raises(GuestHeld):
+            scene.cut()
+    scene.agent.go_on()
+    assert scene.cut() is ConsistencyLevel.FILESYSTEM
+    assert (scene.remains.quiesced(), scene.agent.frozen) == ([], False)
+
+
+def test_a_freeze_of_another_tool_is_left_to_it(scene: Scene) -> None:
+    scene.agent.frozen = True
+    assert scene.cut() is ConsistencyLevel.CRASH
+    assert "another tool" in scene.reason
+    assert (scene.agent.frozen, scene.agent.heard, scene.run_state) == (True, [], "running")
+
+
+def test_a_freeze_that_is_refused_is_not_thawed(scene: Scene) -> None:
+    scene.agent.refuses = {"guest-fsfreeze-freeze"}
+    assert scene.cut() is ConsistencyLevel.CRASH
+    assert "refused" in scene.reason
+    assert scene.agent.heard == ["guest-fsfreeze-freeze"]
+
+
+def test_a_freeze_that_somebody_ends_meanwhile_spoils_the_cut(scene: Scene) -> None:
+    with pytest.raises(BackendError, match="stay still"), scene.compute.quiesced(a_call(), scene.instance.id):
+        scene.agent.frozen = False
+    assert scene.remains.quiesced() == []
+
+
+def test_an_agent_that_is_silent_is_told_of_without_a_path(scene: Scene) -> None:
+    scene.agent.hangs = {"guest-fsfreeze-status"}
+    assert scene.cut() is ConsistencyLevel.CRASH
+    assert "agent" in scene.reason
+    assert "/" not in scene.reason
+    assert scene.agent.heard == []
+
+
+def test_a_pause_by_somebody_else_just_before_ours_is_not_ended(scene: Scene) -> None:
+    def around(name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name == "pause":
+            scene.world.monitor(scene.instance.id, "stop")
+        return method(*args, **kwargs)
+
+    scene.use(surround(Qemu(), around))
+    assert scene.cut() is ConsistencyLevel.FILESYSTEM
+    assert (scene.run_state, scene.agent.frozen, scene.remains.quiesced()) == ("paused", False, [])
+    scene.world.monitor(scene.instance.id, "cont")
+
+
+def test_a_guest_that_a_living_process_holds_is_left_alone(scene: Scene) -> None:
+    with scene.compute.quiesced(a_call(), scene.instance.id):
+        assert scene.remains.quiesced() == []
+        with pytest.raises(Conflict):
+            scene.remains.let_run(scene.instance.id)
+        assert scene.run_state == "paused"
+    assert scene.run_state == "running"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from stillframe.drivers.call import Call
+from stillframe.drivers.local.compute import LocalCompute
+from stillframe.drivers.local.files import Files
+from stillframe.drivers.local.guard import Guard
+from stillframe.drivers.local.images import Images
+from stillframe.drivers.local.qemu import Qemu
+compute = LocalCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Images(), Qemu(freeze_timeout=60), guard=Guard())
+with compute.quiesced(Call("o", "r", lambda: None, lambda done, total: None), sys.argv[3]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(scene: Scene) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        (sys.executable, "-c", HOLDER, str(scene.world.instances), str(scene.world.state), scene.instance.id),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    process.stdout.close()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_the_watchdog_waits_for_a_freeze_that_comes_after_the_death_of_who_asked(scene: Scene) -> None:
+    scene.agent.hangs = {"guest-fsfreeze-freeze"}
+    process = holder(scene)
+    eventually(lambda: scene.agent.heard == ["guest-fsfreeze-freeze"], 60)
+    kill(process)
+    scene.agent.go_on()
+    eventually(lambda: scene.remains.quiesced() == [], 60)
+    assert (scene.agent.frozen, scene.agent.heard[-1]) == (False, "guest-fsfreeze-thaw")
+
+
+def test_the_watchdog_leaves_a_guest_alone_that_somebody_holds_anew(scene: Scene) -> None:
+    scene.agent.hangs = {"guest-fsfreeze-freeze"}
+    process = holder(scene)
+    eventually(lambda: scene.agent.heard == ["guest-fsfreeze-freeze"], 60)
+    mark = scene.world.state / "quiesced" / scene.instance.id
+    mark.write_text('{"token": "another", "paused": true, "frozen": true}')
+    scene.world.monitor(scene.instance.id, "stop")
+    kill(process)
+    scene.agent.go_on()
+    eventually(lambda: scene.agent.frozen, 30)
+    assert scene.run_state == "paused"
+    # Whoever looks later judges by the mark that is there.
+    scene.remains.let_run(scene.instance.id)
+    assert (scene.agent.frozen, scene.run_state) == (False, "running")
