@@ -249,3 +249,110 @@ def test_operations_wait_longer_for_the_platform_than_requests_do(world: World, 
     # The request itself calls some of them once, before anything is accepted.
     world.faults.fail(method, Unavailable("down"), after=1, times=12)
     assert world.show(world.create())["status"] == "available"
+
+
+LEVELS = [level.value for level in ConsistencyLevel]
+
+
+def holding(running: World, level: ConsistencyLevel, reason: str | None, *, at_once: bool = False) -> None:
+    """The guest is held no stiller than that, whatever was to be expected, and the back end adds one instant or not."""
+
+    @contextmanager
+    def quiescing(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
+        with method(*args, **kwargs):
+            yield Stillness(level, reason)
+
+    def cutting(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return replace(method(*args, **kwargs), simultaneous=at_once)
+
+    running.faults.put("quiesced", quiescing)
+    running.faults.put("cut", cutting)
+
+
+def expecting(running: World, level: ConsistencyLevel, *, at_once: bool = False) -> None:
+    """No more than that is to be expected."""
+    running.faults.put("outlook", lambda _method, _args, _kwargs: Stillness(level, "the guest has no agent"))
+    running.faults.put("simultaneous", lambda _method, _args, _kwargs: at_once)
+
+
+@pytest.mark.parametrize("minimum", LEVELS)
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_cut_below_the_minimum_keeps_nothing_and_says_why(running: World, level: str, minimum: str) -> None:
+    holding(running, ConsistencyLevel(level), "the agent does not answer")
+    snapshot_id, task = running.begin_create(minimum_consistency=minimum)
+    running.settle()
+    shown = running.show(snapshot_id)
+    assert shown["minimum_consistency"] == minimum
+    if LEVELS.index(level) <= LEVELS.index(minimum):
+        assert (shown["status"], shown["consistency"]["level"], shown["fault"]) == ("available", level, None)
+        return
+    assert (shown["status"], shown["consistency"], shown["snapshots"]) == ("error", None, None)
+    assert shown["fault"]["code"] == "refused"
+    assert f"'{minimum}' is asked for" in shown["fault"]["message"]
+    assert f"than '{level}' is reached: the agent does not answer" in shown["fault"]["message"]
+    assert running.copies() == []
+    assert running.driver.held == set()
+    assert running.attempts(task) == 1
+    assert running.faults.calls.count("quiesced") == 1
+    # Where it cannot be reached any more, no volume is cut.
+    assert running.faults.calls.count("cut") == (1 if minimum == "crash" else 0)
+
+
+def test_what_the_back_end_cuts_at_one_instant_reaches_crash(running: World) -> None:
+    holding(running, ConsistencyLevel.NONE, "nothing holds it", at_once=True)
+    expecting(running, ConsistencyLevel.NONE, at_once=True)
+    snapshot_id, _task = running.begin_create(minimum_consistency="crash")
+    running.settle()
+    assert running.show(snapshot_id)["consistency"]["level"] == "crash"
+
+
+def test_one_volume_alone_reaches_crash(running: World) -> None:
+    holding(running, ConsistencyLevel.NONE, "nothing holds it")
+    expecting(running, ConsistencyLevel.NONE)
+    snapshot_id, _task = running.begin_create(None, running.first, minimum_consistency="crash")
+    running.settle()
+    assert running.show(snapshot_id)["status"] == "available"
+
+
+@pytest.mark.parametrize("minimum", LEVELS)
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_minimum_that_is_known_to_be_out_of_reach_is_refused(running: World, level: str, minimum: str) -> None:
+    expecting(running, ConsistencyLevel(level))
+    reply = running.act({"vm-snapshot": {"name": "kept", "minimum_consistency": minimum}})
+    if LEVELS.index(level) <= LEVELS.index(minimum):
+        assert reply.status_code == 200
+        running.settle()
+        return
+    assert reply.status_code == 400
+    said = reply.json["badRequest"]["message"]
+    assert f"'{minimum}' is asked for" in said
+    assert f"than '{level}' is reached: the guest has no agent" in said
+    assert running.driver.storage.find(None) == []
+    assert running.ask("GET", "/volume/v3/demo/instance-snapshots").json["instance_snapshots"] == []
+    # As it says: with less it goes.
+    assert running.act({"vm-snapshot": {"name": "kept", "minimum_consistency": level}}).status_code == 200
+    running.settle()
+
+
+def test_an_instance_that_is_off_reaches_crash_and_no_more(world: World) -> None:
+    assert world.act({"vm-snapshot": {"name": "kept", "minimum_consistency": "filesystem"}}).status_code == 400
+    snapshot_id, _task = world.begin_create(minimum_consistency="crash")
+    world.settle()
+    assert world.show(snapshot_id)["status"] == "available"
+
+
+@pytest.mark.parametrize("minimum", ["", "best", "CRASH", 1, True, ["crash"]])
+def test_a_minimum_that_is_no_level_is_refused_by_its_name(world: World, minimum: object) -> None:
+    reply = world.act({"vm-snapshot": {"name": "kept", "minimum_consistency": minimum}})
+    assert reply.status_code == 400
+    assert "vm-snapshot.minimum_consistency" in reply.json["badRequest"]["message"]
+
+
+@pytest.mark.parametrize("given", [{}, {"minimum_consistency": None}, {"minimum_consistency": "none"}])
+def test_without_a_minimum_any_level_will_do(running: World, given: dict[str, Any]) -> None:
+    expecting(running, ConsistencyLevel.NONE)
+    holding(running, ConsistencyLevel.NONE, "nothing holds it")
+    snapshot_id, _task = running.begin_create(**given)
+    running.settle()
+    shown = running.show(snapshot_id)
+    assert (shown["status"], shown["minimum_consistency"]) == ("available", "none")

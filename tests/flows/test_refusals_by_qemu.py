@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 class Story:
     """The whole service over a machine on a file system that shares no blocks, so that QEMU has to copy."""
 

@@ -183,9 +183,9 @@ class World:
     def act(self, body: object, instance: Instance | None = None) -> Any:
         return self.ask("POST", f"/compute/v2.1/{PROJECT}/servers/{(instance or self.instance).id}/action", body)
 
-    def begin_create(self, instance: Instance | None = None, *volumes: str) -> tuple[str, str]:
+    def begin_create(self, instance: Instance | None = None, *volumes: str, **more: Any) -> tuple[str, str]:
         """Have a snapshot taken; its id, and where its progress is found."""
-        reply = self.act({"vm-snapshot": {"name": "kept", "volumes": [*volumes]}}, instance)
+        reply = self.act({"vm-snapshot": {"name": "kept", "volumes": [*volumes], **more}}, instance)
         assert reply.status_code == 200, reply.text
         made = reply.json["instance_snapshot"]
         return made["id"], made["task_uri"]

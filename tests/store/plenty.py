@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def settled_operations(database: Database, count: int) -> None:
     """Operations whose snapshots are gone."""
-    rows = [operation_to_row(sample_operation(state=OperationState.SUCCEEDED, finished_at=LATER)) for _ in range(count)]
+    rows = [
+        operation_to_row(sample_operation(state=OperationState.SUCCEEDED, finished_at=LATER)) | {"sequence": number}
+        for number in range(count)
+    ]
     with database.writer.begin() as connection:
         connection.execute(sa.insert(OPERATIONS), rows)
 
@@ -32,7 +35,7 @@ def snapshots(database: Database, count: int, projects: int) -> None:
             project_id=f"p{number % projects}", created_at=NOON + timedelta(seconds=number // 7)
         )
         given = {"id": new_id(), "status": Status.AVAILABLE, "instance_id": f"i{number % 500}"}
-        rows.append(snapshot_to_row(sample_snapshot(operation, **given)))
+        rows.append(snapshot_to_row(sample_snapshot(operation, **given)) | {"sequence": number})
     with database.writer.begin() as connection:
         connection.execute(sa.insert(SNAPSHOTS), rows)
         if connection.dialect.name == "sqlite":

@@ -299,8 +299,9 @@ def test_operations_survive_the_deletion_of_their_snapshot(store: Store) -> None
 
 
 def test_unfinished_operations_come_oldest_first(store: Store) -> None:
-    young = creating(store.operations, instance_id="a", created_at=LATER)
-    old = creating(store.operations, instance_id="b", created_at=NOON)
+    # The clock was set back in between.
+    old = creating(store.operations, instance_id="a", created_at=LATER)
+    young = creating(store.operations, instance_id="b", created_at=NOON)
     assert store.queue.claim(old.id, "worker", 30)
     store.operations.finish(creating(store.operations, instance_id="c"), CREATED, LATER)
     assert [operation.id for operation in store.operations.unfinished()] == [old.id, young.id]

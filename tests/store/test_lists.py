@@ -9,12 +9,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.operation import Settlement
 from stillframe.domain.status import Event, Status
+from stillframe.store.queue import OperationQueue
 from stillframe.store.snapshots import SORT_KEYS, ListQuery, Sort
-from tests.store.samples import FAULT, NOON, available, creating, new_id
+from stillframe.store.tables import SNAPSHOTS, UNNUMBERED
+from tests.store.samples import FAULT, LATER, NOON, available, creating, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +72,12 @@ def key_of(snapshot: InstanceSnapshot, key: str) -> str:
     return str(value if value is not None else snapshot.created_at)
 
 
+def numbered(store: Store) -> dict[str, int]:
+    """The order in which the rows came to be, by their ids."""
+    with store.database.reader.connect() as connection:
+        return dict(connection.execute(sa.select(SNAPSHOTS.c.id, SNAPSHOTS.c.sequence)).tuples().all())
+
+
 def orders() -> Iterator[tuple[Sort, ...]]:
     directions = (True, False)
     for key, down in itertools.product(SORT_KEYS, directions):
@@ -86,14 +95,51 @@ def test_pages_in_every_order_hold_every_row_exactly_once(store: Store) -> None:
     fill(store, 3, "another")
     everything = {snapshot.id for snapshot in store.snapshots.list(ListQuery("project", 1000))}
     assert len(everything) == ROWS
+    numbers = numbered(store)
+
+    def keys_of(snapshot: InstanceSnapshot, sort: tuple[Sort, ...]) -> tuple[object, ...]:
+        return tuple(numbers[snapshot.id] if one.key == "created_at" else key_of(snapshot, one.key) for one in sort)
+
     for sort in orders():
         seen = list(walk(store, 4, sort))
         assert Counter(snapshot.id for snapshot in seen) == Counter(everything), sort
         expected = sorted(seen, key=lambda snapshot: snapshot.id)
         for item in reversed(sort):
-            expected.sort(key=lambda snapshot, key=item.key: key_of(snapshot, key), reverse=item.descending)  # type: ignore[misc]
-        keys = [tuple(key_of(snapshot, item.key) for item in sort) for snapshot in seen]
-        assert keys == [tuple(key_of(snapshot, item.key) for item in sort) for snapshot in expected], sort
+            expected.sort(key=lambda snapshot, item=item: keys_of(snapshot, (item,)), reverse=item.descending)  # type: ignore[misc]
+        assert [keys_of(one, sort) for one in seen] == [keys_of(one, sort) for one in expected], sort
+
+
+def test_the_newest_come_first_although_the_clock_was_set_back(store: Store) -> None:
+    moments = [NOON, NOON + timedelta(hours=1), NOON, NOON - timedelta(days=1), NOON]
+    made = [creating(store.operations, instance_id=new_id(), created_at=moment).snapshot_id for moment in moments]
+    assert [one.id for one in store.snapshots.list(ListQuery("project", 10))] == made[::-1]
+    assert [one.id for one in walk(store, 2, (Sort("created_at"),))] == made[::-1]
+    assert [one.id for one in walk(store, 1, (Sort("created_at", descending=False),))] == made
+    assert [one.snapshot_id for one in store.operations.unfinished()] == made
+    taken = [OperationQueue(store.database).take("worker", 1, 30)[0].snapshot_id for _ in made]
+    assert taken == made
+
+
+def test_what_the_release_before_writes_is_the_newest_until_it_is_numbered(store: Store) -> None:
+    first = creating(store.operations, instance_id=new_id()).snapshot_id
+    old = creating(store.operations, instance_id=new_id()).snapshot_id
+    with store.database.writer.begin() as connection:
+        connection.execute(sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == old).values(sequence=UNNUMBERED))
+    assert [one.id for one in store.snapshots.list(ListQuery("project", 10))] == [old, first]
+    last = creating(store.operations, instance_id=new_id()).snapshot_id
+    assert [one.id for one in store.snapshots.list(ListQuery("project", 10))] == [last, old, first]
+    assert numbered(store) == {first: 1, old: 2, last: 3}
+
+
+def test_no_change_lies_before_the_creation(store: Store) -> None:
+    earlier = NOON - timedelta(hours=1)
+    operation = creating(store.operations)
+    store.operations.finish(operation, Settlement(Event.CREATE_FAILED, succeeded=False, fault=FAULT), earlier)
+    assert store.snapshots.get(operation.snapshot_id).updated_at == NOON
+    store.snapshots.rename(operation.snapshot_id, {"name": "x"}, earlier)
+    assert store.snapshots.get(operation.snapshot_id).updated_at == NOON
+    store.snapshots.rename(operation.snapshot_id, {"name": "y"}, LATER)
+    assert store.snapshots.get(operation.snapshot_id).updated_at == LATER
 
 
 @pytest.mark.parametrize("limit", [1, 2, ROWS - 1, ROWS, ROWS + 1])

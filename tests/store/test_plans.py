@@ -65,7 +65,7 @@ def test_the_default_order_is_read_from_an_index_on_sqlite(plentiful: Store) -> 
         assert "USING INDEX ix_instance_snapshots_" in found, found
         assert "TEMP B-TREE" not in found, found
         if query.project_id is not None:
-            assert re.search(r"ix_instance_snapshots_project_id_created_at_id \(project_id=\?", found), found
+            assert re.search(r"ix_instance_snapshots_project_id_sequence_id \(project_id=\?", found), found
 
 
 @pytest.mark.parametrize("server_kind", ["postgresql"], indirect=True)

@@ -141,7 +141,7 @@ def test_a_database_of_a_later_release_can_be_worked_with(database: Database) ->
         assert schema.fits(database) is fits
 
 
-STEPS = list(itertools.pairwise(["0001", "0002"]))
+STEPS = list(itertools.pairwise(["0001", "0002", "0003"]))
 
 
 def test_every_migration_is_a_step(database: Database) -> None:
@@ -149,20 +149,20 @@ def test_every_migration_is_a_step(database: Database) -> None:
     assert STEPS[-1][1] == schema.head()
 
 
-@pytest.mark.parametrize(("before", "after"), STEPS)
-def test_what_an_older_release_writes_and_reads_fits_the_newer_schema(
-    database: Database, before: str, after: str
-) -> None:
+@pytest.mark.parametrize("before", [before for before, _ in STEPS])
+def test_what_an_older_release_writes_and_reads_fits_the_newer_schema(database: Database, before: str) -> None:
     migrate(database, "upgrade", before)
     old = sa.MetaData()
     with database.writer.connect() as connection:
         old.reflect(connection)
-    migrate(database, "upgrade", after)
+    migrate(database, "upgrade", "head")
     operation = operation_to_row(sample_operation())
     columns = old.tables["operations"].c
     # MariaDB has no type of its own for JSON: there it is text.
     values = {
-        name: json.dumps(value) if isinstance(value, dict) and not isinstance(columns[name].type, sa.JSON) else value
+        name: json.dumps(value)
+        if isinstance(value, dict | list) and not isinstance(columns[name].type, sa.JSON)
+        else value
         for name, value in operation.items()
         if name in columns
     }

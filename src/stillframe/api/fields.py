@@ -7,12 +7,14 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.domain.status import Status
 
 _BOOLEANS: Final = {"true": True, "false": False}
 _QUERY_BOOLEANS: Final = {**_BOOLEANS, "1": True, "0": False}
 _WHOLE_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _ANY_CASE: Final = "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"
+_LEVELS: Final = tuple(level.value for level in ConsistencyLevel)
 _LISTED: Final = tuple(status.value for status in Status if status is not Status.GONE)
 
 
@@ -71,6 +73,12 @@ def _known_status(value: str) -> str:
     return value
 
 
+def _known_level(value: str) -> str:
+    if value not in _LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LEVELS)}")
+    return value
+
+
 def _empty(value: Any) -> Any:
     return {} if value is None else value
 
@@ -92,4 +100,5 @@ QueryFlag = Annotated[
 ]
 Limit = Annotated[int, BeforeValidator(_whole_number), WithJsonSchema({"type": "integer", "minimum": 0})]
 StatusName = Annotated[str, AfterValidator(_known_status), WithJsonSchema({"type": "string", "enum": list(_LISTED)})]
+LevelName = Annotated[str, AfterValidator(_known_level), WithJsonSchema({"type": "string", "enum": list(_LEVELS)})]
 NullIsEmpty = BeforeValidator(_empty)

@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from stillframe.api.fields import Description, Flag, Id, Limit, Name, QueryFlag, Reply, StatusName, Strict, Text
+from stillframe.api.fields import (
+    Description,
+    Flag,
+    Id,
+    LevelName,
+    Limit,
+    Name,
+    QueryFlag,
+    Reply,
+    StatusName,
+    Strict,
+    Text,
+)
 
 
 class Nothing(Strict):
@@ -19,6 +31,10 @@ class VmSnapshot(Strict):
     name: Name
     description: Description | None = None
     volumes: list[Id] | None = None
+    minimum_consistency: LevelName | None = Field(
+        default=None,
+        description="the level below which the snapshot fails and nothing of it is kept; none by default",
+    )
 
 
 class VmRestore(Strict):
@@ -141,6 +157,7 @@ class SnapshotView(Reply):
     user_id: str
     fault: FaultView | None
     consistency: ConsistencyView | None
+    minimum_consistency: LevelName
 
 
 class ShowReply(Reply):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillframe.api import schemas
 from stillframe.api.listing import page_limit, parse_sort
+from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.store.snapshots import FILTERS, ListQuery
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ _TIME: Final = "%Y-%m-%dT%H:%M:%S.%f"
 def create(exchange: Exchange) -> schemas.CreateReply:
     body: schemas.VmSnapshot = exchange.body
     accepted = exchange.services.snapshots.create(
-        exchange.caller, exchange.ids["server_id"], body.name, body.description or "", body.volumes or ()
+        exchange.caller,
+        exchange.ids["server_id"],
+        body.name,
+        body.description or "",
+        body.volumes or (),
+        ConsistencyLevel(body.minimum_consistency or ConsistencyLevel.NONE),
     )
     created = schemas.CreatedSnapshot(task_uri=_task_uri(exchange, accepted), id=accepted.snapshot_id)
     return schemas.CreateReply(instance_snapshot=created)
@@ -135,6 +141,7 @@ def _view(exchange: Exchange, snapshot: InstanceSnapshot) -> schemas.SnapshotVie
         user_id=snapshot.user_id,
         fault=fault,
         consistency=consistency,
+        minimum_consistency=snapshot.minimum_consistency.value,
     )
 
 

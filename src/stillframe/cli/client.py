@@ -35,11 +35,15 @@ class Client:
 
     # Instance snapshots.
 
-    def create(self, instance_id: str, name: str, description: str, volumes: Sequence[str]) -> tuple[str, str]:
+    def create(
+        self, instance_id: str, name: str, description: str, volumes: Sequence[str], minimum: str | None = None
+    ) -> tuple[str, str]:
         """Returns the snapshot's id and its task's URI."""
         body: Document = {"name": name, "description": description}
         if volumes:
             body["volumes"] = list(volumes)
+        if minimum is not None:
+            body["minimum_consistency"] = minimum
         created = self._act(instance_id, {"vm-snapshot": body})["instance_snapshot"]
         return str(created["id"]), str(created["task_uri"])
 

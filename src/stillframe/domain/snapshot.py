@@ -24,6 +24,11 @@ class ConsistencyLevel(StrEnum):
     CRASH = "crash"
     NONE = "none"
 
+    def reaches(self, minimum: ConsistencyLevel) -> bool:
+        """Whether it is at least as good."""
+        order = list(ConsistencyLevel)
+        return order.index(self) <= order.index(minimum)
+
 
 @dataclass(frozen=True, slots=True)
 class Consistency:
@@ -91,6 +96,8 @@ class InstanceSnapshot:
     """One row of the product: a named set of volume snapshots of one instance.
 
     The three maps go from volume id to volume snapshot id. `task_id` and `action` name its latest operation.
+    `minimum_consistency` is what was asked for; `untouched` are the volumes that a failed restore left as their safety
+    copies are.
     """
 
     id: str
@@ -109,3 +116,16 @@ class InstanceSnapshot:
     failed_snapshots: Mapping[str, str] | None = None
     fault: Fault | None = None
     consistency: Consistency | None = None
+    minimum_consistency: ConsistencyLevel = ConsistencyLevel.NONE
+    untouched: frozenset[str] = frozenset()
+
+
+def achieved(still: ConsistencyLevel, *, at_one_instant: bool) -> ConsistencyLevel:
+    """What a cut is worth whose instance was held so still, and whose volumes were all cut at one instant or not."""
+    return ConsistencyLevel.CRASH if still is ConsistencyLevel.NONE and at_one_instant else still
+
+
+def too_little(level: ConsistencyLevel, reason: str | None, minimum: ConsistencyLevel) -> str:
+    """In words that a level is not enough, and why it is no better."""
+    why = reason or "nobody knows why"
+    return f"Consistency level '{minimum}' is asked for, and no more than '{level}' is reached: {why}."

@@ -210,6 +210,9 @@ class MemoryStorage:
                     raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
             self._make_room(volume_ids)
 
+    def simultaneous(self, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
+        return True
+
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
         """Nothing here takes any time."""
 

@@ -71,6 +71,13 @@ class StorageDriver(Protocol):
         """
         ...
 
+    def simultaneous(self, volume_ids: Sequence[str]) -> bool:
+        """Whether a cut of these volumes will be `Cut.simultaneous`, as far as that can be told beforehand.
+
+        Raises `NotFound`.
+        """
+        ...
+
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
         """Do what a cut of these names can have done beforehand, while the guest still runs; often nothing.
 

@@ -9,7 +9,7 @@ from taskflow.patterns import linear_flow
 
 from stillframe.domain.errors import Refused, StillframeError
 from stillframe.domain.operation import OperationState, Settlement
-from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind
+from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind, achieved, too_little
 from stillframe.domain.status import Event
 from stillframe.drivers.call import Call
 from stillframe.engine.work import Attempt, Failure, Work
@@ -38,6 +38,7 @@ class CreatingSnapshot(Step):
     def _cut(self, call: Call) -> dict[str, Any]:
         ports = self.ports
         volume_ids: list[str] = list(self.operation.arguments["volumes"])
+        minimum = ConsistencyLevel(self.operation.arguments.get("minimum_consistency", ConsistencyLevel.NONE))
         self._let_run(call)
         self._drop(call)
         instance = ports.compute.get_instance(self.instance_id)
@@ -48,10 +49,13 @@ class CreatingSnapshot(Step):
         names = [self.copy_name(CopyKind.SNAPSHOT, volume_id) for volume_id in volume_ids]
         ports.storage.prepare_cut(call, instance, names)
         with ports.compute.quiesced(call, self.instance_id) as stillness:
+            # One instant is all that a back end may add by itself.
+            if not achieved(stillness.level, at_one_instant=True).reaches(minimum):
+                raise _too_little(stillness.level, stillness.reason, minimum)
             cut = ports.storage.cut(call, instance, names)
-        level = stillness.level
-        if level is ConsistencyLevel.NONE and (cut.simultaneous or len(volume_ids) == 1):
-            level = ConsistencyLevel.CRASH
+        level = achieved(stillness.level, at_one_instant=cut.simultaneous or len(volume_ids) == 1)
+        if not level.reaches(minimum):
+            raise _too_little(level, stillness.reason, minimum)
         return {
             "copies": {copy.name.volume_id: copy.id for copy in cut.snapshots},
             "unready": [copy.id for copy in cut.snapshots if not copy.ready],
@@ -99,6 +103,10 @@ class SnapshotDone(Step):
             consistency=Consistency(ConsistencyLevel(cut["level"]), cut["window_ms"], cut.get("reason")),
         )
         self.settle(settlement)
+
+
+def _too_little(level: ConsistencyLevel, reason: str | None, minimum: ConsistencyLevel) -> Refused:
+    return Refused(f"{too_little(level, reason, minimum)} Nothing of the snapshot is kept.")
 
 
 def _settle_failure(failure: Failure) -> Settlement:

@@ -12,7 +12,7 @@ from typing import Any
 from stillframe.domain.errors import InvalidInput, NotFound, Refused
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.operation import Action, Operation, OperationState, Progress
-from stillframe.domain.snapshot import InstanceSnapshot
+from stillframe.domain.snapshot import ConsistencyLevel, InstanceSnapshot, achieved, too_little
 from stillframe.domain.status import Event, Status, advance
 from stillframe.drivers.storage import StorageDriver
 from stillframe.service.caller import Caller
@@ -52,20 +52,30 @@ class SnapshotService:
     now: Callable[[], datetime]
     deadlines: Mapping[Action, timedelta]
 
-    def create(self, caller: Caller, instance_id: str, name: str, description: str, volumes: Sequence[str]) -> Accepted:
+    def create(
+        self,
+        caller: Caller,
+        instance_id: str,
+        name: str,
+        description: str,
+        volumes: Sequence[str],
+        minimum: ConsistencyLevel = ConsistencyLevel.NONE,
+    ) -> Accepted:
         """Accept a new snapshot of all volumes of an instance, or of those named.
 
-        Raises `InvalidInput` for a volume that is not attached, `Refused` where the driver cannot cut it, `Conflict`.
+        Raises `InvalidInput` for a volume that is not attached, `Refused` where the driver cannot cut it or the cut
+        cannot reach the minimum, `Conflict`.
         """
         instance = self.instances.get_instance(caller, instance_id, "snapshot:create")
         chosen = _choose_volumes(instance, volumes)
         self.instances.require_volumes(caller, chosen)
-        self.instances.compute.outlook(instance_id)
         self.instances.require_no_switching(instance, "snapshot")
+        self._require_reachable(instance_id, chosen, minimum)
         self.storage.check_cut(instance, chosen)
         snapshot_id = str(uuid.uuid4())
+        arguments = {"volumes": list(chosen), "minimum_consistency": minimum.value}
         operation = self._operation(
-            caller, Action.SNAPSHOT, snapshot_id, instance.project_id, instance_id, {"volumes": list(chosen)}, chosen
+            caller, Action.SNAPSHOT, snapshot_id, instance.project_id, instance_id, arguments, chosen
         )
         snapshot = InstanceSnapshot(
             id=snapshot_id,
@@ -78,6 +88,7 @@ class SnapshotService:
             created_at=operation.created_at,
             task_id=operation.id,
             action=operation.action.value,
+            minimum_consistency=minimum,
         )
         self.operations.begin_create(snapshot, operation)
         return self._hand_on(operation)
@@ -144,6 +155,15 @@ class SnapshotService:
             raise NotFound(f"Task {task_id} could not be found.")
         self.policy.require(caller, "snapshot:progress", operation.project_id)
         return replace(self.measure(operation), plan=operation.arguments.get("plan"))
+
+    def _require_reachable(self, instance_id: str, volume_ids: Sequence[str], minimum: ConsistencyLevel) -> None:
+        stillness = self.instances.compute.outlook(instance_id)
+        level = stillness.level
+        if not level.reaches(minimum):
+            level = achieved(level, at_one_instant=len(volume_ids) == 1 or self.storage.simultaneous(volume_ids))
+        if not level.reaches(minimum):
+            what = too_little(level, stillness.reason, minimum)
+            raise Refused(f"{what} Ask for less, or mend what keeps it from more.")
 
     def _begin_restore(
         self,

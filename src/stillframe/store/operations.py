@@ -15,10 +15,12 @@ from stillframe.store import first_release
 from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_mine, is_open, unclaimed
+from stillframe.store.numbering import next_number
 from stillframe.store.rows import (
     consistency_to_json,
     fault_to_json,
     fitting,
+    not_before_creation,
     operation_from_row,
     operation_to_row,
     snapshot_to_row,
@@ -61,8 +63,8 @@ class OperationStore:
             fence = self._fence(connection, operation.instance_id)
             if fence is not None:
                 raise Conflict(_fenced_message(fence))
-            connection.execute(sa.insert(SNAPSHOTS).values(**fitting(SNAPSHOTS, snapshot_to_row(snapshot))))
-            connection.execute(sa.insert(OPERATIONS).values(**fitting(OPERATIONS, operation_to_row(operation))))
+            _insert(connection, SNAPSHOTS, snapshot_to_row(snapshot))
+            _insert(connection, OPERATIONS, operation_to_row(operation))
 
     @repeated
     def begin(self, operation: Operation, event: Event, seen: Status, *, fence: bool) -> None:
@@ -85,13 +87,13 @@ class OperationStore:
                     status=following.value,
                     task_id=operation.id,
                     action=operation.action.value,
-                    updated_at=operation.created_at,
+                    updated_at=not_before_creation(operation.created_at),
                     **forgotten,
                 )
             )
             if changed.rowcount == 0:
                 raise Conflict("The instance snapshot changed while the request was handled; look at it and try again.")
-            connection.execute(sa.insert(OPERATIONS).values(**fitting(OPERATIONS, operation_to_row(operation))))
+            _insert(connection, OPERATIONS, operation_to_row(operation))
 
     def get(self, operation_id: str) -> Operation:
         """One operation; raises `NotFound`."""
@@ -103,7 +105,7 @@ class OperationStore:
 
     def unfinished(self) -> list[Operation]:
         """Everything that has a worker or must get one, the oldest first."""
-        statement = sa.select(OPERATIONS).where(is_open()).order_by(OPERATIONS.c.created_at)
+        statement = sa.select(OPERATIONS).where(is_open()).order_by(OPERATIONS.c.sequence, OPERATIONS.c.created_at)
         with self._database.reading() as connection:
             return [operation_from_row(row) for row in connection.execute(statement).mappings()]
 
@@ -317,12 +319,17 @@ class OperationStore:
         return Fence(row["instance_id"], row["snapshot_id"], row["was_active"])
 
 
+def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
+    numbered = {**fitting(table, row), "sequence": next_number(connection, table)}
+    connection.execute(sa.insert(table).values(**numbered))
+
+
 def _settled(settlement: Settlement, following: Status, now: datetime) -> dict[str, Any]:
     """What a settlement makes of a snapshot's row."""
     values: dict[str, Any] = {"status": following.value, "fault": fault_to_json(settlement.fault), **settlement.maps}
     if settlement.event is not Event.CREATED:
         # A snapshot that came to be as it was asked for has not changed, unless it was renamed meanwhile.
-        values["updated_at"] = now
+        values["updated_at"] = not_before_creation(now)
     if settlement.consistency is not None:
         values["consistency"] = consistency_to_json(settlement.consistency)
     return values

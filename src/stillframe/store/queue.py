@@ -177,13 +177,13 @@ class OperationQueue:
         with self._database.reading() as connection:
             now = utc_now(connection)
             waiting = _in_turn(_is_waiting(now), _running(connection, now)).subquery()
-            mine = sa.select(waiting.c.turn, waiting.c.created_at).where(waiting.c.id == operation.id)
+            mine = sa.select(waiting.c.turn, waiting.c.sequence).where(waiting.c.id == operation.id)
             found = connection.execute(mine).first()
             if found is None:
                 return None
             earlier = sa.or_(
                 waiting.c.turn < found.turn,
-                sa.and_(waiting.c.turn == found.turn, waiting.c.created_at < found.created_at),
+                sa.and_(waiting.c.turn == found.turn, waiting.c.sequence < found.sequence),
             )
             ahead = connection.execute(sa.select(sa.func.count()).select_from(waiting).where(earlier))
             return int(ahead.scalar_one()) + 1
@@ -210,7 +210,7 @@ class OperationQueue:
     ) -> list[str]:
         taken = _running(connection, utc_now(connection))
         waiting = connection.execute(
-            _in_turn(free, taken).order_by(sa.literal_column("turn"), OPERATIONS.c.created_at).limit(_LOOK_AHEAD + most)
+            _in_turn(free, taken).order_by(sa.literal_column("turn"), OPERATIONS.c.sequence).limit(_LOOK_AHEAD + most)
         )
         chosen: list[str] = []
         for row in waiting:
@@ -279,7 +279,7 @@ def _running(connection: sa.Connection, now: datetime) -> Counter[str]:
 def _in_turn(free: sa.ColumnElement[bool], taken: Mapping[str, int]) -> sa.Select[Any]:
     """What is free to take; `turn` is how many of its project run or wait before it, plus one."""
     rank = sa.func.row_number().over(
-        partition_by=OPERATIONS.c.project_id, order_by=(OPERATIONS.c.created_at, OPERATIONS.c.id)
+        partition_by=OPERATIONS.c.project_id, order_by=(OPERATIONS.c.sequence, OPERATIONS.c.id)
     )
     running = {key.partition(":")[2]: count for key, count in taken.items() if key.startswith("project:")}
     ahead = sa.case(running, value=OPERATIONS.c.project_id, else_=0) if running else sa.literal(0)
@@ -287,6 +287,6 @@ def _in_turn(free: sa.ColumnElement[bool], taken: Mapping[str, int]) -> sa.Selec
         OPERATIONS.c.id,
         OPERATIONS.c.project_id,
         OPERATIONS.c.places,
-        OPERATIONS.c.created_at,
+        OPERATIONS.c.sequence,
         (rank + ahead).label("turn"),
     ).where(free)

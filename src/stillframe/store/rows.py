@@ -11,6 +11,7 @@ from stillframe.domain.errors import InvalidInput
 from stillframe.domain.operation import Action, Operation, OperationState
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, Fault, InstanceSnapshot
 from stillframe.domain.status import Status
+from stillframe.store.tables import SNAPSHOTS, TIME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,8 @@ def snapshot_from_row(row: sa.RowMapping) -> InstanceSnapshot:
         failed_snapshots=row["failed_snapshots"],
         fault=_fault_from_json(row["fault"]),
         consistency=_consistency_from_json(row["consistency"]),
+        minimum_consistency=ConsistencyLevel(row["minimum_consistency"] or ConsistencyLevel.NONE),
+        untouched=frozenset(row["untouched"] or ()),
     )
 
 
@@ -55,6 +58,8 @@ def snapshot_to_row(snapshot: InstanceSnapshot) -> dict[str, Any]:
         "failed_snapshots": _map_to_json(snapshot.failed_snapshots),
         "fault": fault_to_json(snapshot.fault),
         "consistency": consistency_to_json(snapshot.consistency),
+        "minimum_consistency": snapshot.minimum_consistency.value,
+        "untouched": sorted(snapshot.untouched) or None,
     }
 
 
@@ -114,6 +119,12 @@ def fitting(table: sa.Table, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if "\0" in value:
             raise InvalidInput("must not contain a NUL character", key)
     return values
+
+
+def not_before_creation(now: datetime) -> sa.ColumnElement[Any]:
+    """The time of a snapshot's change: a clock that was set back does not let it lie before its creation."""
+    given = sa.literal(now, TIME)
+    return sa.case((SNAPSHOTS.c.created_at > given, SNAPSHOTS.c.created_at), else_=given)
 
 
 def fault_to_json(fault: Fault | None) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from stillframe.domain.errors import InvalidInput, NotFound
 from stillframe.store.border import repeated
-from stillframe.store.rows import fitting, snapshot_from_row
+from stillframe.store.rows import fitting, not_before_creation, snapshot_from_row
 from stillframe.store.tables import SNAPSHOTS
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ SORT_KEYS: Final[Mapping[str, sa.ColumnElement[Any]]] = {
     "name": SNAPSHOTS.c.name,
     "status": SNAPSHOTS.c.status,
     "instance_id": SNAPSHOTS.c.instance_id,
-    "created_at": SNAPSHOTS.c.created_at,
+    # In the order of their creation, which a clock that was set back does not tell.
+    "created_at": SNAPSHOTS.c.sequence,
     # What never changed sorts by its creation, so that the order has no holes.
     "updated_at": sa.func.coalesce(SNAPSHOTS.c.updated_at, SNAPSHOTS.c.created_at),
 }
@@ -96,7 +97,7 @@ class SnapshotStore:
     def rename(self, snapshot_id: str, changes: Mapping[str, str], now: datetime) -> None:
         """Change `name` and/or `description`; raises `NotFound`."""
         with self._database.writing() as connection:
-            values = {**fitting(SNAPSHOTS, changes), "updated_at": now}
+            values = {**fitting(SNAPSHOTS, changes), "updated_at": not_before_creation(now)}
             changed = connection.execute(sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(**values))
             if changed.rowcount == 0:
                 raise NotFound(f"Instance snapshot {snapshot_id} could not be found.")

@@ -24,6 +24,9 @@ def _text(length: int) -> sa.String:
     return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
+# What a process of a release without numbers writes: newer than all that is numbered, until it is numbered itself.
+UNNUMBERED: Final = 2**63 - 1
+
 ID: Final = _text(64)
 NAME: Final = _text(255)
 WORD: Final = _text(32)
@@ -54,7 +57,15 @@ SNAPSHOTS: Final = sa.Table(
     sa.Column("failed_snapshots", sa.JSON(none_as_null=True)),
     sa.Column("fault", sa.JSON(none_as_null=True)),
     sa.Column("consistency", sa.JSON(none_as_null=True)),
+    # The order in which they came to be, whatever a clock said then; see `stillframe.store.numbering`.
+    sa.Column("sequence", sa.BigInteger, nullable=False, server_default=str(UNNUMBERED)),
+    sa.Column("minimum_consistency", WORD),
+    # The volumes that a failed restore did not touch: they are what their safety copies are.
+    sa.Column("untouched", sa.JSON(none_as_null=True)),
     # The default order of the list, newest first, within a project and over all.
+    sa.Index(None, "project_id", "sequence", "id"),
+    sa.Index(None, "sequence", "id"),
+    # The same for processes of the release before.
     sa.Index(None, "project_id", "created_at", "id"),
     sa.Index(None, "created_at", "id"),
     sa.Index(None, "instance_id"),
@@ -86,6 +97,8 @@ OPERATIONS: Final = sa.Table(
     sa.Column("claimed_until", TIME),
     # What limits of concurrency count it by, besides its project.
     sa.Column("places", sa.JSON(none_as_null=True)),
+    # As that of instance snapshots.
+    sa.Column("sequence", sa.BigInteger, nullable=False, server_default=str(UNNUMBERED), index=True),
     sa.Index(None, "state", "created_at"),
     sa.Index(None, "state", "deadline"),
     sa.Index(None, "finished_at"),

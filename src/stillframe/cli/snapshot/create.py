@@ -8,6 +8,7 @@ from stillframe.cli.command import Fields, ShowOne
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.snapshot.views import outcome
 from stillframe.cli.watching import add_wait_option
+from stillframe.domain.snapshot import ConsistencyLevel
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -32,6 +33,12 @@ class Create(ShowOne):
             default=[],
             help="Only this volume of the instance, by id, name or device; may be repeated (default: all).",
         )
+        parser.add_argument(
+            "--minimum-consistency",
+            metavar="LEVEL",
+            choices=[level.value for level in ConsistencyLevel],
+            help="Let the snapshot fail below this level: application, filesystem, crash, none (default: none).",
+        )
         add_wait_option(parser)
         return parser
 
@@ -40,7 +47,9 @@ class Create(ShowOne):
         client = self.client()
         instance_id = client.find_instance(parsed_args.instance)["id"]
         volumes = _volume_ids(client, instance_id, parsed_args.volumes)
-        snapshot_id, task_uri = client.create(instance_id, parsed_args.name, parsed_args.description, volumes)
+        snapshot_id, task_uri = client.create(
+            instance_id, parsed_args.name, parsed_args.description, volumes, parsed_args.minimum_consistency
+        )
         return outcome(client, parsed_args, snapshot_id, task_uri, f"taking {parsed_args.name}")
 
 

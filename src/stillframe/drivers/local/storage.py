@@ -63,6 +63,10 @@ class LocalStorage:
         disks = [self._disk(declaration, volume_id) for volume_id in volume_ids]
         self._checks.cut(declaration, disks, power_state(declaration, self._images, self._qemu))
 
+    def simultaneous(self, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
+        """See `StorageDriver`: what copies all disks at one instant is QEMU, whose guest can be paused as well."""
+        return False
+
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
         """See `StorageDriver`: a file has to be looked at and copied at the instant itself."""
 

@@ -77,6 +77,10 @@ class CinderStorage:
                 )
         require_room(self._api, instance.project_id, described)
 
+    def simultaneous(self, volume_ids: Sequence[str]) -> bool:
+        """See `StorageDriver`: where they are all that is in a consistent group."""
+        return self._groups.of_exactly(self._looking.volumes(list(volume_ids))) is not None
+
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:  # noqa: ARG002 -- of the port
         """See `StorageDriver`: nothing is made, but safety copies need room, which no check has asked for."""
         if any(name.kind is CopyKind.SAFETY for name in names):

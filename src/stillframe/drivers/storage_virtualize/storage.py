@@ -59,6 +59,10 @@ class StorageVirtualize:
                 raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
         self._snapshots.chosen([self._checks.source(volume_id) for volume_id in volume_ids])
 
+    def simultaneous(self, volume_ids: Sequence[str]) -> bool:
+        """See `StorageDriver`: where they are on one array."""
+        return len({self._checks.source(volume_id)[0].name for volume_id in volume_ids}) == 1
+
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:  # noqa: ARG002
         """See `StorageDriver`: everything but the start of the consistency groups."""
         self._prepared[tuple(names)] = self._prepare(call, names)
