@@ -51,6 +51,16 @@ def test_one_volume_of_an_instance(served: Place, instance: str) -> None:
     assert (unknown.code, unknown.err) == (3, "the instance has no volume 'nope'\n")
 
 
+def test_a_level_that_is_out_of_reach_is_refused(served: Place, instance: str) -> None:
+    create = ("snapshot", "create", f"{instance}-s", "--instance", instance, "--minimum-consistency")
+    refused = served.run(*create, "filesystem")
+    assert refused.code == 4
+    assert "'filesystem' is asked for, and no more than 'crash' is reached" in refused.err
+    kept = served.good(*create, "crash", "--wait", "-f", "json").document
+    assert (kept["status"], kept["minimum_consistency"]) == ("available", "crash")
+    assert served.run(*create, "best").code == 2
+
+
 def test_a_restore_puts_all_disks_back(served: Place, instance: str) -> None:
     name = taken(served, instance)
     served.disk(f"{instance}-root", b"spoilt")
