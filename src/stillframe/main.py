@@ -47,7 +47,10 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Drivers:
-    """The platforms behind the service; `problems` looks at the way to them, where there is something to look at."""
+    """The platforms behind the service; `problems` looks at the way to them, where there is something to look at.
+
+    `prepare` brings what the release before had left to this one's form; repeating it does nothing.
+    """
 
     compute: ComputeDriver
     storage: StorageDriver
@@ -55,6 +58,7 @@ class Drivers:
     sight: Sight | None = None
     remains: Remains | None = None
     problems: Callable[[], Iterable[Problem]] | None = None
+    prepare: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Service:
         if self.drivers.problems is not None:
             # A platform that is down when the service starts is none the worse for it: it is only told.
             threading.Thread(target=_tell, args=(self.drivers.problems,), name="problems", daemon=True).start()
+        if self.drivers.prepare is not None:
+            self.drivers.prepare()
         self.engine.start()
         self.janitor.start()
 
@@ -231,6 +237,7 @@ def _local(settings: Settings) -> Drivers:
     from stillframe.drivers.local.qemu import Qemu
     from stillframe.drivers.local.remains import LocalRemains
     from stillframe.drivers.local.storage import LocalStorage
+    from stillframe.drivers.local.takeover import TakeOver
 
     instances, state = settings.drivers.instances_dir, settings.state_dir / "local"
     files, images, qemu = Files(), Images(), Qemu()
@@ -239,6 +246,7 @@ def _local(settings: Settings) -> Drivers:
         compute,
         LocalStorage(instances, state, files, images, qemu),
         remains=LocalRemains(instances, state, files, compute.holding),
+        prepare=TakeOver(files, state).run,
     )
 
 
@@ -320,6 +328,7 @@ def _with_retries(drivers: Drivers, retries: RetryPolicy) -> Drivers:
         sight=drivers.sight and with_retries(drivers.sight, retries),
         remains=drivers.remains,
         problems=drivers.problems,
+        prepare=drivers.prepare,
     )
 
 

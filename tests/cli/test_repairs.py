@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +24,12 @@ def left(place: Place) -> Place:
     with started(place, "serve"):
         place.good("snapshot", "create", "kept", "--instance", "i", "--wait")
         place.good("snapshot", "create", "gone", "--instance", "i", "--wait")
-        shutil.copytree(copies(place), place.folder / "aside", symlinks=True)
+        kept = (copies(place), place.folder / "state" / "local" / "copies")
+        for number, folder in enumerate(kept):
+            shutil.copytree(folder, place.folder / f"aside-{number}", symlinks=True)
         place.good("snapshot", "delete", "gone", "--wait")
-    shutil.copytree(place.folder / "aside", copies(place), dirs_exist_ok=True)
+    for number, folder in enumerate(kept):
+        shutil.copytree(place.folder / f"aside-{number}", folder, dirs_exist_ok=True)
     return place
 
 
@@ -104,7 +109,7 @@ def test_a_name_that_nothing_was_left_of_is_told(left: Place) -> None:
 
 
 def test_empty_drafts_and_notes_of_a_pause_go(left: Place) -> None:
-    draft = copies(left) / "00000000-0000-4000-8000-000000000000.partial.new"
+    draft = copies(left) / "00000000-0000-4000-8000-000000000000"
     draft.mkdir()
     marks = left.folder / "state" / "local" / "quiesced"
     marks.mkdir(parents=True, exist_ok=True)
@@ -117,12 +122,29 @@ def test_empty_drafts_and_notes_of_a_pause_go(left: Place) -> None:
     assert [mark.name for mark in marks.iterdir()] == ["of-an-instance-that-is-not-declared"]
 
 
-def test_a_draft_that_holds_something_stays(left: Place) -> None:
-    draft = copies(left) / "00000000-0000-4000-8000-000000000000.partial.new"
-    draft.mkdir()
-    (draft / "meta.json").write_text("{}")
+def test_what_no_record_knows_stays_and_is_named(left: Place) -> None:
+    orphan = copies(left) / "00000000-0000-4000-8000-000000000000"
+    orphan.mkdir()
+    (orphan / "data").write_bytes(b"perhaps somebody's")
     assert "scrap" not in {one["kind"] for one in repaired(left, "--yes")}
-    assert draft.exists()
+    (found,) = [one for one in left.run("doctor", "-f", "json").document if one["check"] == "orphans"]
+    assert (found["result"], str(orphan) in found["detail"]) == ("warn", True)
+    subprocess.run(shlex.split(found["mend"].rpartition(": ")[2]), check=True)
+    assert not orphan.exists()
+    (found,) = [one for one in left.run("doctor", "-f", "json").document if one["check"] == "orphans"]
+    assert found["result"] == "ok"
+
+
+def test_copies_that_are_gone_are_told_by_the_doctor_and_by_the_plan(left: Place) -> None:
+    assert len(repaired(left, "--yes")) == 1
+    (folder,) = copies(left).iterdir()
+    (folder / "data").unlink()
+    told = left.run("doctor", "-f", "json")
+    (found,) = [one for one in told.document if one["check"] == "copies that are lost"]
+    assert (told.code, found["result"], "removed them" in found["detail"]) == (1, "fail", True)
+    with started(left, "serve"):
+        refused = left.run("snapshot", "restore", "kept", "--wait")
+    assert (refused.code, "data are gone" in refused.err) == (4, True), refused.err
 
 
 def test_only_a_repair_has_a_question(place: Place) -> None:

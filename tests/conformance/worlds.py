@@ -26,6 +26,7 @@ from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Format, Images
 from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.local.remains import LocalRemains
 from stillframe.drivers.local.storage import LocalStorage
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.storage import StorageDriver
@@ -166,7 +167,9 @@ class LocalWorld(World):
         """Drivers that reach the world through these objects, as after a restart of the service."""
         self.files, talk = files, qemu or self.qemu
         self.storage = LocalStorage(self.instances, self.state, files, self.images, talk)
-        self.compute = LocalCompute(self.instances, self.state, files, self.images, talk, guard=self.guard)
+        compute = LocalCompute(self.instances, self.state, files, self.images, talk, guard=self.guard)
+        self.compute = compute
+        self.remains = LocalRemains(self.instances, self.state, files, compute.holding)
 
     def close(self) -> None:
         for declaration in self.declarations.all():

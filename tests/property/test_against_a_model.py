@@ -377,8 +377,9 @@ class Story(RuleBasedStateMachine):
         disks = set(self.root_files("disks"))
         expected = {f"{name}.img" for name in SIZES}
         for copy_id in copy_ids:
-            expected |= {f".stillframe/{copy_id}/data", f".stillframe/{copy_id}/meta.json"}
+            expected |= {f".stillframe/{copy_id}/data"}
         assert disks == expected
+        assert {name.rpartition(".")[2] for name in self.root_files("state/local/copies")} == set(copy_ids)
         fences = self.root_files("state/local/fences")
         assert fences == ({self.stage.instance_id} if self.model.fence else set())
 

@@ -97,5 +97,7 @@ def _look(settings: Settings) -> Iterator[Finding]:
         yield from leftovers.operations(database, main.utcnow())
     if database is not None and drivers is not None:
         yield from leftovers.leftovers(settings, database, drivers)
+    if drivers is not None:
+        yield from leftovers.losses(drivers)
     if database is not None:
         database.close()

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A complete copy that cannot be restored from any more, and why, in words for an operator."""
+
+    copy_id: str
+    snapshot_id: str
+    why: str
 
 
 class Remains(Protocol):
@@ -28,4 +38,12 @@ class Remains(Protocol):
 
     def remove(self, scrap: str, before: datetime) -> None:
         """Remove one of those; nothing happens to what is gone already, holds something by now, or was touched."""
+        ...
+
+    def losses(self) -> Sequence[Loss]:
+        """The complete copies whose data are gone, damaged or out of reach."""
+        ...
+
+    def orphans(self) -> Sequence[str]:
+        """What lies where copies lie and is in no record: another service's, or what a lost record told of."""
         ...

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.instance import PowerState
+from stillframe.drivers.local import opening
 from stillframe.drivers.local.declaration import Declaration, Disk, load
 from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stillframe.settings import Settings
+
+LOG = logging.getLogger(__name__)
 
 _MIB: Final = 1 << 20
 
@@ -35,9 +39,13 @@ def look(settings: Settings) -> Iterator[Finding]:
     yield from _clashes(declarations)
     if not declarations:
         yield warn("instances", f"none is declared in {folder}", "stillframe instance add ...")
-    images, qemu = Images(timeout=5.0), Qemu(timeout=5.0)
+    images, qemu = Images(timeout=5.0, trusted=opening.trusted_users(settings.state_dir)), Qemu(timeout=5.0)
     for declaration in declarations:
-        problems = [*_disks(declaration, images), *_sockets(declaration, images, qemu)]
+        problems = [
+            *_disks(declaration, images),
+            *_folders(declaration, settings.state_dir),
+            *_sockets(declaration, images, qemu),
+        ]
         yield from problems
         if not problems:
             yield ok(f"instance {declaration.name}", f"{len(declaration.attached)} disks")
@@ -65,6 +73,19 @@ def _disks(declaration: Declaration, images: Images) -> Iterator[Finding]:
         problem = _problem(disk, images)
         if problem:
             yield fail(what, problem, "put the disk back, or correct the declaration")
+
+
+def _folders(declaration: Declaration, state: Path) -> Iterator[Finding]:
+    """Whether somebody else could swap the files; root may look on behalf of the service's user."""
+    for disk in declaration.disks:
+        try:
+            with opening.file(disk.path, trusted=opening.trusted_users(state)):
+                continue
+        except opening.Unverified as problem:
+            what = f"disk {declaration.name}/{disk.name}"
+            yield fail(what, f"{problem.folder} {problem.why} could swap the files in it", problem.mend)
+        except (StillframeError, OSError) as problem:
+            LOG.debug("%s cannot be opened, which is told elsewhere: %s", disk.path, problem)
 
 
 def _problem(disk: Disk, images: Images) -> str | None:
@@ -115,6 +136,9 @@ def _file_system(folder: Path, disks: Sequence[Path], files: Files) -> Finding:
     try:
         clones, free = files.can_clone(folder), files.free(folder)
         used = sum(allocated(disk) for disk in disks)
+    except opening.Unverified as error:
+        why = f"nobody knows whether it has reflinks: {error.folder} {error.why} could swap files"
+        return warn(what, why, error.mend)
     except OSError as error:
         return fail(what, str(error), "see that it is mounted and can be written to")
     text = f"{free // _MIB} MiB free, {used // _MIB} MiB of disks, {'reflinks' if clones else 'no reflinks'}"

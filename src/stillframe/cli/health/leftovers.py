@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -9,9 +10,8 @@ from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.domain.status import Status, meaning
-from stillframe.drivers.local.copies import Copies
-from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.local.files import Files
+from stillframe.drivers.local.records import Records
 from stillframe.main import build_leftovers
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import ListQuery, SnapshotStore
@@ -78,12 +78,33 @@ def leftovers(settings: Settings, database: Database, drivers: Drivers) -> Itera
             yield ok(check, "nothing was left behind")
 
 
+def losses(drivers: Drivers) -> Iterator[Finding]:
+    """Copies that are on record and cannot be restored from, and what is on no record and lies where copies lie."""
+    if drivers.remains is None:
+        return
+    try:
+        lost, orphans = drivers.remains.losses(), drivers.remains.orphans()
+    except StillframeError as error:
+        yield fail("copies that are lost", error.message, "see that the platform behind answers")
+        return
+    for loss in lost:
+        mend = "put them back, or delete the instance snapshot"
+        yield fail("copies that are lost", f"copy {loss.copy_id} of {loss.snapshot_id}: {loss.why}", mend)
+    if not lost:
+        yield ok("copies that are lost", "none")
+    if orphans:
+        mend = f"if no other Stillframe has them: rm -r {shlex.join(orphans)}"
+        yield warn("orphans", f"no record of this service knows {', '.join(orphans)}", mend)
+    else:
+        yield ok("orphans", "none")
+
+
 def place(settings: Settings, leftover: Leftover) -> str:
     """Where it lies, if that is on this machine, else its id."""
     if settings.drivers.storage != "local" or leftover.kind is not LeftoverKind.COPY:
         return leftover.id
-    local = Copies(Files(), Declarations(settings.drivers.instances_dir), settings.state_dir / "local")
-    return str(local.locate(leftover.id) or leftover.id)
+    copy = Records(Files(), settings.state_dir / "local").find(leftover.id)
+    return str(copy.folder) if copy is not None else leftover.id
 
 
 def _grouped(left: Sequence[Leftover]) -> dict[tuple[str, str, bool], list[Leftover]]:

@@ -13,15 +13,15 @@ from typing import Final
 
 from stillframe.domain.errors import BackendError, Damaged, NotSupported, OutOfSpace, Refused, StillframeError
 from stillframe.domain.instance import PowerState
-from stillframe.drivers.local import copies
-from stillframe.drivers.local.copies import Copy, Method
+from stillframe.drivers.local.alone import require_no_writer
+from stillframe.drivers.local.copies import Copies, require_sound
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
 from stillframe.drivers.local.dependents import Dependents
 from stillframe.drivers.local.files import Files, allocated
-from stillframe.drivers.local.holders import require_no_writer
 from stillframe.drivers.local.images import Format, Images, same_file
 from stillframe.drivers.local.opening import File
 from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.local.records import Copy, Method, Stage
 
 LOG = logging.getLogger(__name__)
 
@@ -35,10 +35,11 @@ _PLAIN_FILE: Final = "file"
 class Checks:
     """Looks, and changes nothing."""
 
-    def __init__(self, files: Files, images: Images, qemu: Qemu, declarations: Declarations) -> None:
+    def __init__(self, files: Files, images: Images, qemu: Qemu, books: Copies, declarations: Declarations) -> None:
         self._files = files
         self._images = images
         self._qemu = qemu
+        self._books = books
         self._dependents = Dependents(declarations, images)
 
     def cut(self, declaration: Declaration, disks: Sequence[Disk], state: PowerState) -> None:
@@ -50,38 +51,38 @@ class Checks:
                 self._images.require_checkable(file, disk.format)
                 if running:
                     self._in_use(declaration, disk)
+                else:
+                    require_no_writer(file)
                 if running and not self._files.can_clone(file.folder.path):
                     self._copied_by_qemu(declaration, disk, file)
                 needs[file.folder.path] += self._need(disk, file, running=running)
         self._room(needs)
 
-    def restores(
-        self, declaration: Declaration, disks: Mapping[str, tuple[Disk, Path]], state: PowerState
-    ) -> dict[str, Copy]:
-        """The copies, if all disks can be put back to them together; from volume id to disk and the copy's folder.
+    def restores(self, declaration: Declaration, disks: Mapping[str, tuple[Disk, Copy]], state: PowerState) -> None:
+        """See that all disks can be put back together; from volume id to disk and copy.
 
         Raises `Refused`, `NotSupported`, `OutOfSpace`, `Damaged`.
         """
         if state is not PowerState.SHUTOFF:
             self._can_be_shut_down(declaration)
         needs: defaultdict[Path, int] = defaultdict(int)
-        found: dict[str, Copy] = {}
-        for volume_id, (disk, folder) in disks.items():
+        for volume_id, (disk, copy) in disks.items():
+            with about(declaration, disk):
+                self._whole(copy, volume_id)
             with about(declaration, disk), self._sound(declaration, disk) as file:
                 if state is PowerState.SHUTOFF:
                     require_no_writer(file)
                 else:
                     self._in_use(declaration, disk)
-                copy = found[volume_id] = self._copy(disk, file, volume_id, folder)
-                self._dependents.require_none(declaration, disk, file, _own_names(file))
-                if not self._shares(copy, disk, folder / copies.DATA):
-                    needs[file.folder.path] += self._missing(volume_id, folder)
+                self._unchanged(disk, file, copy)
+                self._dependents.require_none(declaration, disk, file)
+                if not self._shares(copy, disk):
+                    needs[file.folder.path] += allocated(copy.data)
         self._room(needs)
-        return found
 
-    def restore(self, disk: Disk, declaration: Declaration, volume_id: str, folder: Path) -> Copy:
+    def restore(self, disk: Disk, declaration: Declaration, volume_id: str, copy: Copy) -> None:
         """As `restores`, for one disk of an instance that is off."""
-        return self.restores(declaration, {volume_id: (disk, folder)}, PowerState.SHUTOFF)[volume_id]
+        self.restores(declaration, {volume_id: (disk, copy)}, PowerState.SHUTOFF)
 
     @contextmanager
     def _sound(self, declaration: Declaration, disk: Disk) -> Iterator[File]:
@@ -90,6 +91,7 @@ class Checks:
             if file.found.st_dev != os.fstat(file.folder.fd).st_dev:
                 raise Refused("It is a mount of its own; declare the file where it really lies.")
             self._dependents.require_one_owner(declaration, disk, file)
+            self._books.require_one_name(file)
             self._images.shape(file, disk.format)
             with self._images.layers(file, disk.format, disk.file.parent):
                 yield file
@@ -153,34 +155,29 @@ class Checks:
         # QEMU allocates the zeroes of a raw copy too until the copy is complete.
         return file.found.st_size if running and disk.format is Format.RAW else file.found.st_blocks * 512
 
-    def _copy(self, disk: Disk, file: File, volume_id: str, folder: Path) -> Copy:
-        copy, data = copies.read(folder), folder / copies.DATA
+    def _whole(self, copy: Copy, volume_id: str) -> None:
         if copy.name.volume_id != volume_id:
-            raise Refused(f"The copy {copy.name.uuid} is of volume {copy.name.volume_id}, not of {volume_id}.")
-        if not copies.is_ready(folder):
-            raise Refused(f"The copy {copy.name.uuid} is not complete.")
+            raise Refused(f"The copy {copy.id} is of volume {copy.name.volume_id}, not of {volume_id}.")
+        if copy.stage is not Stage.READY:
+            raise Refused(f"The copy {copy.id} is not complete.")
+        # Before the disk: of all that can be wrong, a file system that is not mounted explains the most.
+        require_sound(copy)
+
+    def _unchanged(self, disk: Disk, file: File, copy: Copy) -> None:
         if str(file.path) != copy.source:
             raise Refused("It has moved since the copy was made; move it back.")
         if disk.format is not copy.format:
             raise Refused(f"It is declared as {disk.format}, but the copy is {copy.format}.")
-        if not data.is_file() or data.stat().st_size != copy.file_size:
-            raise Damaged(f"The copy {copy.name.uuid} is not what was recorded: it is missing or has another length.")
         now = self._images.shape(file, disk.format).size
         if now != copy.size:
             raise Refused(
                 f"It has {now} bytes now and had {copy.size} when the copy was made; resize it back first: "
                 f"qemu-img resize{' --shrink' if now > copy.size else ''} -f {disk.format} <its file> {copy.size}"
             )
-        self._images.require_same_chain(data, copy.format, disk.file.parent, copy.backing)
-        return copy
+        self._images.require_same_chain(copy.data, copy.format, disk.file.parent, copy.backing)
 
-    def _shares(self, copy: Copy, disk: Disk, data: Path) -> bool:
-        return copy.method is Method.LINK or same_file(data, disk.file) or self._files.can_clone(disk.file.parent)
-
-    def _missing(self, volume_id: str, folder: Path) -> int:
-        left = folder.parent / f"{volume_id}.restoring"
-        spare = allocated(left) if left.exists() else 0
-        return max(0, allocated(folder / copies.DATA) - spare)
+    def _shares(self, copy: Copy, disk: Disk) -> bool:
+        return copy.method is Method.LINK or same_file(copy.data, disk.file) or self._files.can_clone(disk.file.parent)
 
     def _room(self, needs: Mapping[Path, int]) -> None:
         devices: defaultdict[int, int] = defaultdict(int)
@@ -212,16 +209,3 @@ def about(declaration: Declaration, disk: Disk) -> Iterator[None]:
         known = (NotSupported, Refused, Damaged, OutOfSpace, BackendError)
         kind = next((one for one in known if isinstance(problem, one)), type(problem))
         raise kind(f"{what}: {problem.message}") from None
-
-
-def _own_names(file: File) -> int:
-    """How many names of the file are copies of ours, or one that is about to take the disk's place."""
-    root = file.folder.path / copies.FOLDER
-    found = 0
-    for path in (*root.glob(f"*/{copies.DATA}"), *root.glob("*.restoring")):
-        try:
-            there = path.lstat()
-        except OSError:
-            continue
-        found += (there.st_dev, there.st_ino) == (file.found.st_dev, file.found.st_ino)
-    return found

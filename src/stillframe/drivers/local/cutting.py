@@ -4,44 +4,43 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from stillframe.domain.errors import BackendError, Damaged, NotFound, OutOfSpace, Refused, Unavailable
+from stillframe.domain.errors import BackendError, Damaged, OutOfSpace, Refused, Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
-from stillframe.drivers.local import copies
+from stillframe.drivers.local import opening
+from stillframe.drivers.local.alone import Alone, alone
+from stillframe.drivers.local.blocks import Tick
 from stillframe.drivers.local.border import border
-from stillframe.drivers.local.copies import Copies, Copy, Method, Place
+from stillframe.drivers.local.copies import Copies, mount_of
 from stillframe.drivers.local.declaration import Declaration, Disk
-from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.images import Format, Images, same_file
+from stillframe.drivers.local.files import Files, names_in
+from stillframe.drivers.local.images import Format, Images, any_written, same_file
 from stillframe.drivers.local.power import power_state
 from stillframe.drivers.local.qemu import Backup, Node, Qemu
+from stillframe.drivers.local.records import DATA, Copy, Method, Stage
 from stillframe.drivers.storage import Cut
 
 _POLL_SECONDS: Final = 0.2
 _JOB_END_SECONDS: Final = 30.0
+# What a file system without hard links says, and what one says that has no more of them for this file.
+_CANNOT_LINK: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
     copy: Copy
     disk: Disk
-    place: Place
-
-    @property
-    def data(self) -> Path:
-        return self.place.partial / copies.DATA
-
-    @property
-    def draft(self) -> Path:
-        """Bytes lie here until they are all there, so that a half-made copy has no data."""
-        return self.place.partial / f"{copies.DATA}.new"
+    source: opening.File
+    alone: Alone | None
 
 
 class Cutter:
@@ -52,31 +51,27 @@ class Cutter:
         self._images = images
         self._qemu = qemu
         self._books = books
+        self._records = books.records
 
     def cut(self, call: Call, declaration: Declaration, names: Sequence[CopyName]) -> Cut:
         """Fix the content of one disk a name; copies that earlier attempts left are put aside, not used."""
-        with border("cutting the disks"):
-            disks = [_disk(declaration, name.volume_id) for name in names]
-            clones = [self._files.can_clone(disk.file.parent) for disk in disks]
-            # Asked again: a hard link to the disk of an instance that runs after all would follow every write.
-            off = not all(clones) and power_state(declaration, self._images, self._qemu) is PowerState.SHUTOFF
-            plans = [
-                self._plan(declaration, disk, name, Method.CLONE if clone else _method(declaration, name.kind, off=off))
-                for disk, name, clone in zip(disks, names, clones, strict=True)
-            ]
+        with border("cutting the disks"), ExitStack() as held:
+            plans = self._plans(declaration, names, held)
             for plan in plans:
-                self.put_aside(call, plan.place)
-                self._files.make_folder_with(plan.place.partial, copies.meta(Path()).name, copies.content(plan.copy))
+                self._begin(call, plan.copy)
             backups = self._targets(declaration, plans)
             first = time.monotonic()
             last = first
             for plan in plans:
                 last = self._fix(call, plan) or last
+            for plan in plans:
+                if plan.alone is not None:
+                    plan.alone.finish()
             if backups and declaration.qmp_socket:
                 self._qemu.start_backups(declaration.qmp_socket, backups)
                 last = time.monotonic()
         return Cut(
-            snapshots=tuple(copies.snapshot(plan.copy, ready=False) for plan in plans),
+            snapshots=tuple(plan.copy.snapshot() for plan in plans),
             simultaneous=bool(backups) and len(backups) == len(plans),
             # One transaction is one instant, however long QEMU takes to answer.
             window_ms=0.0 if len(backups) == len(plans) else (last - first) * 1000,
@@ -84,63 +79,96 @@ class Cutter:
 
     def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
         """Make a cut copy durable and check it; may be repeated whatever happened before."""
-        folder = self._books.locate(copy_id)
-        if folder is None:
-            raise NotFound(f"there is no copy {copy_id}")
-        copy, place = copies.read(folder), Place(folder.parent, copy_id)
+        copy = self._records.get(copy_id)
         with border(f"completing the copy {copy_id}"):
-            if not copies.is_ready(folder):
+            if copy.stage is not Stage.READY:
                 if copy.method is Method.BACKUP:
-                    self._await_backup(call, copy, folder)
-                copy = self._settle(call, copy, place)
+                    self._await_backup(call, copy)
+                copy = self._settle(call, copy)
             if copy.method is Method.BACKUP and copy.socket:
                 self._qemu.dismiss_job(Path(copy.socket), copy.job)
-            self._files.remove_folder(place.deleting, copies.META)
+            self._files.remove_folder(copy.aside)
         call.report(copy.size, copy.size)
-        return copies.snapshot(copy, ready=True)
+        return copy.snapshot()
 
-    def put_aside(self, call: Call, place: Place) -> None:
-        """Take a copy out of the books, quickly; what it occupies is freed later by `remove_folder`."""
-        for folder in (place.partial, place.final):
-            if not folder.is_dir():
-                continue
-            self._end_backup(call, folder)
-            if place.deleting.exists():
-                self._files.remove_folder(place.deleting, copies.META)
-            self._files.rename(folder, place.deleting)
+    def remove(self, call: Call, copy: Copy) -> None:
+        """Remove a copy: what is on record of it goes last, so that this can be repeated."""
+        self._end_backup(call, copy)
+        if copy.stage is not Stage.GOING:
+            self._records.write(replace(copy, stage=Stage.GOING))
+        for folder in (copy.folder, copy.aside):
+            self._files.remove_folder(folder)
+        if Path(copy.root).is_dir():
+            self._files.sync_shared(Path(copy.root))
+        self._records.remove(copy)
 
-    def _plan(self, declaration: Declaration, disk: Disk, name: CopyName, method: Method) -> _Plan:
-        file = disk.file
-        found = file.stat()
-        copy = Copy(
+    def _plans(self, declaration: Declaration, names: Sequence[CopyName], held: ExitStack) -> list[_Plan]:
+        disks = [_disk(declaration, name.volume_id) for name in names]
+        sources = [held.enter_context(opening.file(disk.path)) for disk in disks]
+        clones = {folder: self._files.can_clone(folder) for folder in {one.folder.path for one in sources}}
+        # Asked again: a hard link to the disk of an instance that runs after all would follow every write.
+        written = any_written(self._images, [disk.file for disk in declaration.disks])
+        off = not written and power_state(declaration, self._images, self._qemu) is PowerState.SHUTOFF
+        plans = []
+        for disk, name, source in zip(disks, names, sources, strict=True):
+            self._books.require_one_name(source)
+            clone = clones[source.folder.path]
+            method = Method.CLONE if clone else _method(declaration, name.kind, off=off)
+            guard = held.enter_context(alone(source)) if off else None
+            plans.append(_Plan(self._copy(declaration, disk, name, method, source), disk, source, guard))
+        return plans
+
+    def _copy(self, declaration: Declaration, disk: Disk, name: CopyName, method: Method, source: opening.File) -> Copy:
+        root = self._books.root(source.path)
+        return Copy(
             name=name,
-            source=str(file),
+            source=str(source.path),
             format=disk.format,
             method=method,
-            size=self._images.shape(file, disk.format).size,
-            mode=found.st_mode,
-            uid=found.st_uid,
-            gid=found.st_gid,
+            size=self._images.shape(source, disk.format).size,
+            root=str(root),
+            mount=mount_of(root.parent),
             socket=str(declaration.qmp_socket) if declaration.qmp_socket else None,
             # A raw disk's file is all there is to know; asking about a chain takes a program, and a guest may wait.
-            file_size=found.st_size if disk.format is Format.RAW else None,
+            file_size=source.found.st_size if disk.format is Format.RAW else None,
         )
-        return _Plan(copy, disk, Place(self._books.root(file), name.uuid))
+
+    def _begin(self, call: Call, copy: Copy) -> None:
+        """Put aside, quickly, what an earlier cut of this name made; the record comes before anything on the disk."""
+        earlier = self._records.find(copy.id)
+        if earlier is not None:
+            self._end_backup(call, earlier)
+        self._records.write(copy, durably=False)
+        if copy.folder.is_dir():
+            self._files.remove_folder(copy.aside)
+            self._files.rename_folder(copy.folder, copy.aside)
+        self._files.make_folder_beside(copy.folder)
 
     def _fix(self, call: Call, plan: _Plan) -> float | None:
-        source = plan.disk.file
-        match plan.copy.method:
-            case Method.CLONE:
-                self._files.clone(source, plan.draft)
-            case Method.LINK:
-                self._files.link(source, plan.draft)
-            case Method.COPY:
-                self._files.copy(source, plan.draft, _tick(call))
-            case Method.BACKUP:
-                return None
-        instant = time.monotonic()
-        self._files.rename(plan.draft, plan.data)
-        return instant
+        method = plan.copy.method
+        if method is Method.LINK:
+            try:
+                self._files.link(plan.source.fd, plan.copy.data)
+            except OSError as problem:
+                if problem.errno not in _CANNOT_LINK:
+                    raise
+                method = Method.COPY
+                self._records.write(replace(plan.copy, method=method), durably=False)
+        if method in (Method.CLONE, Method.COPY):
+            self._draw(call, plan, clone=method is Method.CLONE)
+        return None if method is Method.BACKUP else time.monotonic()
+
+    def _draw(self, call: Call, plan: _Plan, *, clone: bool) -> None:
+        """Copy into a draft, so that a half-made copy has no data, and data that are there are nobody else's."""
+        draft = self._files.draft(plan.copy.folder, f"{DATA}.{secrets.token_hex(4)}", plan.source.fd)
+        try:
+            if clone:
+                self._files.clone(plan.source.fd, draft)
+            else:
+                self._files.copy(plan.source.fd, draft, _tick(call, plan.alone))
+            self._files.place(draft, DATA)
+        finally:
+            draft.close()
 
     def _targets(self, declaration: Declaration, plans: Sequence[_Plan]) -> list[Backup]:
         wanted = [plan for plan in plans if plan.copy.method is Method.BACKUP]
@@ -150,23 +178,25 @@ class Cutter:
         return [self._target(declaration.qmp_socket, plan, _source(plan.disk, nodes)) for plan in wanted]
 
     def _target(self, socket: Path, plan: _Plan, source: Node) -> Backup:
-        raw = plan.disk.format is Format.RAW
-        self._files.create(plan.data, plan.copy.size if raw else 0, plan.disk.file, reserve=raw)
+        raw, data = plan.disk.format is Format.RAW, plan.copy.data
+        self._files.create(data, plan.copy.size if raw else 0, plan.source.fd, reserve=raw)
         below: Mapping[str, Any] | None = None
         if not raw:
-            shape = self._images.shape(plan.disk.file, plan.disk.format)
-            like = self._images.require_rebuildable(plan.disk.file)
-            with self._images.layers(plan.disk.file, plan.disk.format, plan.disk.file.parent) as layers:
+            shape = self._images.shape(plan.source, plan.disk.format)
+            like = self._images.require_rebuildable(plan.source)
+            with self._images.layers(plan.source, plan.disk.format, plan.disk.file.parent) as layers:
                 stored = (shape.backing, layers[0].format.value) if shape.backing and layers else None
-                self._images.create(plan.data, plan.copy.size, like, stored)
+                self._images.create(data, plan.copy.size, like, stored)
                 if layers:
                     file = {"driver": "file", "filename": str(layers[0].named)}
                     below = {"driver": layers[0].format.value, "file": file, "read-only": True}
-        self._qemu.add_target(socket, plan.copy.job, plan.data, plan.disk.format, below)
+        with opening.file(data, os.O_RDWR, links=False) as writing, opening.file(data, links=False) as reading:
+            # By descriptor: QEMU may run as another user, who may not enter our folders.
+            self._qemu.add_target(socket, plan.copy.job, (writing.fd, reading.fd), plan.disk.format, below)
         # The copy has the same files below it as the disk, so only the disk's own layer is copied.
         return Backup(plan.copy.job, source.name, "top" if below else "full")
 
-    def _await_backup(self, call: Call, copy: Copy, folder: Path) -> None:
+    def _await_backup(self, call: Call, copy: Copy) -> None:
         socket = Path(copy.socket or "")
         while True:
             call.check()
@@ -186,32 +216,29 @@ class Cutter:
             raise Damaged(f"QEMU could not copy {copy.source}: {job.error}; take the snapshot again")
         self._qemu.remove_target(socket, copy.job)
         if copy.format is Format.RAW:
-            self._files.free_holes(folder / copies.DATA)
+            # QEMU counts in sectors; the disk's own size is the one that holds.
+            self._files.fit(copy.data, copy.size)
 
-    def _settle(self, call: Call, copy: Copy, place: Place) -> Copy:
-        folder = place.partial
-        data = folder / copies.DATA
-        if not data.is_file():
-            raise Damaged(f"the copy {place.id} of {copy.source} was never cut completely; take the snapshot again")
-        self._files.sync(data)
+    def _settle(self, call: Call, copy: Copy) -> Copy:
+        if DATA not in (found := names_in(copy.folder)):
+            raise Damaged(f"the copy {copy.id} of {copy.source} was never cut completely; take the snapshot again")
+        for name in found:
+            if name != DATA:
+                # The draft of an attempt that was killed, where drafts need names.
+                self._files.remove_beside(copy.folder / name)
+        self._files.sync(copy.data)
         if copy.name.kind is CopyKind.SNAPSHOT:
             # A safety copy keeps what is there, and a damaged disk is a good reason for a restore.
-            self._images.check(data, copy.format, call.check)
-        backing = self._images.record_chain(data, copy.format, Path(copy.source).parent, call.check)
-        done = copies.completed(copy, data.stat().st_size, backing)
-        if done == copy:
-            self._files.sync(copies.meta(folder))
-        else:
-            self._files.write(copies.meta(folder), copies.content(done))
-        self._files.rename(folder, place.final)
-        self._files.sync_shared(place.root)
+            self._images.check(copy.data, copy.format, call.check)
+        backing = self._images.record_chain(copy.data, copy.format, Path(copy.source).parent, call.check)
+        with opening.file(copy.data, links=False) as data:
+            done = replace(copy, stage=Stage.READY, file_size=data.found.st_size, backing=backing)
+        self._files.sync(copy.folder)
+        self._files.sync_shared(Path(copy.root))
+        self._records.write(done)
         return done
 
-    def _end_backup(self, call: Call, folder: Path) -> None:
-        try:
-            copy = copies.read(folder)
-        except Damaged:
-            return
+    def _end_backup(self, call: Call, copy: Copy) -> None:
         if copy.method is not Method.BACKUP or copy.socket is None:
             return
         socket, end = Path(copy.socket), time.monotonic() + _JOB_END_SECONDS
@@ -255,9 +282,11 @@ def _source(disk: Disk, nodes: Sequence[Node]) -> Node:
     raise Refused(f"the running instance does not use {disk.path}; correct the declaration")
 
 
-def _tick(call: Call) -> Any:
+def _tick(call: Call, alone: Alone | None) -> Tick:
     def tick(done: int, total: int) -> None:
         call.check()
+        if alone is not None:
+            alone.check()
         call.report(done, total)
 
     return tick

@@ -1,4 +1,4 @@
-"""Who depends on a disk's file: declared images that have it below them, overlays that nobody declared, other names."""
+"""Who depends on a disk's file: declared images that have it below them, and overlays that nobody declared."""
 
 from __future__ import annotations
 
@@ -36,11 +36,8 @@ class Dependents:
                     "names it. Take one of the two out of its declaration."
                 )
 
-    def require_none(self, declaration: Declaration, disk: Disk, file: File, known: int) -> None:
-        """Raise `Refused` if something would change, or be left behind, once another file has the disk's place.
-
-        `known` names of the file besides the disk's are the service's own.
-        """
+    def require_none(self, declaration: Declaration, disk: Disk, file: File) -> None:
+        """Raise `Refused` if something would change, or be left behind, once another file has the disk's place."""
         for other, taken in self._declarations.disks():
             if (other.id, taken.name) == (declaration.id, disk.name) or taken.format is not Format.QCOW2:
                 continue
@@ -58,13 +55,6 @@ class Dependents:
                     "the service's log names it. If the instance uses that overlay, merge it into the disk: qemu-img "
                     "commit; else copy what it needs into it: qemu-img rebase -b '', or delete it."
                 )
-        others = os.fstat(file.fd).st_nlink - 1 - known
-        if others > 0:
-            self._tell(file.path, f"the file has {others} other names: hard links")
-            raise Refused(
-                "The disk's file has another name, a hard link, which would keep the content that is to be replaced; "
-                "remove it, or make it a file of its own."
-            )
 
     def _leads_to(self, path: Path, file: File) -> bool:
         for _ in range(_DEEPEST):

@@ -1,41 +1,60 @@
-"""Every change to the file system: one method, one effect, so that tests can stop the world around each of them."""
+"""Every change to the file system: one method, one effect, so that tests can stop the world around each of them.
+
+What lies beside a disk is reached through verified folders only, and never through a symbolic link; see
+`stillframe.drivers.local.opening`.
+"""
 
 from __future__ import annotations
 
-import array
-import ctypes
 import errno
 import fcntl
 import os
-import shutil
 import stat
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-_FICLONE: Final = 0x40049409  # linux/fs.h
-_GET_FLAGS: Final = 0x80086601  # FS_IOC_GETFLAGS
-_SET_FLAGS: Final = 0x40086602  # FS_IOC_SETFLAGS
-_NO_COW: Final = 0x00800000  # FS_NOCOW_FL; btrfs clones only between files that agree on it
-_KEEP_SIZE: Final = 0x01  # linux/falloc.h
-_PUNCH_HOLE: Final = 0x02
-_CANNOT_CLONE: Final = frozenset({errno.EOPNOTSUPP, errno.EXDEV, errno.ENOTTY, errno.EINVAL, errno.ENOSYS})
-_CANNOT_COPY_RANGE: Final = frozenset({errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
-_CHUNK: Final = 8 << 20
+from stillframe.drivers.local import blocks, opening
 
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_CANNOT_BE_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS, errno.EINVAL})
+_NAMELESS: Final = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-Tick = Callable[[int, int], None]
+
+class Draft:
+    """A file in the making, of one attempt alone; `close` leaves nothing of it behind unless it has been put in place.
+
+    It has no name where the file system can do without, else `name`, which holds the attempt. As long as it is open it
+    is locked (flock): whoever finds one that is not locked knows that its maker is gone.
+    """
+
+    def __init__(self, folder: Path, name: str, fd: int, *, named: bool) -> None:
+        self.folder = folder
+        self.name = name
+        self.fd = fd
+        self.named = named
+        with suppress(OSError):  # a file system without locks has the name alone
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        """Let go of it."""
+        try:
+            if self.named:
+                with suppress(FileNotFoundError), opening.folder(self.folder, links=False) as folder:
+                    os.unlink(self.name, dir_fd=folder.fd)
+        finally:
+            os.close(self.fd)
 
 
 class Files:
-    """Changes files and folders of this machine; raises `OSError`, which the callers translate at the border."""
+    """Changes files and folders of this machine; raises `OSError`, which the callers translate at the border.
+
+    Methods that reach into the folder of a disk raise `Unverified` too.
+    """
 
     def __init__(self) -> None:
-        self._clones: dict[int, bool] = {}
         self._drafting = threading.Lock()
         self._flushes: dict[Path, _Flush] = {}
         self._flushing = threading.Lock()
@@ -43,84 +62,162 @@ class Files:
     # Looking.
 
     def can_clone(self, folder: Path) -> bool:
-        """Whether files in this folder can share their blocks; tried with two nameless files, known per file system."""
-        device = folder.stat().st_dev
-        if device not in self._clones:
-            self._clones[device] = _try_clone(folder)
-        return self._clones[device]
+        """Whether files in this folder can share their blocks; tried each time, with two files that have no name."""
+        with opening.folder(folder) as opened:
+            try:
+                with _held(_nameless(opened)) as origin, _held(_nameless(opened)) as fresh:
+                    os.write(origin, bytes(4096))
+                    blocks.clone(origin, fresh)
+            except OSError as problem:
+                if problem.errno in blocks.CANNOT_CLONE | _CANNOT_BE_NAMELESS:
+                    return False
+                raise
+        return True
 
     def free(self, folder: Path) -> int:
         """Bytes that can still be written to the file system of this folder."""
         found = os.statvfs(folder)
         return found.f_bavail * found.f_frsize
 
-    # Files.
+    # Drafts, and what becomes of them.
 
-    def clone(self, source: Path, target: Path) -> None:
-        """A new file that shares all blocks of the source; owner and mode as the source's, not yet durable."""
-        with _opened(source, os.O_RDONLY) as origin, _created(target, like=source) as fresh:
-            _agree_on_cow(origin, fresh)
-            fcntl.ioctl(fresh, _FICLONE, origin)
+    def draft(self, folder: Path, name: str, like: int) -> Draft:
+        """A new, empty file in a folder, with owner, mode and ACL of an open one; whoever calls closes it."""
+        with opening.folder(folder, links=False) as opened:
+            try:
+                draft = Draft(folder, name, _nameless(opened), named=False)
+            except OSError as problem:
+                if problem.errno not in _CANNOT_BE_NAMELESS:
+                    raise
+                draft = Draft(folder, name, os.open(name, _NEW, 0o600, dir_fd=opened.fd), named=True)
+        try:
+            blocks.own(draft.fd, like)
+        except BaseException:
+            draft.close()
+            raise
+        return draft
 
-    def copy(self, source: Path, target: Path, tick: Tick) -> None:
-        """A new file with the source's data and holes; `tick(done, total)` in bytes at least once a second.
+    def clone(self, source: int, draft: Draft) -> None:
+        """Let a draft share all blocks of an open file."""
+        blocks.clone(source, draft.fd)
 
-        Room for all of it is taken before the first byte is copied. The target is removed if the disk is full.
-        """
-        with _opened(source, os.O_RDONLY) as origin, _created(target, like=source) as fresh:
-            extents = list(_extents(origin))
-            os.ftruncate(fresh, os.fstat(origin).st_size)
-            for start, end in extents:
-                _reserve(fresh, start, end - start)
-            total, done = sum(end - start for start, end in extents), 0
-            tick(0, total)
-            for start, end in extents:
-                for moved in _moved(origin, fresh, start, end):
-                    done += moved
-                    tick(done, total)
+    def copy(self, source: int, draft: Draft, tick: blocks.Tick) -> None:
+        """Copy an open file's data and holes into a draft; see `blocks.copy`."""
+        blocks.copy(source, draft.fd, tick)
 
-    def create(self, target: Path, size: int, like: Path, *, reserve: bool) -> None:
-        """A new file of `size` bytes that reads as zeroes, owner and mode as those of `like`."""
-        with _created(target, like=like) as fresh:
-            os.ftruncate(fresh, size)
-            if reserve and size:
-                _reserve(fresh, 0, size)
+    def take_after(self, model: int, draft: Draft) -> None:
+        """Give the draft the extended attributes of an open file; it has its owner and mode already."""
+        blocks.take_attributes(model, draft.fd)
 
-    def link(self, source: Path, target: Path) -> None:
-        """A second name for the same file."""
-        os.link(source, target, follow_symlinks=False)
+    def sync_draft(self, draft: Draft) -> None:
+        """Make a draft's content durable."""
+        os.fsync(draft.fd)
 
-    def take_after(self, model: Path, target: Path) -> None:
-        """Give the target the model's owner, mode and extended attributes."""
-        with _opened(target, os.O_RDWR) as fresh:
-            _own(fresh, model.stat())
-            for name in os.listxattr(model):
-                os.setxattr(fresh, name, os.getxattr(model, name))
+    def place(self, draft: Draft, name: str) -> None:
+        """Give a draft its final name in its folder; raises `FileExistsError` if something is there already."""
+        with opening.folder(draft.folder, links=False) as folder:
+            if draft.named:
+                blocks.rename_new(folder.fd, draft.name, name)
+                draft.named = False
+            else:
+                _link(draft.fd, folder, name)
 
-    def free_holes(self, path: Path) -> None:
-        """Give blocks back that are allocated but were never written."""
-        with _opened(path, os.O_RDWR) as file:
-            size, position = os.fstat(file).st_size, 0
-            for start, end in [*_extents(file), (size, size)]:
-                if start > position:
-                    _fallocate(file, _KEEP_SIZE | _PUNCH_HOLE, position, start - position)
-                position = end
+    def show(self, draft: Draft) -> None:
+        """Give a draft the name that is its attempt's own, if it has none yet."""
+        if not draft.named:
+            with opening.folder(draft.folder, links=False) as folder:
+                _link(draft.fd, folder, draft.name)
+            draft.named = True
+
+    def replace(self, draft: Draft, target: Path) -> None:
+        """Put a draft that has a name in the place of a file, at one instant; raises if somebody has removed it."""
+        with opening.folder(draft.folder, links=False) as here, opening.folder(target.parent, links=False) as there:
+            os.rename(draft.name, target.name, src_dir_fd=here.fd, dst_dir_fd=there.fd)
+        draft.named = False
+
+    def second_name(self, source: int, folder: Path, name: str) -> Draft:
+        """A draft that is a second name of an open file."""
+        with opening.folder(folder, links=False) as opened:
+            _link(source, opened, name)
+        return Draft(folder, name, os.dup(source), named=True)
+
+    def link(self, source: int, target: Path) -> None:
+        """A second name for an open file; raises `FileExistsError`."""
+        with opening.folder(target.parent, links=False) as folder:
+            _link(source, folder, target.name)
+
+    # Files beside a disk.
+
+    def create(self, target: Path, size: int, like: int, *, reserve: bool) -> None:
+        """A new file of `size` bytes that reads as zeroes, with owner, mode and ACL of an open one."""
+        with opening.folder(target.parent, links=False) as folder:
+            fresh = os.open(target.name, _NEW, 0o600, dir_fd=folder.fd)
+            try:
+                blocks.own(fresh, like)
+                os.ftruncate(fresh, size)
+                if reserve and size:
+                    blocks.reserve(fresh, 0, size)
+            except OSError:
+                # A full disk must not stay full because of a file that nobody can use.
+                os.unlink(target.name, dir_fd=folder.fd)
+                raise
+            finally:
+                os.close(fresh)
+
+    def fit(self, path: Path, size: int) -> None:
+        """Give a file exactly this size, and give blocks back that were never written."""
+        with opening.file(path, os.O_RDWR, links=False) as file:
+            os.ftruncate(file.fd, size)
+            blocks.free_holes(file.fd)
 
     def write_out(self, path: Path) -> None:
         """Let the kernel write a file's data out, so that a later flush of it is short."""
-        with _opened(path, os.O_RDONLY) as file:
-            os.fdatasync(file)
+        with opening.file(path) as file:
+            os.fdatasync(file.fd)
 
     def sync(self, path: Path) -> None:
         """Make a file or folder durable."""
-        with _opened(path, os.O_RDONLY) as file:
-            os.fsync(file)
+        with _held(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as opened:
+            os.fsync(opened)
 
     def sync_shared(self, folder: Path) -> None:
         """As `sync`, for what many threads do in one folder at a time: those that wait for a flush share the next."""
         with self._flushing:
             flush = self._flushes.setdefault(folder, _Flush())
         flush.run(lambda: self.sync(folder))
+
+    def remove_beside(self, path: Path) -> None:
+        """Remove a file beside a disk; one that is gone already is fine."""
+        with suppress(FileNotFoundError), opening.folder(path.parent, links=False) as folder:
+            os.unlink(path.name, dir_fd=folder.fd)
+
+    # Folders beside a disk.
+
+    def make_folder_beside(self, path: Path) -> None:
+        """Make a folder that only the service may enter; one that is there already is fine, not durable."""
+        with opening.folder(path.parent, links=False) as parent, suppress(FileExistsError):
+            os.mkdir(path.name, 0o700, dir_fd=parent.fd)
+
+    def close_folder(self, path: Path) -> None:
+        """Let nobody but the service enter a folder."""
+        with opening.folder(path, links=False) as folder, _listed(folder) as listed:
+            os.fchmod(listed, 0o700)
+
+    def rename_folder(self, source: Path, target: Path) -> None:
+        """Move a folder within its parent; raises if something is in the target's place."""
+        with opening.folder(source.parent, links=False) as parent:
+            blocks.rename_new(parent.fd, source.name, target.name)
+
+    def remove_folder(self, path: Path) -> None:
+        """Remove a folder and the files in it; one that is gone already is fine."""
+        with suppress(FileNotFoundError), opening.folder(path.parent, links=False) as parent:
+            with opening.folder(path, links=False) as folder, _listed(folder) as listed:
+                for name in _entries(listed):
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=listed)
+            os.rmdir(path.name, dir_fd=parent.fd)
+
+    # Files and folders of the service's own.
 
     def write(self, path: Path, content: bytes) -> None:
         """Put a small file there, whole or not at all, durably."""
@@ -138,6 +235,13 @@ class Files:
                 draft.unlink()
         sync_entries(path.parent)
 
+    def note(self, draft: Path, path: Path, content: bytes, *, durably: bool) -> None:
+        """Put a small file there, whole or not at all, by way of a draft that is this attempt's own.
+
+        Only its content is made durable, by request; the entry in the folder is up to `sync_shared`.
+        """
+        _draft(path, content, draft=draft, durably=durably).replace(path)
+
     def rename(self, source: Path, target: Path) -> None:
         """Move within one file system; a file in the target's place is replaced at one instant."""
         source.rename(target)
@@ -145,8 +249,6 @@ class Files:
     def remove(self, path: Path) -> None:
         """Remove a file; one that is gone already is fine."""
         path.unlink(missing_ok=True)
-
-    # Folders.
 
     def make_folder(self, path: Path, mode: int = 0o700) -> None:
         """Make a folder and its parents, durably; one that is there already is fine."""
@@ -156,25 +258,6 @@ class Files:
             path.chmod(mode)
         for folder in missing:
             sync_entries(folder.parent)
-
-    def make_folder_with(self, path: Path, name: str, content: bytes) -> None:
-        """A new folder that from its first instant holds one small file; not yet durable."""
-        draft = path.with_name(f"{path.name}.new")
-        shutil.rmtree(draft, ignore_errors=True)
-        # QEMU may run as another user and has to reach the data inside.
-        draft.mkdir()
-        draft.chmod(0o711)
-        (draft / name).write_bytes(content)
-        draft.rename(path)
-
-    def remove_folder(self, path: Path, last: str) -> None:
-        """Remove a folder of files, the one named `last` after all others; one that is gone already is fine."""
-        with suppress(FileNotFoundError):
-            for entry in path.iterdir():
-                if entry.name != last:
-                    entry.unlink()
-            (path / last).unlink(missing_ok=True)
-            path.rmdir()
 
 
 class _Flush:
@@ -197,7 +280,7 @@ class _Flush:
 
 def sync_entries(folder: Path) -> None:
     """Make the entries of a folder durable."""
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as opened:
+    with _held(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as opened:
         os.fsync(opened)
 
 
@@ -211,115 +294,53 @@ def is_regular(path: Path) -> bool:
     return stat.S_ISREG(path.lstat().st_mode)
 
 
-@contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    file = os.open(path, flags | os.O_CLOEXEC)
+def names_in(folder: Path) -> list[str]:
+    """What lies in a verified folder beside a disk, sorted; nothing where there is none. Raises `Unverified`."""
     try:
-        yield file
-    finally:
-        os.close(file)
+        with opening.folder(folder, links=False) as opened, _listed(opened) as listed:
+            return sorted(_entries(listed))
+    except FileNotFoundError:
+        return []
 
 
 @contextmanager
-def _created(path: Path, *, like: Path) -> Iterator[int]:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _held(fd: int) -> Iterator[int]:
     try:
-        _own(file, like.stat())
-        yield file
-    except OSError:
-        # A full disk must not stay full because of a file that nobody can use.
-        path.unlink(missing_ok=True)
-        raise
+        yield fd
     finally:
-        os.close(file)
+        os.close(fd)
 
 
-def _own(file: int, model: os.stat_result) -> None:
-    found = os.fstat(file)
-    if (found.st_uid, found.st_gid) != (model.st_uid, model.st_gid):
-        os.fchown(file, model.st_uid, model.st_gid)
-    os.fchmod(file, stat.S_IMODE(model.st_mode))
+@contextmanager
+def _listed(folder: opening.Folder) -> Iterator[int]:
+    with _held(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder.fd)) as listed:
+        yield listed
 
 
-def _draft(path: Path, content: bytes) -> Path:
+def _entries(listed: int) -> list[str]:
+    with os.scandir(listed) as entries:
+        return [entry.name for entry in entries]
+
+
+def _nameless(folder: opening.Folder) -> int:
+    return os.open(".", _NAMELESS, 0o600, dir_fd=folder.fd)
+
+
+def _link(fd: int, folder: opening.Folder, name: str) -> None:
+    os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder.fd, follow_symlinks=True)
+
+
+def _draft(path: Path, content: bytes, *, draft: Path | None = None, durably: bool = True) -> Path:
     # Of one name for all attempts, so that the next one takes the place of what a kill left of the one before.
-    draft = path.with_name(f".{path.name}.new")
+    draft = draft or path.with_name(f".{path.name}.new")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(file, "wb") as opened:
             opened.write(content)
             opened.flush()
-            os.fsync(file)
+            if durably:
+                os.fsync(file)
     except OSError:
         draft.unlink(missing_ok=True)
         raise
     return draft
-
-
-def _try_clone(folder: Path) -> bool:
-    nameless = os.O_TMPFILE | os.O_RDWR
-    try:
-        with _opened(folder, nameless) as origin, _opened(folder, nameless) as fresh:
-            os.write(origin, bytes(4096))
-            fcntl.ioctl(fresh, _FICLONE, origin)
-    except OSError as problem:
-        if problem.errno in _CANNOT_CLONE:
-            return False
-        raise
-    return True
-
-
-def _agree_on_cow(origin: int, fresh: int) -> None:
-    def flags(file: int) -> int:
-        return struct.unpack("l", fcntl.ioctl(file, _GET_FLAGS, bytes(struct.calcsize("l"))))[0]  # type: ignore[no-any-return]
-
-    try:
-        wanted, found = flags(origin) & _NO_COW, flags(fresh)
-        if found & _NO_COW != wanted:
-            fcntl.ioctl(fresh, _SET_FLAGS, array.array("l", [found & ~_NO_COW | wanted]))
-    except OSError as problem:
-        if problem.errno not in _CANNOT_CLONE:
-            raise
-
-
-def _extents(file: int) -> Iterator[tuple[int, int]]:
-    end, size = 0, os.fstat(file).st_size
-    while end < size:
-        try:
-            start = os.lseek(file, end, os.SEEK_DATA)
-        except OSError as problem:
-            if problem.errno == errno.ENXIO:  # nothing but a hole up to the end
-                return
-            raise
-        end = os.lseek(file, start, os.SEEK_HOLE)
-        yield start, end
-
-
-def _moved(origin: int, fresh: int, start: int, end: int) -> Iterator[int]:
-    position = start
-    while position < end:
-        length = min(_CHUNK, end - position)
-        try:
-            moved = os.copy_file_range(origin, fresh, length, position, position)
-        except OSError as problem:
-            if problem.errno not in _CANNOT_COPY_RANGE:
-                raise
-            moved = os.pwrite(fresh, os.pread(origin, length, position), position)
-        if not moved:
-            raise OSError(errno.EIO, "the file became shorter while it was copied")
-        position += moved
-        yield moved
-
-
-def _reserve(file: int, start: int, length: int) -> None:
-    try:
-        _fallocate(file, 0, start, length)
-    except OSError as problem:
-        if problem.errno != errno.EOPNOTSUPP:  # then the copy itself will say that the disk is full
-            raise
-
-
-def _fallocate(file: int, mode: int, start: int, length: int) -> None:
-    if _LIBC.fallocate(file, mode, ctypes.c_long(start), ctypes.c_long(length)):
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

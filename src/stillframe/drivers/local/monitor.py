@@ -59,8 +59,10 @@ class Monitors:
         self._seconds = seconds
         self._turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
-    def ask(self, socket: Path, *commands: Command, seconds: float | None = None) -> list[Any]:
-        """The answers to all commands of one session.
+    def ask(
+        self, socket: Path, *commands: Command, seconds: float | None = None, descriptors: Sequence[int] = ()
+    ) -> list[Any]:
+        """The answers to all commands of one session; each `add-fd` among them passes the next of the descriptors.
 
         Raises `NobodyError`, `HungError`, `BrokenOffError`, `NoSuchError`, and `BackendError` for any other refusal.
         """
@@ -76,22 +78,24 @@ class Monitors:
         if not turn.acquire(timeout=limit):
             raise HungError(f"QEMU's monitor has not answered an earlier call in {limit:g} s.")
         try:
-            return again(lambda: asyncio.run(_session(str(socket), commands, end)))
+            return again(lambda: asyncio.run(_session(str(socket), commands, end, descriptors)))
         finally:
             turn.release()
 
 
-async def _session(socket: str, commands: Sequence[Command], end: float) -> list[Any]:
+async def _session(socket: str, commands: Sequence[Command], end: float, descriptors: Sequence[int]) -> list[Any]:
     client = QMPClient("stillframe", readbuflen=_MOST_LINE)
     # A machine that is off is no error, and every failure is raised from here in our own words.
     client.logger.setLevel(logging.CRITICAL)
     # Whoever sends events without end must not fill a queue that nobody reads.
     client.events.event_filter = lambda _event: False
-    asked, answers = "", list[Any]()
+    asked, answers, unsent = "", list[Any](), iter(descriptors)
     try:
         async with asyncio.timeout(max(0.0, end - time.monotonic())):
             await client.connect(socket)
             for asked, arguments in commands:
+                if asked == "add-fd":
+                    client.send_fd_scm(next(unsent))
                 answers.append(await client.execute(asked, dict(arguments)))
             return answers
     except TimeoutError:

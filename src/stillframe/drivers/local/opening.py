@@ -91,9 +91,9 @@ def trusted_users(state: Path | None = None) -> frozenset[int]:
 
 
 @contextmanager
-def folder(path: Path, trusted: frozenset[int] | None = None) -> Iterator[Folder]:
-    """The verified folder behind a path; raises `Unverified`, `OSError`."""
-    way = _walked(path, trusted if trusted is not None else trusted_users())
+def folder(path: Path, trusted: frozenset[int] | None = None, *, links: bool = True) -> Iterator[Folder]:
+    """The verified folder behind a path; raises `Unverified`, `OSError`, and `Refused` for a link without `links`."""
+    way = _walked(path, trusted if trusted is not None else trusted_users(), links=links)
     try:
         if not way.is_folder:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -104,9 +104,11 @@ def folder(path: Path, trusted: frozenset[int] | None = None) -> Iterator[Folder
 
 
 @contextmanager
-def file(path: Path, flags: int = os.O_RDONLY, trusted: frozenset[int] | None = None) -> Iterator[File]:
-    """The regular file behind a path, opened in its verified folder; raises `Refused`, `Unverified`, `OSError`."""
-    way = _walked(path, trusted if trusted is not None else trusted_users())
+def file(
+    path: Path, flags: int = os.O_RDONLY, trusted: frozenset[int] | None = None, *, links: bool = True
+) -> Iterator[File]:
+    """The regular file behind a path, opened in its verified folder; raises `Refused` and as `folder`."""
+    way = _walked(path, trusted if trusted is not None else trusted_users(), links=links)
     try:
         _require_regular(way.fd)
         _require_final(way.parent, way.path.parent)
@@ -129,16 +131,6 @@ def entry(parent: Folder, name: str, flags: int = os.O_RDONLY) -> Iterator[File]
         opened = os.open(f"/proc/self/fd/{looked}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
     finally:
         os.close(looked)
-    try:
-        yield File(opened, name, parent, os.fstat(opened))
-    finally:
-        os.close(opened)
-
-
-@contextmanager
-def created(parent: Folder, name: str, mode: int = 0o600) -> Iterator[File]:
-    """A new file in a verified folder; raises `FileExistsError`, `OSError`."""
-    opened = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent.fd)
     try:
         yield File(opened, name, parent, os.fstat(opened))
     finally:
@@ -169,10 +161,10 @@ class _Way:
         os.close(self.parent)
 
 
-def _walked(path: Path, trusted: frozenset[int]) -> _Way:
+def _walked(path: Path, trusted: frozenset[int], *, links: bool) -> _Way:
     if not path.is_absolute():
         raise ValueError(f"{path} is not absolute")
-    way, links = _Way(), 0
+    way, followed = _Way(), 0
     ahead = list(reversed(path.parts[1:]))
     try:
         _require_trusted(way.fd, way.path, trusted)
@@ -184,8 +176,8 @@ def _walked(path: Path, trusted: frozenset[int]) -> _Way:
                 raise OSError(problem.errno, problem.strerror, str(way.path / name)) from None
             found = os.fstat(fd)
             if stat.S_ISLNK(found.st_mode):
-                links += 1
-                target = _target(fd, way, name, trusted, links)
+                followed += 1
+                target = _target(fd, way, name, trusted, most=_MOST_LINKS if links else 0, followed=followed)
                 ahead.extend(reversed([part for part in target.parts if part != "/"]))
                 if target.is_absolute():
                     way = way.restarted()
@@ -199,10 +191,15 @@ def _walked(path: Path, trusted: frozenset[int]) -> _Way:
     return way
 
 
-def _target(fd: int, way: _Way, name: str, trusted: frozenset[int], links: int) -> Path:
+def _target(fd: int, way: _Way, name: str, trusted: frozenset[int], *, most: int, followed: int) -> Path:
     path = way.path / name
     try:
-        if links > _MOST_LINKS:
+        if not most:
+            LOG.warning("refused: %r is a symbolic link where none belongs", str(path))
+            raise Refused(
+                "A symbolic link lies where the service keeps its copies; remove it, the service's log names it."
+            )
+        if followed > most:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
         owner = os.fstat(fd).st_uid
         if owner not in trusted and os.fstat(way.fd).st_mode & _WRITABLE_BY_OTHERS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -124,21 +125,28 @@ class Qemu:
                 if one["drv"] in (Format.RAW, Format.QCOW2) or one["node-name"] in tops
             ]
 
-    def add_target(self, socket: Path, name: str, file: Path, form: Format, backing: Mapping[str, Any] | None) -> None:
-        """Open a copy's file in the process as a node with this name."""
+    def add_target(
+        self, socket: Path, name: str, descriptors: Sequence[int], form: Format, backing: Mapping[str, Any] | None
+    ) -> None:
+        """Open a copy's file in the process as a node with this name, by descriptors for writing and for reading."""
+        known_as = _descriptor_set(name)
         options: dict[str, Any] = {
             "driver": form.value,
             "node-name": name,
-            "file": {"driver": "file", "filename": str(file)},
+            "file": {"driver": "file", "filename": f"/dev/fdset/{known_as}"},
         }
         if form is Format.QCOW2:
             options["backing"] = backing
-        self._ask(socket, ("blockdev-add", options))
+        self._forget_descriptors(socket, name)
+        # In one session: at the end of one, QEMU closes what it was given and does not use.
+        passing = [("add-fd", {"fdset-id": known_as, "opaque": name}) for _ in descriptors]
+        self._monitors.ask(socket, *passing, ("blockdev-add", options), descriptors=descriptors)
 
     def remove_target(self, socket: Path, name: str) -> None:
         """Close the node; one that is gone already is fine."""
         with suppress(NoSuchError):
             self._ask(socket, ("blockdev-del", {"node-name": name}))
+        self._forget_descriptors(socket, name)
 
     def start_backups(self, socket: Path, backups: Sequence[Backup]) -> None:
         """Start all jobs at one instant, or none: whatever the guest writes from then on is not in the copies."""
@@ -205,11 +213,20 @@ class Qemu:
         """See `agent.shut_down`."""
         agent.shut_down(socket)
 
+    def _forget_descriptors(self, socket: Path, name: str) -> None:
+        with suppress(NoSuchError):
+            self._ask(socket, ("remove-fd", {"fdset-id": _descriptor_set(name)}))
+
     def _collect(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]
 
     def _ask(self, socket: Path, *commands: Command, seconds: float | None = None) -> list[Any]:
         return self._monitors.ask(socket, *commands, seconds=seconds)
+
+
+def _descriptor_set(name: str) -> int:
+    # A number of our own choice, so that it need not be remembered; beyond what QEMU gives out by itself.
+    return 0x40000000 | zlib.crc32(name.encode()) >> 2
 
 
 def is_ours(job: str) -> bool:

@@ -1,21 +1,27 @@
-"""What a kill can leave of the local drivers that is neither disk nor copy: empty drafts, and notes of a pause."""
+"""What is left of the local drivers that is neither disk nor copy, and copies that are not what the records say."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from stillframe.drivers.local import copies
+from stillframe.domain.errors import Refused
+from stillframe.drivers.local import opening
 from stillframe.drivers.local.border import border
-from stillframe.drivers.local.copies import Copies
+from stillframe.drivers.local.copies import Copies, trouble
 from stillframe.drivers.local.declaration import Declarations
-from stillframe.drivers.local.files import Files
+from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.holding import Holding
+from stillframe.drivers.local.records import Copy, Stage
+from stillframe.drivers.local.replacing import RESTORING
+from stillframe.drivers.remains import Loss
 
-# A folder that is about to hold a copy, or that has held one; see `stillframe.drivers.local.copies`.
-_PATTERNS: Final = ("*.partial.new", "*.deleting")
+# The draft of a record; see `Records.write`.
+_DRAFT: Final = ".new"
 
 
 class LocalRemains:
@@ -36,27 +42,85 @@ class LocalRemains:
         self._holding.release_abandoned(self._declarations.instance(instance_id))
 
     def scraps(self, before: datetime) -> Sequence[str]:
-        """See `Remains`: paths of folders without a copy's record, which is the first thing that a copy has."""
-        with border("looking for empty folders"):
-            return [
-                str(folder)
-                for root in self._copies.roots()
-                for pattern in _PATTERNS
-                for folder in sorted(root.glob(pattern))
-                if _is_scrap(folder, before)
-            ]
+        """See `Remains`: drafts that nobody holds, and empty folders in which no copy on record lies."""
+        with border("looking for drafts"):
+            found = [path for path in self._candidates() if self._is_scrap(path, before)]
+        return [str(path) for path in found]
 
     def remove(self, scrap: str, before: datetime) -> None:
         """See `Remains`."""
-        folder = Path(scrap)
-        with border(f"removing {folder}"):
-            if _is_scrap(folder, before):
-                self._files.remove_folder(folder, copies.META)
+        path = Path(scrap)
+        with border(f"removing {path}"):
+            if path not in self._candidates() or not self._is_scrap(path, before):
+                return
+            if path.parent == self._copies.records.folder:
+                self._files.remove(path)
+            elif path.is_dir():
+                self._files.remove_folder(path)
+            else:
+                self._files.remove_beside(path)
+
+    def losses(self) -> Sequence[Loss]:
+        """See `Remains`."""
+        with border("looking at the copies"):
+            return [Loss(copy.id, copy.name.snapshot_id, why) for copy in self._ready() if (why := _why(copy))]
+
+    def orphans(self) -> Sequence[str]:
+        """See `Remains`."""
+        known = {name for copy in self._copies.records.all() for name in (copy.id, copy.aside.name)}
+        with border("looking for orphans"):
+            return [
+                str(root / name)
+                for root in self._copies.roots()
+                for name in _names(root)
+                if name not in known and not name.endswith(RESTORING)
+            ]
+
+    def _ready(self) -> Iterator[Copy]:
+        return (copy for copy in self._copies.records.all() if copy.stage is Stage.READY)
+
+    def _candidates(self) -> list[Path]:
+        records = self._copies.records.folder
+        drafts = [path for path in records.glob(f".*{_DRAFT}") if path.is_file()] if records.is_dir() else []
+        known = {name for copy in self._copies.records.all() for name in (copy.id, copy.aside.name)}
+        return sorted(drafts) + [
+            root / name for root in self._copies.roots() for name in _names(root) if name not in known
+        ]
+
+    def _is_scrap(self, path: Path, before: datetime) -> bool:
+        try:
+            touched = datetime.fromtimestamp(path.lstat().st_ctime, UTC).replace(tzinfo=None)
+            if touched > before:
+                return False
+            if path.is_dir():
+                return not names_in(path)
+            if path.parent == self._copies.records.folder:
+                return True
+            return path.name.endswith(RESTORING) and _unheld(path)
+        except (FileNotFoundError, Refused):
+            return False
 
 
-def _is_scrap(folder: Path, before: datetime) -> bool:
+def _names(root: Path) -> list[str]:
     try:
-        touched = datetime.fromtimestamp(folder.stat().st_mtime, UTC).replace(tzinfo=None)
-    except FileNotFoundError:
-        return False
-    return folder.is_dir() and not copies.meta(folder).exists() and touched <= before
+        return names_in(root)
+    except (OSError, Refused):
+        # The doctor tells of a folder that cannot be entered or believed; it hides no other one.
+        return []
+
+
+def _why(copy: Copy) -> str | None:
+    try:
+        return trouble(copy)
+    except Refused as problem:
+        return problem.message
+
+
+def _unheld(path: Path) -> bool:
+    """Whether the attempt that made a draft is gone: a draft is locked as long as its maker has it open."""
+    with opening.file(path, os.O_RDONLY, links=False) as draft:
+        try:
+            fcntl.flock(draft.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

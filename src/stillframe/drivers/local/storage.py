@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from stillframe.domain.errors import Damaged, NotFound, Refused
+from stillframe.domain.errors import Refused
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
-from stillframe.drivers.local import copies
 from stillframe.drivers.local.border import border
 from stillframe.drivers.local.checks import Checks
-from stillframe.drivers.local.copies import Copies, Method, Place
+from stillframe.drivers.local.copies import Copies, require_mounted
 from stillframe.drivers.local.cutting import Cutter
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
 from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.images import Images, same_file
+from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.power import power_state
 from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.local.replacing import Replacer
 from stillframe.drivers.storage import Cut, StorageCapabilities
 
 LOG = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ class LocalStorage:
         self._files = files
         self._images = images
         self._qemu = qemu
-        self._checks = Checks(files, images, qemu, self._declarations)
+        self._checks = Checks(files, images, qemu, self._books, self._declarations)
+        self._replacer = Replacer(files)
         self._cutter = Cutter(files, images, qemu, self._books)
 
     @property
@@ -82,18 +83,14 @@ class LocalStorage:
     def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:  # noqa: ARG002 -- of the port
         """See `StorageDriver`."""
         with border("looking for copies"):
-            found = [
-                copies.snapshot(copy, ready=ready)
-                for copy, ready in self._books.all()
-                if snapshot_id in (None, copy.name.snapshot_id)
-            ]
+            found = [copy.snapshot() for copy in self._books.records.all(snapshot_id)]
         return sorted(found, key=lambda one: one.id)
 
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
         """See `StorageDriver`."""
         declaration = self._declarations.instance(instance.id)
         disks = {
-            volume_id: (self._declarations.volume(volume_id)[1], self._folder(copy_id))
+            volume_id: (self._declarations.volume(volume_id)[1], self._books.records.get(copy_id))
             for volume_id, copy_id in copies.items()
         }
         self._checks.restores(declaration, disks, power_state(declaration, self._images, self._qemu))
@@ -102,24 +99,10 @@ class LocalStorage:
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         """See `StorageDriver`: the copy's content becomes a new file that takes the disk's place at one instant."""
         declaration, disk = self._declarations.volume(volume_id)
-        folder = self._folder(volume_snapshot_id)
-        draft = _restoring(folder.parent, volume_id)
-        with border("removing what an earlier restore left"):
-            self._files.remove(draft)
-        copy = self._checks.restore(disk, declaration, volume_id, folder)
-        live, data = disk.file, folder / copies.DATA
-        with border(f"restoring {disk.path}"):
-            if self._images.written_by_someone(live):
-                raise Refused(f"{disk.path} is open for writing in a QEMU process; shut the instance down first")
-            if not same_file(data, live):
-                if copy.method is Method.LINK:
-                    self._files.link(data, draft)
-                else:
-                    self._build(call, data, draft, live)
-                # Who was suspended until here may find that another worker has done it meanwhile.
-                call.check()
-                self._files.rename(draft, live)
-            self._files.sync_shared(live.parent)
+        copy = self._books.records.get(volume_snapshot_id)
+        self._replacer.clear(copy)
+        self._checks.restore(disk, declaration, volume_id, copy)
+        self._replacer.replace(call, disk, copy)
         call.report(copy.size, copy.size)
 
     def release(self, call: Call, volume_id: str) -> None:
@@ -128,39 +111,12 @@ class LocalStorage:
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
         with border(f"deleting the copy {volume_snapshot_id}"):
-            for place in self._books.places(volume_snapshot_id):
-                self._remove(call, place)
-
-    def _remove(self, call: Call, place: Place) -> None:
-        folder = place.present
-        if folder is not None:
-            try:
-                self._files.remove(_restoring(place.root, copies.read(folder).name.volume_id))
-            except Damaged:
-                LOG.warning("removing a copy whose record cannot be read: %s", folder)
-            self._cutter.put_aside(call, place)
-            self._files.sync_shared(place.root)
-        for left in (place.deleting, place.draft):
-            if left.exists():
-                self._files.remove_folder(left, copies.META)
-
-    def _build(self, call: Call, data: Path, draft: Path, live: Path) -> None:
-        def tick(done: int, total: int) -> None:
-            call.check()
-            call.report(done, total)
-
-        if self._files.can_clone(live.parent):
-            self._files.clone(data, draft)
-        else:
-            self._files.copy(data, draft, tick)
-        self._files.take_after(live, draft)
-        self._files.sync(draft)
-
-    def _folder(self, copy_id: str) -> Path:
-        folder = self._books.locate(copy_id)
-        if folder is None:
-            raise NotFound(f"there is no copy {copy_id}")
-        return folder
+            copy = self._books.records.find(volume_snapshot_id)
+            if copy is None:
+                return
+            require_mounted(copy)
+            self._replacer.clear(copy)
+            self._cutter.remove(call, copy)
 
     def _disk(self, declaration: Declaration, volume_id: str) -> Disk:
         disk = declaration.disk(volume_id)
@@ -184,7 +140,3 @@ class LocalStorage:
             instance_id=declaration.id,
             device=disk.name,
         )
-
-
-def _restoring(root: Path, volume_id: str) -> Path:
-    return root / f"{volume_id}.restoring"
