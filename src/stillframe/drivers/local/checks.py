@@ -49,6 +49,7 @@ class Checks:
         for disk in disks:
             with about(declaration, disk), self._sound(declaration, disk) as file:
                 self._images.require_checkable(file, disk.format)
+                self._books.require_usable(file.folder.path)
                 if running:
                     self._in_use(declaration, disk)
                 else:

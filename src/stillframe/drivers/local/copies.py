@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,11 @@ class Copies:
                 self._files.make_folder_beside(root)
             self._files.sync(root.parent)
         return root
+
+    def require_usable(self, folder: Path) -> None:
+        """Raises `Refused` if copies could not be kept in a folder of disks: what lies in their place is not ours."""
+        with suppress(FileNotFoundError), opening.folder(folder / FOLDER, links=False):
+            return
 
     def roots(self) -> list[Path]:
         """Every folder that copies lie in, by the records, or may lie in, by the declarations; some may not exist."""

@@ -43,8 +43,8 @@ class Unverified(Refused):
 
     def __init__(self, folder: Path, why: str, mend: str) -> None:
         super().__init__(
-            f"The folder of the disk, or one above it, {why} and could swap the files in it; the service's log and "
-            "'stillframe doctor' name the folder and say how to mend it."
+            f"The folder of the disk, or one above it, {why} could swap the files in it; the service's log and "
+            "'stillframe doctor' name it and say how to mend it."
         )
         self.folder = folder
         self.why = why
