@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import ssl
 import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-import httpx
+import requests
 import sqlalchemy as sa
+import urllib3
 from falcon.testing import TestClient
 
 from stillframe import main
+from stillframe.drivers.bounded import BoundedAdapter
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
@@ -29,36 +33,29 @@ from tests.lab.storage_virtualize.server import PASSWORD, USER
 VOLUMES: Final = ("a", "b")
 
 
-class StruckTransport(httpx.BaseTransport):
+class StruckAdapter(BoundedAdapter):
     """Counts the commands that change something, and strikes at one of them."""
 
-    def __init__(self, inner: httpx.BaseTransport, points: Points) -> None:
-        self._inner = inner
+    def __init__(self, points: Points) -> None:
+        super().__init__()
         self._points = points
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        command = request.url.path.split("/")[3]
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        command = urlsplit(request.url or "").path.split("/")[3]
         if command == "auth" or command.startswith("ls"):
-            return self._inner.handle_request(request)
+            return super().send(request, *args, **kwargs)
         if self._points.strike == "kill":
             self._points.pass_by(f"before {command}")
-            reply = self._whole(request)
+            reply = super().send(request, *args, **kwargs)
             self._points.pass_by(f"after {command}")
             return reply
         if not self._points.pass_by(command):
-            return self._whole(request)
+            return super().send(request, *args, **kwargs)
         if self._points.strike == "refused":
-            return httpx.Response(500, json="CMMVC5903E as the test wished")
-        self._whole(request)
-        raise httpx.ReadError("the reply was lost, as the test wished")
-
-    def _whole(self, request: httpx.Request) -> httpx.Response:
-        reply = self._inner.handle_request(request)
-        reply.read()
-        return reply
-
-    def close(self) -> None:
-        self._inner.close()
+            refusal = urllib3.HTTPResponse(io.BytesIO(b'"CMMVC5903E as the test wished"'), status=500)
+            return self.build_response(request, refusal)
+        super().send(request, *args, **kwargs)
+        raise requests.ConnectionError("the reply was lost, as the test wished")
 
 
 def make(root: Path, endpoint: str, ca_file: Path, copies: str = "flashcopy") -> None:
@@ -100,8 +97,7 @@ def struck_drivers(settings: Settings, points: Points) -> main.Drivers:
     """The drivers as they are put together otherwise, with the points in the connection to the array."""
     options = settings.storage_virtualize
     plain = main.build_drivers(settings)
-    trust = ssl.create_default_context(cafile=options.arrays[0].ca_file)
-    client = Client(options.arrays[0], StruckTransport(httpx.HTTPTransport(verify=trust), points))
+    client = Client(options.arrays[0], StruckAdapter(points))
     arrays = Arrays([Array(client)])
     volumes = DeclaredVolumes(Declarations(settings.drivers.instances_dir), arrays)
     return main.Drivers(plain.compute, StorageVirtualize(options, arrays, volumes), plain.flashcopy)

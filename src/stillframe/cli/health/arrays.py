@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
+from stillframe.drivers.storage_virtualize import objects
+from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.client import Client
 
 if TYPE_CHECKING:
@@ -31,10 +33,10 @@ def look(settings: Settings) -> Iterator[Finding]:
 def _look(options: ArrayOptions) -> Finding:
     try:
         with closing(Client(options)) as client:
-            system = client.run("lssystem", None, _SECONDS)
+            system = Array(client, _SECONDS).ask(objects.system, "lssystem")
     except StillframeError as error:
         return fail(f"array {options.name}", error.message, f"see that it answers, and correct [array:{options.name}]")
-    return ok(f"array {options.name}", f"{system['name']} at code level {system['code_level']}")
+    return ok(f"array {options.name}", system)
 
 
 def volumes(drivers: Drivers) -> Iterator[Finding]:

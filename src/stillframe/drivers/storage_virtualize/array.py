@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Final
+from collections.abc import Callable, Collection
+from typing import Any, Final, TypeVar
 
-from stillframe.domain.errors import NotFound
+from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused, Unavailable
+from stillframe.drivers.replies import Malformed
 from stillframe.drivers.storage_virtualize import objects
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.objects import Mapping, Vdisk
+
+T = TypeVar("T")
+
+_PREPARED: Final = ("preparing", "prepared")
+_AT_REST: Final = ("stopping", "stopped", "idle_or_copied")
 
 #: Up to so many vdisks are asked for one by one, and more of them by the list of all.
 _FEW: Final = 8
@@ -35,17 +41,70 @@ class Array:
         """See `Client.run`."""
         return self._client.run(command, subject, seconds or self._seconds, **parameters)
 
-    def remove(self, command: str, subject: str | None = None, /, **parameters: str | int | bool) -> None:
-        """Run a command that removes or stops something, which may be gone already."""
+    def ask(
+        self,
+        shape: Callable[[Any], T],
+        command: str,
+        subject: str | None = None,
+        seconds: float | None = None,
+        /,
+        **parameters: str | int | bool,
+    ) -> T:
+        """See `Client.run`: the answer as a shape of `objects`; one of another shape says nothing."""
+        answer = self.run(command, subject, seconds, **parameters)
+        try:
+            return shape(answer)
+        except Malformed as problem:
+            raise Unavailable(f"array '{self.name}': {command}: {problem}") from None
+
+    def remove_vdisk(self, name: str) -> None:
+        """Remove a vdisk, and see that it is gone; one that was gone already is fine."""
+        self._unless(lambda: self.vdisk(name) is None, "rmvdisk", name)
+        if self.vdisk(name) is not None:
+            raise BackendError(f"array '{self.name}': rmvdisk {name}: the array says that it is done, and it is not")
+
+    def remove_mapping(self, name: str) -> None:
+        """Remove a mapping that does not copy any more; one that was gone already is fine."""
+        self._unless(lambda: self.mapping(name) is None, "rmfcmap", name, force=True)
+
+    def remove_group(self, name: str, *, force: bool = False) -> None:
+        """Remove a consistency group; with `force` its mappings stand alone from then on."""
+        self._unless(lambda: self.group_status(name) is None, "rmfcconsistgrp", name, force=force)
+
+    def stop_group(self, name: str) -> None:
+        """Undo what was prepared for a start."""
+        self._unless(lambda: self.group_status(name) not in _PREPARED, "stopfcconsistgrp", name)
+
+    def stop_mapping(self, name: str, *, split: bool = False) -> None:
+        """Begin to stop a mapping; what it is to be then is waited for elsewhere."""
+
+        def stops() -> bool:
+            now = self.mapping(name)
+            return now is None or now.status in _AT_REST
+
+        self._unless(stops, "stopfcmap", name, split=split)
+
+    def remove_snapshot(self, number: str, gone: Callable[[], bool]) -> None:
+        """Remove a snapshot of the array's."""
+        self._unless(gone, "rmsnapshot", None, snapshotid=number)
+
+    def _unless(
+        self, done: Callable[[], bool], command: str, subject: str | None, /, **parameters: str | int | bool
+    ) -> None:
+        """Run a command; a refusal is none where a look shows that it is as wished, whatever the code says."""
         try:
             self.run(command, subject, **parameters)
-        except NotFound:
-            return
+        except (BackendError, Conflict, NotFound, Refused) as refusal:
+            if done():
+                return
+            if isinstance(refusal, NotFound):
+                raise BackendError(f"{refusal.message} (but it is there)") from None
+            raise
 
     def vdisk(self, name: str) -> Vdisk | None:
         """A vdisk by its name."""
         try:
-            return objects.vdisk(self.run("lsvdisk", name, bytes=True))
+            return self.ask(objects.vdisk, "lsvdisk", name, bytes=True)
         except NotFound:
             return None
 
@@ -65,8 +124,7 @@ class Array:
 
     def mappings(self, column: str, value: str) -> list[Mapping]:
         """The mappings with a value in a column of `lsfcmap`."""
-        rows = self.run("lsfcmap", filtervalue=f"{column}={value}")
-        return [objects.mapping(row) for row in rows or ()]
+        return self.ask(objects.mappings, "lsfcmap", filtervalue=f"{column}={value}")
 
     def mapping_to(self, vdisk: str) -> Mapping | None:
         """The mapping whose target a vdisk is; an array allows one."""
@@ -74,14 +132,11 @@ class Array:
 
     def group_status(self, name: str, seconds: float | None = None) -> str | None:
         """The status of a consistency group, or None."""
-        rows = self.run("lsfcconsistgrp", None, seconds, filtervalue=f"name={name}")
-        return next((str(row["status"]) for row in rows or ()), None)
-
-    def _listed(self, **parameters: str) -> list[tuple[str, int]]:
-        rows = self.run("lsvdisk", bytes=True, **parameters)
-        return [(row["name"], int(row["capacity"])) for row in rows or ()]
+        return next(iter(self.ask(objects.statuses, "lsfcconsistgrp", None, seconds, filtervalue=f"name={name}")), None)
 
     def code_level(self) -> tuple[int, ...]:
         """The code level as numbers, such as (8, 6, 2, 0)."""
-        told = str(self.run("lssystem")["code_level"])
-        return tuple(int(part) for part in told.partition(" ")[0].split(".") if part.isdigit())
+        return self.ask(objects.code_level, "lssystem")
+
+    def _listed(self, **parameters: str) -> list[tuple[str, int]]:
+        return self.ask(objects.sizes, "lsvdisk", bytes=True, **parameters)

@@ -23,7 +23,7 @@ from stillframe.drivers.storage import Cut
 from stillframe.drivers.storage_virtualize import naming, objects
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Checks, Sources
-from stillframe.drivers.storage_virtualize.objects import WHOLE, Vdisk
+from stillframe.drivers.storage_virtualize.objects import WHOLE, SnapshotMember, Vdisk
 from stillframe.drivers.storage_virtualize.options import Options, Strategy
 from stillframe.drivers.storage_virtualize.places import Volumes
 
@@ -97,7 +97,10 @@ class ArraySnapshots:
                         f"{'.'.join(map(str, LEVEL))}; set storage_virtualize.copies to flashcopy or auto"
                     )
             return True
-        return all(self._is_able(array) and not array.run("lsvdiskfcmappings", vdisk.name) for array, vdisk in sources)
+        return all(
+            self._is_able(array) and not array.ask(objects.numbers, "lsvdiskfcmappings", vdisk.name)
+            for array, vdisk in sources
+        )
 
     def prepare(self, call: Call, sources: Sources) -> Callable[[Call], Cut]:
         """Remove what an earlier cut of these names left, and return the cut itself."""
@@ -198,12 +201,15 @@ class ArraySnapshots:
                 name = str(replace(present.name, struck=struck))
                 present.array.run("chsnapshot", snapshotid=present.number, name=name)
             else:
-                present.array.remove("rmsnapshot", snapshotid=present.number)
+                array, number = present.array, present.number
+                array.remove_snapshot(number, lambda: self.one_on(array, member.id) is None)
 
     def _follow(self, call: Call, array: Array, vdisk: Vdisk) -> None:
         while True:
-            rows = array.run("lsfcmap", filtervalue=f"target_vdisk_name={vdisk.name}", showhidden=True)
-            running = [one for one in map(objects.mapping, rows or ()) if one.active and not one.whole]
+            found = array.ask(
+                objects.mappings, "lsfcmap", filtervalue=f"target_vdisk_name={vdisk.name}", showhidden=True
+            )
+            running = [one for one in found if one.active and not one.whole]
             if not running:
                 return
             call.report(vdisk.size * running[0].progress // WHOLE, vdisk.size)
@@ -220,9 +226,9 @@ class ArraySnapshots:
     def _all_on(self, array: Array, snapshot_id: str | None) -> Iterator[Member]:
         if not self._is_able(array):
             return
-        groups: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+        groups: defaultdict[str, list[SnapshotMember]] = defaultdict(list)
         for pattern in naming.patterns("sg", snapshot_id):
-            for row in array.run("lsvolumesnapshot", filtervalue=f"snapshot_name={pattern}") or ():
+            for row in array.ask(objects.members, "lsvolumesnapshot", filtervalue=f"snapshot_name={pattern}"):
                 groups[row["snapshot_id"]].append(row)
         for number, rows in groups.items():
             name = _read(rows[0]["snapshot_name"])
@@ -236,10 +242,10 @@ class ArraySnapshots:
         return self._able[array.name]
 
 
-def _members(array: Array, number: str, name: SnapshotName, rows: list[dict[str, str]]) -> Iterator[Member]:
-    for position, row in enumerate(sorted(rows, key=lambda row: int(row["volume_id"]))):
-        size = int(row["volume_size"]) if row.get("volume_size", "").isdigit() else None
-        yield Member(array, number, name, row["volume_name"], position, len(rows), size)
+def _members(array: Array, number: str, name: SnapshotName, rows: list[SnapshotMember]) -> Iterator[Member]:
+    for position, row in enumerate(sorted(rows, key=lambda row: row["volume_id"])):
+        size = row.get("volume_size")
+        yield Member(array, number, name, row["volume_name"], position, len(rows), size if size != "" else None)
 
 
 def _label(name: CopyName) -> SnapshotName:

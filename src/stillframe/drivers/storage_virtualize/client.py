@@ -5,26 +5,41 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from typing import Any, Final
+import time
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-import httpx
+import requests
 import tenacity
+from pydantic import Field, TypeAdapter
+from requests.adapters import BaseAdapter
+from typing_extensions import TypedDict
 
 from stillframe.domain.errors import BackendError, InvalidInput, NotSupported, Unavailable
+from stillframe.drivers import bounded, replies
 from stillframe.drivers.storage_virtualize.options import ArrayOptions
 from stillframe.drivers.storage_virtualize.refusals import refusal
 
 LOG = logging.getLogger(__name__)
 
 _API: Final = "/rest/v1"
-_DENIED: Final = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN})
-_DOWN: Final = frozenset({httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT})
+_DENIED: Final = frozenset({401, 403})
+_DOWN: Final = frozenset({502, 503, 504})
+_BUSY: Final = 429
+_NO_SUCH: Final = 404
 _TRIES_WHEN_BUSY: Final = 6
 _LONGEST_WAIT: Final = 8.0
 # A token may have become invalid again before it is used, as when an array is restarted.
 _RENEWALS: Final = 2
+# An array that is there takes a connection at once, whatever a command takes.
 _CONNECT_SECONDS: Final = 10.0
+
+
+class _Token(TypedDict):
+    token: Annotated[str, Field(pattern=r"^[!-~]{1,4096}$")]
+
+
+_TOKEN: Final = TypeAdapter(_Token)
 
 
 class _BusyError(Exception):
@@ -32,21 +47,22 @@ class _BusyError(Exception):
 
 
 class Client:
-    """One array; safe to use from threads. Every command raises `Unavailable` where its reply is not known."""
+    """One array; safe to use from threads. Every command raises `Unavailable` where its reply is not known.
 
-    def __init__(self, options: ArrayOptions, transport: httpx.BaseTransport | None = None) -> None:
+    A reply that makes no sense, such as a page of a proxy's, says nothing about what the array has done: it is not
+    known.
+    """
+
+    def __init__(self, options: ArrayOptions, adapter: BaseAdapter | None = None) -> None:
         self.name = options.name
         self._options = options
         self._token = ""
+        self._secrets: tuple[str, ...] = ()
         self._signing_in = threading.Lock()
-        self._http = httpx.Client(
-            base_url=options.endpoint.rstrip("/") + _API,
-            timeout=_timeout(options.timeout),
-            verify=_trust(options),
-            transport=transport,
-            limits=httpx.Limits(max_connections=16, keepalive_expiry=60),
-            trust_env=False,
-        )
+        self._url = options.endpoint.rstrip("/") + _API
+        self._http = bounded.session(adapter or bounded.BoundedAdapter())
+        self._http.trust_env = False
+        self._http.verify = _trust(options)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -64,41 +80,64 @@ class Client:
         given = {key: value for key, value in parameters.items() if value is not False}
         LOG.debug("array '%s': %s %s %s", self.name, command, subject or "", given)
         where = f"array '{self.name}': {command}" + (f" {subject}" if subject else "")
-        timeout = _timeout(min(seconds or self._options.timeout, self._options.timeout))
-        reply = self._with_token(where, path, given, timeout)
-        if reply.status_code in _DOWN:
-            raise Unavailable(f"{where}: the array answers with HTTP {reply.status_code}")
-        if reply.status_code == httpx.codes.NOT_FOUND and "CMMVC" not in reply.text:
-            raise NotSupported(f"{where}: this array has no such command")
-        if reply.is_error:
-            raise refusal(where, _text(reply))
-        return reply.json() if reply.content.strip() else None
+        end = time.monotonic() + min(seconds or self._options.timeout, self._options.timeout)
+        reply = self._with_token(where, path, given, end)
+        answer = self._answer(where, reply)
+        if not reply.ok:
+            raise refusal(where, self._plain(answer if isinstance(answer, str) else reply.text))
+        return answer
 
-    def _with_token(self, where: str, path: str, parameters: dict[str, Any], timeout: httpx.Timeout) -> httpx.Response:
-        token = self._token or self._sign_in("")
-        reply = self._post(where, path, {"X-Auth-Token": token}, parameters, timeout)
+    def _answer(self, where: str, reply: requests.Response) -> Any:
+        """The document of a reply, or the text of a refusal; raises `Unavailable` for what an array never says."""
+        content = reply.content.strip()
+        if reply.status_code in _DOWN or reply.is_redirect or content.startswith(b"<"):
+            raise Unavailable(f"{where}: HTTP {reply.status_code} does not come from the array itself")
+        if reply.status_code == _NO_SUCH and b"CMMVC" not in content:
+            raise NotSupported(f"{where}: this array has no such command")
+        try:
+            return replies.document(content) if content else None
+        except replies.Malformed as problem:
+            if not reply.ok:
+                # Not all refusals are documents.
+                return content.decode(errors="replace")
+            raise Unavailable(f"{where}: {problem}") from None
+
+    def _with_token(self, where: str, path: str, parameters: dict[str, Any], end: float) -> requests.Response:
+        token = self._token or self._sign_in("", end)
+        reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end)
         for _ in range(_RENEWALS):
             if reply.status_code not in _DENIED:
                 break
             # Tokens last an hour; after that it is the role that forbids it.
-            token = self._sign_in(token)
-            reply = self._post(where, path, {"X-Auth-Token": token}, parameters, timeout)
+            token = self._sign_in(token, end)
+            reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end)
         return reply
 
-    def _sign_in(self, stale: str) -> str:
-        with self._signing_in:
+    def _sign_in(self, stale: str, end: float) -> str:
+        where = f"array '{self.name}': signing in as '{self._options.username}'"
+        if not self._signing_in.acquire(timeout=max(0.0, end - time.monotonic())):
+            raise Unavailable(f"{where}: the array has not answered in time")
+        try:
             if self._token != stale:
                 # Another thread was faster.
                 return self._token
-            where = f"array '{self.name}': signing in as '{self._options.username}'"
-            headers = {"X-Auth-Username": self._options.username, "X-Auth-Password": self._password()}
-            reply = self._post(where, "/auth", headers, None, _timeout(self._options.timeout))
+            password = self._password()
+            headers = {"X-Auth-Username": self._options.username.encode(), "X-Auth-Password": password.encode()}
+            self._secrets = (password, self._token)
+            reply = self._post(where, "/auth", headers, None, end)
             if reply.status_code in _DENIED:
                 raise BackendError(f"{where}: the array does not accept the credentials")
-            if reply.is_error:
+            if not reply.ok:
                 raise Unavailable(f"{where}: the array answers with HTTP {reply.status_code}")
-            self._token = str(reply.json()["token"])
+            try:
+                told = replies.shaped(_TOKEN, self._answer(where, reply))
+            except replies.Malformed as problem:
+                raise Unavailable(f"{where}: {problem}") from None
+            self._token = told["token"]
+            self._secrets = (password, stale, self._token)
             return self._token
+        finally:
+            self._signing_in.release()
 
     def _password(self) -> str:
         file = self._options.password_file
@@ -106,30 +145,33 @@ class Client:
             return self._options.password or ""
         try:
             return file.read_text().strip()
-        except OSError as problem:
-            raise BackendError(f"array '{self.name}': {file} cannot be read: {problem.strerror}") from None
+        except (OSError, UnicodeDecodeError) as problem:
+            reason = getattr(problem, "strerror", None) or "it is no text"
+            raise BackendError(f"array '{self.name}': {file} cannot be read: {reason}") from None
 
     def _post(
-        self,
-        where: str,
-        path: str,
-        headers: dict[str, str],
-        parameters: dict[str, Any] | None,
-        timeout: httpx.Timeout,
-    ) -> httpx.Response:
-        def send() -> httpx.Response:
+        self, where: str, path: str, headers: dict[str, Any], parameters: dict[str, Any] | None, end: float
+    ) -> requests.Response:
+        def send() -> requests.Response:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise Unavailable(f"{where}: the array has not answered in time")
+            timeout = (min(left, _CONNECT_SECONDS), left)
             try:
-                reply = self._http.post(path, headers=headers, json=parameters, timeout=timeout)
-            except httpx.TransportError as problem:
-                raise Unavailable(f"{where}: {problem or type(problem).__name__}") from None
-            if reply.status_code == httpx.codes.TOO_MANY_REQUESTS:
+                reply = self._http.post(
+                    self._url + path, headers=headers, json=parameters, timeout=timeout, allow_redirects=False
+                )
+            except requests.RequestException as problem:
+                raise Unavailable(f"{where}: {self._plain(str(problem) or type(problem).__name__)}") from None
+            if reply.status_code == _BUSY:
                 raise _BusyError
             return reply
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_BusyError),
             wait=tenacity.wait_exponential(multiplier=self._options.first_wait, max=_LONGEST_WAIT),
-            stop=tenacity.stop_after_attempt(_TRIES_WHEN_BUSY),
+            stop=tenacity.stop_after_attempt(_TRIES_WHEN_BUSY)
+            | tenacity.stop_before_delay(max(0.001, end - time.monotonic())),
             reraise=True,
         )
         try:
@@ -137,25 +179,18 @@ class Client:
         except _BusyError:
             raise Unavailable(f"{where}: the array says that it gets too many requests") from None
 
-
-def _timeout(seconds: float) -> httpx.Timeout:
-    # An array that is there takes a connection at once, whatever a command takes.
-    return httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
+    def _plain(self, text: str) -> str:
+        return replies.plain(text, self._secrets)
 
 
-def _trust(options: ArrayOptions) -> ssl.SSLContext | bool:
+def _trust(options: ArrayOptions) -> str | bool:
+    """What requests takes: a file or folder of certificates, or whether any is looked at."""
     if not options.verify_tls:
         LOG.warning("array '%s': nobody looks at its certificate, for verify_tls is off", options.name)
         return False
     try:
-        return ssl.create_default_context(cafile=options.ca_file)
+        ssl.create_default_context(cafile=options.ca_file)
     except (OSError, ssl.SSLError) as problem:
         raise InvalidInput(f"{options.ca_file} cannot be used: {problem}", f"array:{options.name}.ca_file") from None
-
-
-def _text(reply: httpx.Response) -> str:
-    try:
-        said = reply.json()
-    except ValueError:
-        return reply.text
-    return said if isinstance(said, str) else reply.text
+    known = ssl.get_default_verify_paths()
+    return str(options.ca_file or known.cafile or known.capath or "") or True

@@ -79,11 +79,13 @@ class Cutter:
             status = "none" if mapping is None else mapping.status
             raise Damaged(f"the copy {copy_id} cannot become ready: the status of its mapping is {status}")
         if mapping.group:
-            copy.array.remove("rmfcconsistgrp", mapping.group, force=True)
+            copy.array.remove_group(mapping.group, force=True)
             present = self._copies.one_on(copy.array, copy_id)
             if present is None:
                 raise NotFound(f"the copy {copy_id} is gone from array '{copy.array.name}'")
             copy = present
+        if not copy.ready:
+            raise BackendError(f"the copy {copy_id} has not left its group, whatever array '{copy.array.name}' says")
         call.report(copy.size, copy.size)
         return copy.described()
 
@@ -99,7 +101,9 @@ class Cutter:
             call.check()
             self._make_vdisk(part.array, name, source)
         if part.array.group_status(part.group) is None:
-            _make(part.array, "mkfcconsistgrp", name=part.group)
+            _make(
+                part.array, lambda: part.array.group_status(part.group) is not None, "mkfcconsistgrp", name=part.group
+            )
         for name, source in part.sources.items():
             call.check()
             self._make_mapping(part, name, source)
@@ -113,10 +117,16 @@ class Cutter:
             # The volume was resized since an earlier attempt.
             mapping = array.mapping_to(target)
             if mapping is not None:
-                array.remove("rmfcmap", mapping.name, force=True)
-            array.remove("rmvdisk", target)
+                array.remove_mapping(mapping.name)
+            array.remove_vdisk(target)
+
+        def is_there() -> bool:
+            made = array.vdisk(target)
+            return made is not None and made.size == source.size
+
         _make(
             array,
+            is_there,
             "mkvdisk",
             name=target,
             mdiskgrp=source.pool,
@@ -128,13 +138,16 @@ class Cutter:
         )
 
     def _make_mapping(self, part: Part, name: CopyName, source: Vdisk) -> None:
-        present = part.array.mapping(naming.forward(name))
-        if present is not None and present.group == part.group and present.source == source.name:
+        def is_there() -> bool:
+            made = part.array.mapping(naming.forward(name))
+            return made is not None and (made.group, made.source) == (part.group, source.name)
+
+        if is_there():
             return
-        if present is not None:
-            part.array.remove("rmfcmap", present.name, force=True)
+        part.array.remove_mapping(naming.forward(name))
         _make(
             part.array,
+            is_there,
             "mkfcmap",
             source=source.name,
             target=naming.target(name),
@@ -177,9 +190,11 @@ def _parts(sources: Sources) -> list[Part]:
     return [Part(array, naming.group_of(next(iter(chosen[key]))), chosen[key]) for key, array in sorted(arrays.items())]
 
 
-def _make(array: Array, command: str, **parameters: str | int | bool) -> None:
+def _make(array: Array, is_there: Callable[[], bool], command: str, **parameters: str | int | bool) -> None:
     """Make something that was not there a moment ago; if it is there now, an earlier reply was lost on the way."""
     try:
         array.run(command, **parameters)
-    except Conflict:
+    except Conflict as conflict:
+        if not is_there():
+            raise BackendError(f"{conflict.message} (but what is there is another)") from None
         LOG.info("array '%s': %s is there already", array.name, parameters.get("name"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from stillframe.domain.errors import BackendError, Refused
+from stillframe.domain.errors import Refused
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
@@ -31,7 +31,7 @@ class Deleter:
         if copy.mapping is not None:
             self._remove_mapping(call, copy, copy.mapping)
         self._remove_group(copy)
-        copy.array.remove("rmvdisk", copy.vdisk)
+        copy.array.remove_vdisk(copy.vdisk)
 
     def _free_the_copy(self, call: Call, copy: Copy) -> None:
         for one in copy.array.mappings("source_vdisk_name", copy.vdisk):
@@ -49,25 +49,20 @@ class Deleter:
         if mapping.group:
             self._leave_group(copy.array, mapping)
         stop(call, copy.array, mapping, self._poll_seconds)
-        copy.array.remove("rmfcmap", mapping.name, force=True)
+        copy.array.remove_mapping(mapping.name)
 
     def _leave_group(self, array: Array, mapping: Mapping) -> None:
         if mapping.active:
             # The only way out of a group while it copies; its mappings stand alone from then on.
-            array.remove("rmfcconsistgrp", mapping.group, force=True)
+            array.remove_group(mapping.group, force=True)
         elif mapping.status in ("preparing", "prepared"):
-            try:
-                array.remove("stopfcconsistgrp", mapping.group)
-            except (BackendError, Refused):
-                # Somebody who deletes another copy of the group was faster, or else it goes on.
-                now = array.mapping(mapping.name)
-                if now is not None and now.status in ("preparing", "prepared"):
-                    raise
+            # Somebody who deletes another copy of the group may be faster.
+            array.stop_group(mapping.group)
 
     def _remove_group(self, copy: Copy) -> None:
         group = copy.target.group
         if copy.array.group_status(group) is not None and not copy.array.mappings("group_name", group):
-            copy.array.remove("rmfcconsistgrp", group)
+            copy.array.remove_group(group)
 
 
 def stop(call: Call, array: Array, mapping: Mapping, poll_seconds: float, *, split: bool = False) -> None:
@@ -81,7 +76,7 @@ def stop(call: Call, array: Array, mapping: Mapping, poll_seconds: float, *, spl
         if now is None or now.status in ("stopped", "idle_or_copied"):
             return True
         if now.status != "stopping":
-            array.remove("stopfcmap", mapping.name, split=split)
+            array.stop_mapping(mapping.name, split=split)
             now = array.mapping(mapping.name)
         return now is None or now.status in ("stopped", "idle_or_copied")
 
@@ -91,4 +86,4 @@ def stop(call: Call, array: Array, mapping: Mapping, poll_seconds: float, *, spl
 def clear(call: Call, array: Array, mapping: Mapping, poll_seconds: float) -> None:
     """Stop and remove a mapping whose target is not needed, or whole."""
     stop(call, array, mapping, poll_seconds, split=mapping.whole)
-    array.remove("rmfcmap", mapping.name, force=True)
+    array.remove_mapping(mapping.name)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from stillframe.domain.errors import NotFound, NotSupported
+from stillframe.drivers.storage_virtualize import objects
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.objects import Vdisk
@@ -35,9 +36,8 @@ class FlashCopyCheck:
     def mappings(self, volume_id: str, *, details: bool) -> Sequence[Mapping[str, str | None]]:
         """See `FlashCopy`."""
         array, vdisk = self._locate(volume_id)
-        involved = array.run("lsvdiskfcmappings", vdisk.name) or ()
         # The array lists them in no particular order.
-        numbers = sorted(int(row["id"]) for row in involved)
+        numbers = array.ask(objects.numbers, "lsvdiskfcmappings", vdisk.name)
         rows = (_detailed(array, number) if details else _concise(array, number) for number in numbers)
         return [row for row in rows if row is not None]
 
@@ -57,13 +57,13 @@ def _not_supported(volume_id: str, reason: str) -> NotSupported:
 
 
 def _concise(array: Array, number: int) -> dict[str, str | None] | None:
-    rows = array.run("lsfcmap", filtervalue=f"id={number}")
+    rows = array.ask(objects.rows, "lsfcmap", filtervalue=f"id={number}")
     return {key: rows[0].get(key) for key in _KEYS} if rows else None
 
 
 def _detailed(array: Array, number: int) -> dict[str, str | None] | None:
     try:
-        row: dict[str, Any] = array.run("lsfcmap", str(number))
+        row = array.ask(objects.columns, "lsfcmap", str(number))
     except NotFound:
         return None
     # The array's own name of this column is copy_rate.

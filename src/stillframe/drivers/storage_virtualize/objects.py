@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Row
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, NotRequired
+
+from pydantic import AfterValidator, FailFast, Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from stillframe.drivers.replies import plain, shaped
 
 _ACTIVE: Final = frozenset({"copying", "stopping", "suspended"})
 WHOLE: Final = 100
@@ -57,16 +61,19 @@ class Mapping:
 
 
 def vdisk(answer: Any) -> Vdisk:
-    """A vdisk from its detailed view with sizes in bytes: one object, or a list of it and its mirrored copies."""
-    parts: list[Row[str, str]] = answer if isinstance(answer, list) else [answer]
-    whole = parts[0]
+    """A vdisk from its detailed view with sizes in bytes: one object, or a list of it and its mirrored copies.
+
+    Raises `Malformed`, as all of these.
+    """
+    parts = shaped(_PARTS, answer if isinstance(answer, list) else [answer])
+    whole = shaped(_WHOLE, answer[0] if isinstance(answer, list) and answer else answer)
     pool = whole.get("mdisk_grp_name", "")
     if pool in ("", "many"):
-        primary = next((part for part in parts if part.get("primary") == "yes"), whole)
+        primary = next((part for part in parts if part.get("primary") == "yes"), parts[0])
         pool = primary.get("mdisk_grp_name", pool)
     return Vdisk(
         name=whole["name"],
-        size=int(whole["capacity"]),
+        size=whole["capacity"],
         pool=pool,
         iogrp=whole.get("IO_group_id", "0"),
         online=whole.get("status") == "online",
@@ -75,15 +82,139 @@ def vdisk(answer: Any) -> Vdisk:
     )
 
 
-def mapping(row: Row[str, str]) -> Mapping:
-    """A mapping from either of its views."""
-    return Mapping(
-        id=row["id"],
-        name=row["name"],
-        source=row["source_vdisk_name"],
-        target=row["target_vdisk_name"],
-        group=row.get("group_name", ""),
-        status=row["status"],
-        progress=int(row.get("progress") or 0),
-        rc_controlled=row.get("rc_controlled") == "yes",
-    )
+def sizes(answer: Any) -> list[tuple[str, int]]:
+    """Names and sizes in bytes from the list of vdisks."""
+    return [(row["name"], row["capacity"]) for row in shaped(_SIZES, answer or [])]
+
+
+def mappings(answer: Any) -> list[Mapping]:
+    """Mappings from their list."""
+    return [
+        Mapping(
+            id=row["id"],
+            name=row["name"],
+            source=row["source_vdisk_name"],
+            target=row["target_vdisk_name"],
+            group=row.get("group_name", ""),
+            status=row["status"],
+            progress=row.get("progress") or 0,
+            rc_controlled=row.get("rc_controlled") == "yes",
+        )
+        for row in shaped(_MAPPINGS, answer or [])
+    ]
+
+
+def statuses(answer: Any) -> list[str]:
+    """The statuses of consistency groups from their list."""
+    return [row["status"] for row in shaped(_GROUPS, answer or [])]
+
+
+def numbers(answer: Any) -> list[int]:
+    """The ids in a list of mappings, by size."""
+    return sorted(row["id"] for row in shaped(_NUMBERS, answer or []))
+
+
+def rows(answer: Any) -> list[Columns]:
+    """Any list, as the array has it."""
+    return shaped(_ROWS, answer or [])
+
+
+def columns(answer: Any) -> Columns:
+    """Any one object, as the array has it."""
+    return shaped(_ROW, answer)
+
+
+def system(answer: Any) -> str:
+    """What a system tells of itself, for people."""
+    told = shaped(_SYSTEM, answer)
+    return f"{told.get('name', 'without a name')} at code level {told['code_level']}"
+
+
+def code_level(answer: Any) -> tuple[int, ...]:
+    """The code level in what a system tells of itself, as numbers, such as (8, 6, 2, 0)."""
+    told = shaped(_SYSTEM, answer)["code_level"]
+    return tuple(int(part) for part in told.partition(" ")[0].split(".") if part.isdecimal())
+
+
+def members(answer: Any) -> list[SnapshotMember]:
+    """The volumes that are in snapshots of the array, from their list."""
+    return shaped(_MEMBERS, answer or [])
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() and len(text) < _LONGEST else plain(text)
+
+
+_LONGEST: Final = 256
+_Word = Annotated[str, AfterValidator(_printable)]
+_Bytes = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Number = Annotated[int, Field(ge=0, lt=1 << 31)]
+_Percent = Annotated[int, Field(ge=0, le=WHOLE)]
+
+#: Columns as the array names them; it has no others than words.
+Columns = dict[_Word, _Word | None]
+
+
+class _Size(TypedDict):
+    name: _Word
+    capacity: _Bytes
+
+
+class _Part(TypedDict, total=False):
+    primary: _Word
+    mdisk_grp_name: _Word
+
+
+class _Whole(_Size, total=False):
+    mdisk_grp_name: _Word
+    IO_group_id: _Word
+    status: _Word
+    RC_name: _Word
+    write_protected: _Word
+
+
+class _Row(TypedDict):
+    id: _Word
+    name: _Word
+    source_vdisk_name: _Word
+    target_vdisk_name: _Word
+    group_name: NotRequired[_Word]
+    status: _Word
+    progress: NotRequired[_Percent | Literal[""] | None]
+    rc_controlled: NotRequired[_Word]
+
+
+class _Group(TypedDict):
+    status: _Word
+
+
+class _Numbered(TypedDict):
+    id: _Number
+
+
+class _System(TypedDict):
+    name: NotRequired[_Word]
+    code_level: Annotated[_Word, Field(pattern=r"^\d{1,5}(\.\d{1,5})*( |$)")]
+
+
+class SnapshotMember(TypedDict):
+    """One volume in a snapshot of the array's; `volume_size` in bytes, where the code level tells it."""
+
+    snapshot_id: _Word
+    snapshot_name: _Word
+    state: _Word
+    volume_id: _Number
+    volume_name: _Word
+    volume_size: NotRequired[_Bytes | Literal[""] | None]
+
+
+_PARTS: Final = TypeAdapter(Annotated[list[_Part], FailFast(), Field(min_length=1)])
+_WHOLE: Final = TypeAdapter(_Whole)
+_SIZES: Final = TypeAdapter(Annotated[list[_Size], FailFast()])
+_MAPPINGS: Final = TypeAdapter(Annotated[list[_Row], FailFast()])
+_GROUPS: Final = TypeAdapter(Annotated[list[_Group], FailFast()])
+_NUMBERS: Final = TypeAdapter(Annotated[list[_Numbered], FailFast()])
+_ROWS: Final = TypeAdapter(Annotated[list[Columns], FailFast()])
+_ROW: Final = TypeAdapter(Columns)
+_SYSTEM: Final = TypeAdapter(_System)
+_MEMBERS: Final = TypeAdapter(Annotated[list[SnapshotMember], FailFast()])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Final
 
-from stillframe.domain.errors import BackendError, Refused
+from stillframe.domain.errors import BackendError, Refused, Unavailable
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
@@ -16,6 +17,9 @@ from stillframe.drivers.storage_virtualize.objects import WHOLE, Mapping, Vdisk
 from stillframe.drivers.storage_virtualize.options import Options
 
 LOG = logging.getLogger(__name__)
+
+#: How often an array may say that a restore has begun which then has not.
+_STARTS_AT_MOST: Final = 5
 
 
 class Restorer:
@@ -41,7 +45,6 @@ class Restorer:
                 name=name,
                 copyrate=self._options.copy_rate,
                 cleanrate=self._options.clean_rate,
-                autodelete=True,
             )
         self._follow(call, copy, name)
         call.report(copy.size, copy.size)
@@ -58,28 +61,41 @@ class Restorer:
         return False
 
     def _follow(self, call: Call, copy: Copy, name: str) -> None:
-        pace = _Pace(name)
+        """Wait until the mapping says that it has copied everything, for nothing else is a sign that it has."""
+        pace, starts = _Pace(name), 0
         while True:
             mapping = copy.array.mapping(name)
             if mapping is None:
-                # It is deleted by itself at its end.
-                return
+                raise BackendError(
+                    f"the mapping '{name}' vanished from array '{copy.array.name}' before it had copied everything; "
+                    "somebody has deleted it"
+                )
             if mapping.whole:
-                clear(call, copy.array, mapping, self._options.poll_seconds)
+                self._finish(call, copy.array, mapping)
                 return
-            if mapping.status in ("idle_or_copied", "prepared"):
-                self._start(copy.array, mapping)
-                continue
-            if mapping.status in ("stopped", "suspended", "stopping"):
+            idle = mapping.status in ("idle_or_copied", "prepared")
+            if mapping.status in ("stopped", "suspended", "stopping") or (idle and starts == _STARTS_AT_MOST):
                 raise BackendError(
                     f"the restore by mapping '{name}' of array '{copy.array.name}' is {mapping.status} at "
                     f"{mapping.progress} %; the array's event log says why"
                 )
+            if idle:
+                starts += 1
+                self._start(copy.array, mapping)
+                if starts == 1:
+                    continue
             pace.tell(mapping.progress)
             call.report(copy.size * mapping.progress // WHOLE, copy.size)
             call.check()
             time.sleep(self._options.poll_seconds)
             call.check()
+
+    def _finish(self, call: Call, array: Array, mapping: Mapping) -> None:
+        try:
+            clear(call, array, mapping, self._options.poll_seconds)
+        except Unavailable as problem:
+            # The volume is whole; what comes next clears the mapping away.
+            LOG.warning("array '%s': mapping '%s' is left over: %s", array.name, mapping.name, problem)
 
     def _start(self, array: Array, mapping: Mapping) -> None:
         try:
@@ -94,9 +110,9 @@ def _undo(array: Array, name: str) -> None:
     """Undo a mapping that was never started."""
     mapping = array.mapping(name)
     if mapping is not None and mapping.status in ("preparing", "prepared"):
-        array.remove("stopfcmap", name)
+        array.stop_mapping(name)
     if mapping is not None and not mapping.active:
-        array.remove("rmfcmap", name, force=True)
+        array.remove_mapping(name)
 
 
 class _Pace:
