@@ -16,7 +16,7 @@ import urllib3
 from falcon.testing import TestClient
 
 from stillframe import main
-from stillframe.drivers.bounded import BoundedAdapter
+from stillframe.drivers.bounded import Bounded
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
@@ -33,7 +33,7 @@ from tests.lab.storage_virtualize.server import PASSWORD, USER
 VOLUMES: Final = ("a", "b")
 
 
-class StruckAdapter(BoundedAdapter):
+class StruckAdapter(Bounded):
     """Counts the commands that change something, and strikes at one of them."""
 
     def __init__(self, points: Points) -> None:

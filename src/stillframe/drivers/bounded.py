@@ -76,16 +76,19 @@ class _SecurePool(HTTPSConnectionPool):
 _POOLS: Final = {"http": _Pool, "https": _SecurePool}
 
 
-class BoundedAdapter(HTTPAdapter):
+class Bounded(HTTPAdapter):
     """Reads each reply whole: at most `most_bytes`, within the request's timeout from the moment it was sent.
 
-    Raises requests' `ConnectionError` for replies that are longer, compressed although nobody has asked for that, or
-    that lead to another server: a token must not follow.
+    Raises requests' `ConnectionError` for replies that are longer, compressed although nobody has asked for that, not
+    accepted, or that lead to another server: a token must not follow.
     """
 
-    def __init__(self, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, *, most_bytes: int = MOST_BYTES, **kwargs: Any) -> None:
         self._most_bytes = most_bytes
-        super().__init__(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS)
+        super().__init__(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS, **kwargs)
+
+    def accept(self, content: bytes) -> None:
+        """Raises `ValueError` for a reply that must not be handed on."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """See `HTTPAdapter`."""
@@ -103,6 +106,10 @@ class BoundedAdapter(HTTPAdapter):
         with super().send(request, *args, **{**kwargs, "stream": True}) as reply:
             _require_plain(request, reply)
             content = self._content(request, reply.raw)
+        try:
+            self.accept(content)
+        except ValueError as problem:
+            raise requests.ConnectionError(str(problem), request=request) from None
         headers = {key: value for key, value in reply.headers.items() if key.lower() not in _OF_TRANSPORT}
         whole = urllib3.HTTPResponse(
             io.BytesIO(content), headers, reply.status_code, preload_content=False, enforce_content_length=False
@@ -128,14 +135,19 @@ class BoundedAdapter(HTTPAdapter):
         return bytes(content)
 
 
-def session(adapter: BaseAdapter) -> requests.Session:
-    """A session that speaks by an adapter only, keeps no cookies, and asks for nothing compressed."""
+def session(adapter: BaseAdapter | None = None) -> requests.Session:
+    """A session that speaks by an adapter of this module only."""
     made = requests.Session()
-    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    made.headers["Accept-Encoding"] = "identity"
-    for scheme in ("http://", "https://"):
-        made.mount(scheme, adapter)
+    mount(made, adapter or Bounded())
     return made
+
+
+def mount(session: requests.Session, adapter: BaseAdapter) -> None:
+    """Let a session speak by an adapter only, keep no cookies, and ask for nothing compressed."""
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers["Accept-Encoding"] = "identity"
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, adapter)
 
 
 def _require_plain(request: requests.PreparedRequest, reply: requests.Response) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.openstack.volumes import STORAGE, Document
 
@@ -48,17 +49,19 @@ class Backends:
 
     def extended(self) -> bool:
         """Whether our extension is in Cinder's API."""
-        return bool(self._once("/extensions", lambda found: EXTENSION in {one["alias"] for one in found["extensions"]}))
+        aliases = self._once("/extensions", documents.EXTENSIONS, lambda found: {one["alias"] for one in found})
+        return EXTENSION in aliases
 
     def _pools(self) -> Mapping[str, Mapping[str, Any]]:
-        def by_name(found: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-            return {pool["name"]: pool["capabilities"] for pool in found["pools"]}
+        def by_name(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+            return {pool["name"]: pool["capabilities"] for pool in found}
 
-        pools: Mapping[str, Mapping[str, Any]] = self._once("/scheduler-stats/get_pools?detail=true", by_name)
+        path = "/scheduler-stats/get_pools?detail=true"
+        pools: Mapping[str, Mapping[str, Any]] = self._once(path, documents.POOLS, by_name)
         return pools
 
-    def _once(self, path: str, of: Any) -> Any:
+    def _once(self, path: str, shape: documents.Shape, of: Any) -> Any:
         seen = self._seen.get(path)
         if seen is None or time.monotonic() - seen[0] > _LOOK_AGAIN_SECONDS:
-            seen = self._seen[path] = (time.monotonic(), of(self._cloud.service(STORAGE).get(path)))
+            seen = self._seen[path] = (time.monotonic(), of(self._cloud.service(STORAGE).get(path, shape)))
         return seen[1]

@@ -13,7 +13,7 @@ from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.each import each
-from stillframe.drivers.openstack import volumes
+from stillframe.drivers.openstack import documents, volumes
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.groups import ConsistentGroups
 from stillframe.drivers.openstack.quotas import require_room
@@ -117,7 +117,7 @@ class CinderStorage:
         # The groups first: the members of those that are seen are there by then.
         groups = self._groups.find(snapshot_id)
         snapshots = volumes.copies(self._api, snapshot_id)
-        members = {snapshot["group_snapshot_id"] for snapshot, _ in snapshots}
+        members = {snapshot.get("group_snapshot_id") for snapshot, _ in snapshots}
         empty = [(one, name) for one, name in groups if one["id"] not in members]
         found = [
             *(volumes.as_copy(snapshot, name) for snapshot, name in snapshots if self._is_ours(snapshot, name)),
@@ -177,7 +177,7 @@ class CinderStorage:
         group_snapshot_id: str | None = snapshot.get("group_snapshot_id")
         if group_snapshot_id is None:
             action: Mapping[str, Any] = {"os-force_delete": {}}
-            self._api.post(f"{path}/action", action, call.request_id)
+            self._api.act(f"{path}/action", action, call.request_id)
         return group_snapshot_id
 
     def _is_ours(self, snapshot: Document, name: CopyName) -> bool:
@@ -198,7 +198,7 @@ class CinderStorage:
             }
         }
         try:
-            return str(maker.post("/snapshots", body, call.request_id)["snapshot"]["id"])
+            return str(maker.make("/snapshots", documents.NEW_SNAPSHOT, body, call.request_id)["id"])
         except Unavailable:
             # The request may have come through without its reply. By its mark it is this cut's, not an earlier one's.
             for snapshot, found in volumes.copies(self._api, name.snapshot_id):

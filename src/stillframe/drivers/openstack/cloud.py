@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from keystoneauth1.adapter import Adapter
 from keystoneauth1.loading import conf as auth_loading
 from keystoneauth1.loading import session as session_loading
 from keystoneauth1.plugin import BaseAuthPlugin
-from keystoneauth1.session import Session
+from keystoneauth1.session import Session, TCPKeepAliveAdapter
 from oslo_config import cfg
 
 from stillframe.domain.errors import (
@@ -30,6 +32,10 @@ from stillframe.domain.errors import (
     Unauthorized,
     Unavailable,
 )
+from stillframe.drivers import bounded, replies
+from stillframe.drivers.openstack.documents import Shape
+
+LOG = logging.getLogger(__name__)
 
 GROUP: Final = "openstack"
 
@@ -39,7 +45,12 @@ MICROVERSIONS: Final[Mapping[str, str | None]] = {"compute": "2.90", "block-stor
 _SCOPE: Final = ("project_id", "project_name", "project_domain_id", "project_domain_name")
 _PROJECTS: Final = 256
 _PAGE: Final = 1000
+_MOST_PAGES: Final = 1000
 _PATIENCE_SECONDS: Final = 60
+_ACCEPTED: Final = 202
+# A service may lead from one of its own paths to another.
+_REDIRECTS: Final = 3
+_SECRET: Final = re.compile(rb'"(?:password|secret)": ?("(?:[^"\\\\]|\\\\.)*")')
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +82,31 @@ class Api:
         self._name = name
         self._for_user = for_user
 
-    def get(self, path: str, **query: str) -> dict[str, Any]:
-        """The document at a path."""
-        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+    def get(self, path: str, shape: Shape, **query: str) -> Any:
+        """What is at a path, in its shape; raises `Unavailable` for an answer of another, which says nothing."""
+        return self._read(shape, self._ask("GET", f"{path}?{urlencode(query)}" if query else path))
 
-    def pages(self, path: str, key: str, **query: str) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, shape: Shape, **query: str) -> Iterator[dict[str, Any]]:
         """Every item of a collection, page after page."""
         query = {"limit": str(_PAGE), **query}
-        while True:
-            page = self.get(path, **query)
-            yield from page[key]
-            if not page.get(f"{key}_links"):
+        for _ in range(_MOST_PAGES):
+            document = self._ask("GET", f"{path}?{urlencode(query)}")
+            items = self._read(shape, document)
+            yield from items
+            if not document.get(f"{shape.key}_links"):
                 return
-            query["marker"] = page[key][-1]["id"]
+            if not items or items[-1]["id"] == query.get("marker"):
+                raise Unavailable(f"{self._name} tells of a next page again and again.")
+            query["marker"] = items[-1]["id"]
+        raise Unavailable(f"{self._name} tells of more than {_MOST_PAGES} pages of {shape.key}.")
 
-    def post(self, path: str, body: Mapping[str, Any], request_id: str | None = None) -> dict[str, Any]:
-        """What the service answers; an empty answer is an empty document."""
-        return self._ask("POST", path, json=body, headers=_tracing(request_id))
+    def act(self, path: str, body: Mapping[str, Any], request_id: str | None = None) -> None:
+        """Ask for something whose outcome is looked for elsewhere."""
+        self._ask("POST", path, json=body, headers=_tracing(request_id))
+
+    def make(self, path: str, shape: Shape, body: Mapping[str, Any], request_id: str | None = None) -> Any:
+        """What was made, in its shape; raises `Unavailable` where nobody knows whether it was."""
+        return self._read(shape, self._ask("POST", path, json=body, headers=_tracing(request_id)))
 
     def put(self, path: str, content: bytes, kind: str) -> None:
         """Send bytes of a media type."""
@@ -108,9 +127,23 @@ class Api:
     def _ask(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         with _translated(self._name, for_user=self._for_user):
             reply = self._adapter.request(path, method, **kwargs)
-            # Some answers of 202 have no body, and some have one that is no document.
-            document = reply.headers.get("Content-Type", "").startswith("application/json")
-            return dict(reply.json()) if reply.content and document else {}
+        content = reply.content
+        if not reply.ok or reply.is_redirect:
+            raise Unavailable(f"{self._name} answered with HTTP {reply.status_code}.")
+        if not content or (reply.status_code == _ACCEPTED and not _is_json(reply)):
+            # Some answers of 202 have a body that is no document.
+            return {}
+        try:
+            found = replies.document(content)
+        except replies.Malformed as problem:
+            raise Unavailable(f"{self._name}: {problem}") from None
+        return found if isinstance(found, dict) else {}
+
+    def _read(self, shape: Shape, document: Any) -> Any:
+        try:
+            return shape.read(document)
+        except replies.Malformed as problem:
+            raise Unavailable(f"{self._name}: {problem}") from None
 
 
 class Cloud:
@@ -203,6 +236,7 @@ def connect(conf: cfg.ConfigOpts, endpoints: Endpoints) -> Cloud:
     # By its own default a service that hangs would be waited for without end.
     conf.set_default("timeout", _PATIENCE_SECONDS, GROUP)
     session: Session = session_loading.Session().load_from_conf_options(conf, GROUP)
+    harden(session)
 
     def load_auth(project_id: str | None) -> BaseAuthPlugin:
         scope = dict.fromkeys(_SCOPE) | {"project_id": project_id} if project_id else {}
@@ -217,6 +251,22 @@ def connect(conf: cfg.ConfigOpts, endpoints: Endpoints) -> Cloud:
         raise InvalidInput(f"the cloud cannot be logged in to with these settings: {error}", GROUP) from None
 
 
+class _CloudAdapter(bounded.Bounded, TCPKeepAliveAdapter):
+    """As keystoneauth's own; what reads documents above it would break at those that are no documents."""
+
+    def accept(self, content: bytes) -> None:
+        """See `Bounded`."""
+        if content.lstrip()[:1] in (b"{", b"["):
+            replies.document(content)
+
+
+def harden(session: Session) -> None:
+    """Give a session of keystoneauth's a bound on the bytes, the depth and the whole time of each reply."""
+    tls = {key: getattr(session, key, None) for key in ("tls_ciphers", "tls_min_version")}
+    bounded.mount(session.session, _CloudAdapter(**{key: value for key, value in tls.items() if value is not None}))
+    session.redirect = _REDIRECTS
+
+
 def path_part(identity: str, what: str) -> str:
     """An id from a request, before it becomes part of a path; raises `NotFound` about `what` if it can be none."""
     if not re.fullmatch(r"[\w-]+", identity):
@@ -229,23 +279,40 @@ def _tracing(request_id: str | None) -> dict[str, str]:
     return {"X-OpenStack-Request-ID": request_id} if request_id else {}
 
 
+def _is_json(reply: Any) -> bool:
+    return str(reply.headers.get("Content-Type", "")).startswith("application/json")
+
+
 @contextmanager
 def _translated(service: str, *, for_user: bool) -> Iterator[None]:
     try:
         yield
     except exceptions.ClientException as error:
         raise _translate(error, service, for_user=for_user) from None
-    except ValueError:
-        raise BackendError(f"{service} answered with something that is no JSON document.") from None
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # The library looks into answers, such as tokens and catalogues, without asking whether they are any.
+        LOG.warning("%s answered with something that makes no sense: %s", service, type(error).__name__)
+        raise Unavailable(f"{service} answered with something that makes no sense.") from None
 
 
 def _translate(error: exceptions.ClientException, service: str, *, for_user: bool) -> StillframeError:
-    said = str(getattr(error, "message", None) or error)
+    said = replies.plain(str(getattr(error, "message", None) or error), _secrets(error))
     denials = _DENIED_TO_USER if for_user else _DENIED_TO_US
     for kinds, translation, advice in (*denials, *_ANSWERS):
         if isinstance(error, kinds):
             return translation(" ".join(filter(None, (f"{service}: {said}", advice))))
     return BackendError(f"{service}: {said}")
+
+
+def _secrets(error: exceptions.ClientException) -> list[str]:
+    """What was sent that must not come back in a message."""
+    request = getattr(getattr(error, "response", None), "request", None)
+    if request is None:
+        return []
+    tokens = [request.headers.get(key) for key in ("X-Auth-Token", "X-Subject-Token", "X-Service-Token")]
+    body = request.body if isinstance(request.body, bytes) else str(request.body or "").encode()
+    words = [json.loads(found) for found in _SECRET.findall(body)]
+    return [one if isinstance(one, str) else one.decode(errors="replace") for one in (*tokens, *words) if one]
 
 
 _Translations = tuple[tuple[tuple[type[Exception], ...], type[StillframeError], str], ...]
@@ -277,6 +344,7 @@ _ANSWERS: Final[_Translations] = (
             exceptions.RetriableConnectionFailure,
             exceptions.ConnectionError,
             exceptions.DiscoveryFailure,
+            exceptions.InvalidResponse,
         ),
         Unavailable,
         "",

@@ -9,7 +9,7 @@ from typing import Final
 from stillframe.domain.errors import BackendError, Conflict, Damaged, NotFound, Refused, Unavailable
 from stillframe.domain.snapshot import CopyName
 from stillframe.drivers.call import Call
-from stillframe.drivers.openstack import volumes
+from stillframe.drivers.openstack import documents, volumes
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.volumes import STORAGE, Document
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
@@ -36,10 +36,10 @@ class ConsistentGroups:
         group_id = groups.pop() if len(groups) == 1 else None
         if group_id is None:
             return None
-        group = self._api.get(f"/groups/{group_id}", list_volume="true")["group"]
+        group = self._api.get(f"/groups/{group_id}", documents.GROUP, list_volume="true")
         if set(group["volumes"]) != {volume["id"] for volume in described} or group["status"] != "available":
             return None
-        kind = self._api.get(f"/group_types/{group['group_type']}")["group_type"]
+        kind = self._api.get(f"/group_types/{group['group_type']}", documents.GROUP_TYPE)
         return str(group_id) if kind.get("group_specs", {}).get(_CONSISTENT) == "<is> True" else None
 
     def cut(self, call: Call, api: Api, group_id: str, names: Sequence[CopyName], mark: str) -> list[Document]:
@@ -49,7 +49,8 @@ class ConsistentGroups:
         """
         body = {"group_id": group_id, "name": volumes.name_of(names[0]), "description": mark}
         try:
-            made = api.post("/group_snapshots", {"group_snapshot": body}, call.request_id)["group_snapshot"]["id"]
+            asked = {"group_snapshot": body}
+            made = api.make("/group_snapshots", documents.NEW_GROUP_SNAPSHOT, asked, call.request_id)["id"]
         except Unavailable:
             # The request may have come through without its reply.
             marked = (one["id"] for one in self._named(names[0].snapshot_id) if one["description"] == mark)
@@ -60,7 +61,7 @@ class ConsistentGroups:
         if status != "available":
             raise Damaged(f"Cinder could not make group snapshot {made}: it is {status}.")
         found = volumes.copies(self._api, names[0].snapshot_id)
-        members = {one["volume_id"]: one for one, _ in found if one["group_snapshot_id"] == made}
+        members = {one["volume_id"]: one for one, _ in found if one.get("group_snapshot_id") == made}
         missing = [one.volume_id for one in names if one.volume_id not in members]
         if missing:
             raise Damaged(f"Group snapshot {made} has no snapshot of {', '.join(missing)}.")
@@ -81,7 +82,7 @@ class ConsistentGroups:
                 status = "lost"
             if status not in ("available", "error"):
                 reset = {"reset_status": {"status": "error"}}
-                self._api.post(f"/group_snapshots/{group_snapshot_id}/action", reset, call.request_id)
+                self._api.act(f"/group_snapshots/{group_snapshot_id}/action", reset, call.request_id)
             # Another of its members may have come first; whether it goes is seen below.
             with suppress(Conflict, Refused):
                 self._api.delete(f"/group_snapshots/{group_snapshot_id}", call.request_id)
@@ -94,11 +95,12 @@ class ConsistentGroups:
         raise BackendError(f"Cinder could not delete group snapshot {group_snapshot_id}: it is {status}.")
 
     def _named(self, snapshot_id: str | None) -> list[Document]:
-        return list(self._api.pages("/group_snapshots/detail", "group_snapshots", **volumes.named(snapshot_id)))
+        return list(self._api.pages("/group_snapshots/detail", documents.GROUP_SNAPSHOTS, **volumes.named(snapshot_id)))
 
     def _settled(self, call: Call, group_snapshot_id: str) -> str:
         def look() -> str | None:
-            status = str(self._api.get(f"/group_snapshots/{group_snapshot_id}")["group_snapshot"]["status"])
+            path = f"/group_snapshots/{group_snapshot_id}"
+            status = str(self._api.get(path, documents.GROUP_SNAPSHOT)["status"])
             return None if status in ("creating", "deleting") else status
 
         return self._waiting.until(call, self._patience, f"group snapshot {group_snapshot_id}", look)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from stillframe.domain.errors import StillframeError, Unavailable
+from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.problem import Problem
 
@@ -49,7 +50,7 @@ def _rivals(cloud: Cloud) -> Iterator[Problem]:
     """Cinder shows an administrator all snapshots, in whatever project, so that the newest is the safety copy."""
     query = {"user.id": cloud.user_id(), "effective": "1", "include_names": "1"}
     try:
-        found = cloud.service("identity").get("/role_assignments", **query)["role_assignments"]
+        found = cloud.service("identity").get("/role_assignments", documents.ASSIGNMENTS, **query)
     except StillframeError as error:
         yield Problem(
             f"nobody can tell whether the service's user is an administrator in projects of tenants: {error.message}",
@@ -57,7 +58,7 @@ def _rivals(cloud: Cloud) -> Iterator[Problem]:
         )
         return
     projects = {
-        one["scope"]["project"]["id"]: one["scope"]["project"].get("name", "")
+        one["scope"]["project"].get("id", ""): one["scope"]["project"].get("name", "")
         for one in found
         if one["role"].get("name") == "admin" and "project" in one["scope"]
     }

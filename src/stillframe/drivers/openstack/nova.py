@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused
@@ -14,6 +13,7 @@ from stillframe.domain.instance import Attachment, Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness
+from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.gathering import Gathering
 from stillframe.drivers.openstack.pausing import Pausing
@@ -166,11 +166,11 @@ class NovaCompute:
         return _power_state(server), _owner(server)
 
     def _server(self, instance_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._api.get(f"/servers/{instance_id}")["server"]
+        found: dict[str, Any] = self._api.get(f"/servers/{instance_id}", documents.SERVER)
         return found
 
     def _act(self, instance_id: str, action: Mapping[str, Any], request_id: str | None = None) -> None:
-        self._api.post(f"/servers/{instance_id}/action", action, request_id)
+        self._api.act(f"/servers/{instance_id}/action", action, request_id)
 
     def _switch(
         self, call: Call, instance_id: str, wanted: str, ways: Mapping[str, Mapping[str, Any]], seconds: float
@@ -210,15 +210,15 @@ class NovaCompute:
 
 def list_servers(api: Api, **query: str) -> list[Instance]:
     """The servers that an identity sees, by name and id; their devices are not known."""
-    found = [_instance(server, _listed(server)) for server in api.pages("/servers/detail", "servers", **query)]
+    found = [_instance(server, _listed(server)) for server in api.pages("/servers/detail", documents.SERVERS, **query)]
     return sorted(found, key=lambda one: (one.name, one.id))
 
 
 def get_server(api: Api, instance_id: str) -> Instance:
     """One server that an identity sees; raises `NotFound`."""
     path = "/servers/" + path_part(instance_id, f"Instance {instance_id}")
-    server = api.get(path)["server"]
-    attachments = api.get(f"{path}/os-volume_attachments")["volumeAttachments"]
+    server = api.get(path, documents.SERVER)
+    attachments = api.get(f"{path}/os-volume_attachments", documents.ATTACHED_VOLUMES)
     root = server.get("OS-EXT-SRV-ATTR:root_device_name")
     ordered = sorted(attachments, key=lambda one: (one["device"] != root, one["device"] or ""))
     # Only administrators are told the root device; Nova gives it the first name.
@@ -241,7 +241,7 @@ def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) ->
         name=server["name"],
         power_state=_power_state(server),
         attachments=attachments,
-        created_at=datetime.fromisoformat(server["created"]).astimezone(UTC).replace(tzinfo=None),
+        created_at=documents.moment(server["created"]),
         metadata=dict(server["metadata"]),
         locked=bool(server["locked"]) and _owner(server) is None,
         # Shown to administrators only, unless the operator's policy says otherwise.

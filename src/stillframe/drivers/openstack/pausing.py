@@ -15,6 +15,7 @@ from typing import Any, Final
 from stillframe.domain.errors import BackendError, Conflict, NotFound
 from stillframe.drivers.call import Call
 from stillframe.drivers.lifeline import Lifeline
+from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.waiting import Waiting
 
@@ -131,15 +132,15 @@ class Pausing:
         }
 
     def _actions(self, server_id: str) -> list[dict[str, Any]]:
-        found = self._api.get(f"/servers/{server_id}/os-instance-actions")["instanceActions"]
+        found = self._api.get(f"/servers/{server_id}/os-instance-actions", documents.ACTIONS)
         return [action for action in found if action["action"] in _ACTIONS]
 
     def _server(self, server_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._api.get(f"/servers/{server_id}")["server"]
+        found: dict[str, Any] = self._api.get(f"/servers/{server_id}", documents.SERVER)
         return found
 
     def _act(self, server_id: str, action: dict[str, Any], request_id: str | None = None) -> None:
-        self._api.post(f"/servers/{server_id}/action", action, request_id)
+        self._api.act(f"/servers/{server_id}/action", action, request_id)
 
 
 def _status(server: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from stillframe.domain.errors import TooLarge
+from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api
 from stillframe.drivers.openstack.volumes import Document
 
@@ -16,11 +17,13 @@ def require_room(api: Api, project_id: str, described: Sequence[Document]) -> No
     Their gigabytes are left to Cinder, which does not tell whether it counts those of snapshots
     (`no_snapshot_gb_quota`).
     """
-    quotas = api.get(f"/os-quota-sets/{project_id}", usage="true")["quota_set"]
+    quotas = api.get(f"/os-quota-sets/{project_id}", documents.QUOTAS, usage="true")
     wanted = Counter({"snapshots": len(described)})
     wanted.update(f"snapshots_{volume['volume_type']}" for volume in described)
     for name, more in wanted.items():
-        quota = quotas.get(name, {"limit": -1})
+        quota = quotas.get(name)
+        if not isinstance(quota, dict):
+            continue
         left = quota["limit"] - quota.get("in_use", 0) - quota.get("reserved", 0)
         if quota["limit"] >= 0 and left < more:
             raise TooLarge(

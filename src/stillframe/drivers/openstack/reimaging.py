@@ -8,10 +8,13 @@ metadata. What it was before is kept with the image until it is put right, so a 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
-from stillframe.domain.errors import NotFound
+from stillframe.domain.errors import BackendError, NotFound
+from stillframe.drivers import replies
 from stillframe.drivers.call import Call
+from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.volumes import STORAGE, Document, get_volume
 
@@ -36,8 +39,9 @@ class Reimaging:
                 "boot_index": 0,
                 "volume_size": volume["size"],
             }
-            image = self._images.post(
+            image = self._images.make(
                 "/v2/images",
+                documents.NEW_IMAGE,
                 {
                     "name": _name(snapshot_id),
                     "disk_format": "raw",
@@ -60,21 +64,21 @@ class Reimaging:
         if image is None:
             raise NotFound(f"The image that names snapshot {snapshot_id} is gone.")
         action = {"os-reimage": {"image_id": image["id"], "reimage_reserved": False}}
-        self._cloud.service(STORAGE).post(f"/volumes/{volume_id}/action", action, call.request_id)
+        self._cloud.service(STORAGE).act(f"/volumes/{volume_id}/action", action, call.request_id)
 
     def tidy(self, call: Call, volume_id: str, snapshot_id: str) -> None:
         """Put the volume's flag and image metadata back, and remove the image."""
         image = self._find(snapshot_id)
         if image is None:
             return
-        before: dict[str, Any] = json.loads(image[_BEFORE])
+        before = _before(image)
         api, path = self._cloud.service(STORAGE), f"/volumes/{volume_id}/action"
         now = get_volume(api, volume_id).get("volume_image_metadata") or {}
         for key in now.keys() - before["metadata"].keys():
-            api.post(path, {"os-unset_image_metadata": {"key": key}}, call.request_id)
+            api.act(path, {"os-unset_image_metadata": {"key": key}}, call.request_id)
         if before["metadata"]:
-            api.post(path, {"os-set_image_metadata": {"metadata": before["metadata"]}}, call.request_id)
-        api.post(path, {"os-set_bootable": {"bootable": before["bootable"] == "true"}}, call.request_id)
+            api.act(path, {"os-set_image_metadata": {"metadata": before["metadata"]}}, call.request_id)
+        api.act(path, {"os-set_bootable": {"bootable": before["bootable"] == "true"}}, call.request_id)
         self.forget(call, snapshot_id)
 
     def forget(self, call: Call, snapshot_id: str) -> None:
@@ -87,8 +91,16 @@ class Reimaging:
         return self._cloud.service("image")
 
     def _find(self, snapshot_id: str) -> dict[str, Any] | None:
-        found = self._images.get("/v2/images", name=_name(snapshot_id), owner=self._cloud.project_id())["images"]
-        return next(iter(found), None)
+        query = {"name": _name(snapshot_id), "owner": self._cloud.project_id()}
+        return next(iter(self._images.get("/v2/images", documents.IMAGES, **query)), None)
+
+
+def _before(image: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the volume was before; raises `BackendError` where somebody has changed the note."""
+    try:
+        return replies.shaped(documents.BEFORE, replies.document(str(image.get(_BEFORE, "")).encode()))
+    except replies.Malformed as problem:
+        raise BackendError(f"Image {image['id']} does not say what its volume was before: {problem}") from None
 
 
 def _name(snapshot_id: str) -> str:

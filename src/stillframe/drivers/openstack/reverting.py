@@ -17,6 +17,7 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import volumes
 from stillframe.drivers.openstack.backends import EXTENSION, Backends
 from stillframe.drivers.openstack.cloud import Api, Cloud
+from stillframe.drivers.openstack.documents import moment
 from stillframe.drivers.openstack.reimaging import Reimaging
 from stillframe.drivers.openstack.strategy import Circumstances, Strategy, choose
 from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
@@ -116,7 +117,7 @@ class Reverter:
             return seen
         for snapshot in lost:
             action = {"os-reset_status": {"status": "available"}}
-            self._api.post(f"/snapshots/{snapshot['id']}/action", action, call.request_id)
+            self._api.act(f"/snapshots/{snapshot['id']}/action", action, call.request_id)
         for snapshot in backups:
             self._delete(call, snapshot["id"])
         if stuck:
@@ -181,10 +182,10 @@ class Reverter:
 
         Those that were there before our safety copies may be somebody's last good ones, and are not among them.
         """
-        ours = [volumes.moment(one["created_at"]) for one in seen.snapshots if self._is_safety(one)]
+        ours = [moment(one["created_at"]) for one in seen.snapshots if self._is_safety(one)]
         name = f"[revert] volume {seen.volume['id']} backup snapshot"
         kept = [one for one in seen.snapshots if one["name"] == name]
-        return [one for one in kept if ours and volumes.moment(one["created_at"]) >= min(ours)]
+        return [one for one in kept if ours and moment(one["created_at"]) >= min(ours)]
 
     def _is_safety(self, snapshot: Document) -> bool:
         name = volumes.parse_name(snapshot)
@@ -193,7 +194,7 @@ class Reverter:
 
     def _delete(self, call: Call, snapshot_id: str) -> None:
         try:
-            self._api.post(f"/snapshots/{snapshot_id}/action", {"os-force_delete": {}}, call.request_id)
+            self._api.act(f"/snapshots/{snapshot_id}/action", {"os-force_delete": {}}, call.request_id)
             self._waiting.until(
                 call,
                 self._patience,
@@ -210,7 +211,7 @@ class Reverter:
             extension=extension,
             newest=extension or _is_newest(seen.snapshots, volume, snapshot),
             reverts=habits.reverts,
-            encrypted=bool(volume["encrypted"]),
+            encrypted=bool(volume.get("encrypted")),
             sparse=habits.sparse,
             reimage=self._allows_reimage,
         )
@@ -224,7 +225,7 @@ class Reverter:
         self._act(call, self._api, volume_id, {"os-reset_status": {"status": status}})
 
     def _act(self, call: Call, api: Api, volume_id: str, action: Mapping[str, Any]) -> None:
-        api.post(f"/volumes/{volume_id}/action", action, call.request_id)
+        api.act(f"/volumes/{volume_id}/action", action, call.request_id)
 
 
 def _require_untouched(before: Document, after: Document) -> None:
@@ -244,7 +245,7 @@ def _is_newest(found: list[Document], volume: Document, snapshot: Document) -> b
         if one["id"] != snapshot["id"]
     ]
     # Of two of the same second nobody knows which Cinder takes.
-    return all(volumes.moment(one["created_at"]) < volumes.moment(snapshot["created_at"]) for one in rivals)
+    return all(moment(one["created_at"]) < moment(snapshot["created_at"]) for one in rivals)
 
 
 def _attachments(volume: Document) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from stillframe.domain.instance import Instance, Volume
-from stillframe.drivers.openstack import nova, volumes
+from stillframe.drivers.openstack import documents, nova, volumes
 from stillframe.drivers.openstack.cloud import Cloud
 
 
@@ -32,7 +32,7 @@ class CloudSight:
     def own_volumes(self, token: str) -> Collection[str]:
         """See `Sight`; what Cinder answers when it is asked for no page in particular."""
         # Without details, which Cinder takes its time for.
-        found = self._cloud.user(volumes.STORAGE, token).get("/volumes")["volumes"]
+        found = self._cloud.user(volumes.STORAGE, token).get("/volumes", documents.VOLUME_IDS)
         return {volume["id"] for volume in found}
 
     def get_volume(self, token: str, volume_id: str) -> Volume:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from stillframe.domain.errors import BackendError
 from stillframe.domain.instance import Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
+from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.gathering import Gathering
 
@@ -58,7 +59,7 @@ class Looking:
         for start in range(0, len(volume_ids), _IN_AN_ADDRESS):
             some = list(volume_ids[start : start + _IN_AN_ADDRESS])
             # To administrators Cinder lets any column through, and reads its value as a literal of Python.
-            found |= _by_id(self._api.pages("/volumes/detail", "volumes", all_tenants="1", id=repr(some)))
+            found |= _by_id(self._api.pages("/volumes/detail", documents.VOLUMES, all_tenants="1", id=repr(some)))
         return found
 
     def _restoring_of(self, volume_id: str) -> list[Document]:
@@ -72,35 +73,38 @@ class Looking:
         return found
 
     def _reverting(self, **query: str) -> Iterator[Document]:
-        return self._api.pages("/snapshots/detail", "snapshots", all_tenants="1", status="restoring", **query)
+        return self._api.pages("/snapshots/detail", documents.SNAPSHOTS, all_tenants="1", status="restoring", **query)
 
 
 def list_volumes(api: Api, **query: str) -> list[Volume]:
     """The volumes that an identity sees, by name and id."""
-    found = [as_volume(volume) for volume in api.pages("/volumes/detail", "volumes", **query)]
+    found = [as_volume(volume) for volume in api.pages("/volumes/detail", documents.VOLUMES, **query)]
     return sorted(found, key=lambda one: (one.name, one.id))
 
 
 def get_volume(api: Api, volume_id: str) -> Document:
     """One volume as Cinder describes it; raises `NotFound`."""
-    found: Document = api.get(f"/volumes/{path_part(volume_id, volume_id)}")["volume"]
+    found: Document = api.get(f"/volumes/{path_part(volume_id, volume_id)}", documents.VOLUME)
     return found
 
 
 def get_snapshot(api: Api, snapshot_id: str) -> Document:
     """One snapshot of a volume as Cinder describes it; raises `NotFound`."""
-    found: Document = api.get(f"/snapshots/{path_part(snapshot_id, snapshot_id)}")["snapshot"]
+    found: Document = api.get(f"/snapshots/{path_part(snapshot_id, snapshot_id)}", documents.SNAPSHOT)
     return found
 
 
 def snapshots_of(api: Api, volume_id: str) -> list[Document]:
     """All snapshots of a volume, whoever has made them; for an administrator."""
-    return list(api.pages("/snapshots/detail", "snapshots", all_tenants="1", volume_id=volume_id))
+    return list(api.pages("/snapshots/detail", documents.SNAPSHOTS, all_tenants="1", volume_id=volume_id))
 
 
 def project_of(document: Document) -> str:
     """The project that a volume, a snapshot or a group snapshot belongs to."""
-    return str(next(document[key] for key in _PROJECT_KEYS if key in document))
+    for key in _PROJECT_KEYS:
+        if key in document:
+            return str(document[key])
+    raise BackendError(f"Cinder does not say whose {document['id']} is.")
 
 
 def name_of(name: CopyName) -> str:
@@ -136,22 +140,16 @@ def as_volume(volume: Document) -> Volume:
         bootable=volume["bootable"] == "true",
         instance_id=attached and attached["server_id"],
         device=attached and attached["device"],
-        created_at=moment(volume["created_at"]),
+        created_at=documents.moment(volume["created_at"]),
         metadata=dict(volume["metadata"]),
         # Shown to administrators and services only; its last part is a pool of the back end.
         backend=(volume.get("os-vol-host-attr:host") or "").partition("#")[0] or None,
     )
 
 
-def moment(text: str) -> datetime:
-    """A time of Cinder's, which is UTC without a zone."""
-    found = datetime.fromisoformat(text)
-    return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
-
-
 def copies(api: Api, snapshot_id: str | None) -> list[tuple[Document, CopyName]]:
     """Every copy of ours that can be seen, those of group snapshots too, and the keys they were made for."""
-    found = api.pages("/snapshots/detail", "snapshots", **named(snapshot_id))
+    found = api.pages("/snapshots/detail", documents.SNAPSHOTS, **named(snapshot_id))
     return [(one, name) for one in found if (name := parse_name(one)) is not None and _is_of(name, snapshot_id)]
 
 

@@ -60,7 +60,7 @@ class Client:
         self._secrets: tuple[str, ...] = ()
         self._signing_in = threading.Lock()
         self._url = options.endpoint.rstrip("/") + _API
-        self._http = bounded.session(adapter or bounded.BoundedAdapter())
+        self._http = bounded.session(adapter)
         self._http.trust_env = False
         self._http.verify = _trust(options)
 
