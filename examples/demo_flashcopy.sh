@@ -34,8 +34,11 @@ field() { python -c "import json, sys; found = json.load(sys.stdin); print($1)";
 scribble() { # BYTES: a host writes that many random bytes to the beginning of both volumes
     for disk in root data; do head -c "$1" /dev/urandom | lab "vdisks/$disk" --data-binary @- >/dev/null; done
 }
+ask() { # PATH [CURL ARGUMENTS]: of the service, with its token, which no list of processes shows
+    curl -sf -H @- "$api/$1" "${@:2}" <<<"X-Auth-Token: $(cat "$work/state/auth/token")"
+}
 mappings() { # VOLUME: the FlashCopy check of the API, one line for each mapping
-    curl -sf "$api/volume/v3/default/volumes/$1/action" -H 'Content-Type: application/json' \
+    ask "volume/v3/default/volumes/$1/action" -H 'Content-Type: application/json' \
         -d '{"copy-progress": {"details": true}}' | field '"\n".join("  {status:<8} {progress:>3} %  restoring {restoring:<3} rate {copyrate:>3}  {source_vdisk_name:.24} -> {target_vdisk_name:.24}".format(**row) for row in found["copy_details"])'
 }
 ready() { # PROCESS FILE PATTERN: wait, as long as the process lives, until a line of its output says that it is ready
@@ -87,7 +90,7 @@ service=$!
 ready $service "$work/said" http
 api=$(grep -o 'http://[0-9.:]*' "$work/said" | head -n 1)
 export STILLFRAME_ENDPOINT=$api
-volume=$(curl -sf "$api/volume/v3/default/volumes" | field 'found["volumes"][1]["id"]')
+volume=$(ask volume/v3/default/volumes | field 'found["volumes"][1]["id"]')
 
 title "Three snapshots of both volumes at one instant each, with changes in between"
 run stillframe snapshot create oldest --instance demo --wait --column status --format value

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Serve an example: one instance with two small disks under ./var, without authentication, on a loopback address.
+# Serve an example: one instance with two small disks under ./var, on a loopback address, to whoever has its token.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -19,7 +19,6 @@ cat >"$config" <<END
 state_dir = $root/var
 bind_host = 127.0.0.1
 bind_port = $port
-auth_strategy = noauth
 END
 [ -e var/instances/demo.toml ] ||
     stillframe --config-file "$config" instance add demo --id "$instance" --format value --column name >/dev/null \
@@ -40,16 +39,19 @@ Type this in another terminal. The instance 'demo' is off; its disks are two fil
   stillframe snapshot delete before --wait
   stillframe doctor
 
-The same as any client of the API does it; each answer has the URI of its task, where its progress can be read:
+The same as any client of the API does it. It shows the token that the service has made at its first start, in a file
+that only you can read, and that the command line finds by itself. Handed over in this way, no list of processes has it.
+Each answer has the URI of its task, where its progress can be read:
 
-  curl -s $api/compute/v2.1/default/servers/$instance/action -H 'Content-Type: application/json' \\
+  ask() { curl -s -H @- "\$@" <<<"X-Auth-Token: \$(cat $root/var/auth/token)"; }
+  ask $api/compute/v2.1/default/servers/$instance/action -H 'Content-Type: application/json' \\
        -d '{"vm-snapshot": {"name": "by-curl", "description": "all volumes", "volumes": []}}'; echo
-  curl -s $api/volume/v3/default/instance-snapshots; echo
+  ask $api/volume/v3/default/instance-snapshots; echo
   id=\$(stillframe snapshot show by-curl -f value -c id)
-  curl -s $api/compute/v2.1/default/servers/$instance/action -H 'Content-Type: application/json' \\
+  ask $api/compute/v2.1/default/servers/$instance/action -H 'Content-Type: application/json' \\
        -d '{"vm-restore": {"instance_snapshot_id": "'\$id'"}}'; echo
-  curl -s "\$(stillframe snapshot show by-curl -f value -c task_uri)"; echo
-  curl -s -X DELETE $api/volume/v3/default/instance-snapshots/\$id; echo
+  ask "\$(stillframe snapshot show by-curl -f value -c task_uri)"; echo
+  ask -X DELETE $api/volume/v3/default/instance-snapshots/\$id; echo
 
 Ctrl-C ends it; what is under ./var stays for the next time.
 

@@ -14,11 +14,12 @@ _DEFAULT: Final = [
     cfg.PortOpt("bind_port", default=8790, help="Port to listen on."),
     cfg.StrOpt(
         "auth_strategy",
-        default="noauth",
+        default="token",
         choices=[
+            ("token", "the service's own token, made at the first start: `auth/token` in `state_dir`"),
             ("keystone", "tokens, checked by keystonemiddleware"),
             ("http_basic", "users of an htpasswd file, see [http_basic]"),
-            ("noauth", "everybody is who they say; only on a loopback address"),
+            ("noauth", "everybody is who they say, other users of the machine and its guests too; only on loopback"),
         ],
         help="How callers prove who they are.",
     ),

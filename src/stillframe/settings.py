@@ -15,7 +15,7 @@ from stillframe.domain.operation import Action
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options, Strategy
 from stillframe.engine.board import JobBoardOptions
 from stillframe.options import ARRAY, GROUPS
-from stillframe.store.queue import Shares
+from stillframe.store.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ def application(config_files: Sequence[str] = ()) -> WSGIApplication:
     which there can be no worker beside it, and `noauth`, for nobody here sees whether the server listens on loopback.
     """
     files = config_files or [path for path in os.environ.get(CONFIG_VARIABLE, "").split(os.pathsep) if path]
-    settings = load(files)
+    # Nobody here sees on which address the server listens.
+    settings = load(files, [(None, "bind_host", "0.0.0.0")])  # noqa: S104
     if settings.database.url.startswith("sqlite"):
         raise InvalidInput("needs PostgreSQL or MariaDB, as 'stillframe api' does", "database.connection")
     if settings.api.auth_strategy == "noauth":

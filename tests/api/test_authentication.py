@@ -144,14 +144,15 @@ def test_settings_that_cannot_work_stop_the_service_from_starting(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_trusting_everybody_is_possible_on_loopback_addresses(host: str) -> None:
-    require_safe_binding(settings.load((), [(None, "bind_host", host)]))
+    require_safe_binding(settings.load((), [(None, "auth_strategy", "noauth"), (None, "bind_host", host)]))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", "localhost.example.org"])  # noqa: S104
 def test_trusting_everybody_is_refused_elsewhere(host: str) -> None:
     with pytest.raises(InvalidInput, match="noauth"):
-        require_safe_binding(settings.load((), [(None, "bind_host", host)]))
-    require_safe_binding(settings.load((), [(None, "bind_host", host), (None, "auth_strategy", "keystone")]))
+        require_safe_binding(settings.load((), [(None, "auth_strategy", "noauth"), (None, "bind_host", host)]))
+    for strategy in ("token", "http_basic", "keystone"):
+        require_safe_binding(settings.load((), [(None, "bind_host", host), (None, "auth_strategy", strategy)]))
 
 
 def test_a_token_says_who_somebody_is_where_everybody_is_trusted(api: Running) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from stillframe.domain.instance import Instance
 
 CONFIGURATION = """
-[DEFAULT]
-auth_strategy = keystone
 [keystone_authtoken]
 auth_type = password
 auth_url = {url}
@@ -47,7 +45,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
 @pytest.fixture(scope="module")
 def guarded(identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("guarded")
-    with running(folder, config_files=[configured(folder, identity.url)]) as api:
+    with running(folder, (None, "auth_strategy", "keystone"), config_files=[configured(folder, identity.url)]) as api:
         yield api
 
 
@@ -168,7 +166,9 @@ def test_a_revoked_token_is_refused(guarded: Running, identity: Identity) -> Non
 
 
 def test_without_the_identity_service_callers_are_told_to_wait_and_documents_are_still_there(tmp_path: Path) -> None:
-    with running(tmp_path, config_files=[configured(tmp_path, "http://127.0.0.1:1/v3")]) as api:
+    with running(
+        tmp_path, (None, "auth_strategy", "keystone"), config_files=[configured(tmp_path, "http://127.0.0.1:1/v3")]
+    ) as api:
         reply = api.call("GET", "/v3/p/instance-snapshots", headers={"X-Auth-Token": "something"})
         assert (reply.status_code, [*reply.json()]) == (503, ["serviceUnavailable"])
         assert reply.headers["X-Openstack-Request-Id"].startswith("req-")

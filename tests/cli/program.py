@@ -60,6 +60,11 @@ class Place:
             groups.setdefault(group or "DEFAULT", []).append(f"{option} = {value}")
         self.config.write_text("".join(f"[{group}]\n" + "\n".join(lines) + "\n" for group, lines in groups.items()))
 
+    @property
+    def token(self) -> str:
+        """The token of the service that has been started here."""
+        return (self.folder / "state" / "auth" / "token").read_text().strip()
+
     def environment(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "STILLFRAME_"))}
         return {**clean, "STILLFRAME_CONFIG": str(self.config), "OS_USERNAME": "tester", **self.variables}

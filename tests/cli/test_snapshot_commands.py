@@ -32,7 +32,7 @@ def test_a_snapshot_is_taken_shown_and_listed(served: Place, instance: str) -> N
     )
     assert created.document["status"] == "available"
     assert len(created.document["snapshots"]) == 2
-    assert created.document["user_id"] == "tester"
+    assert created.document["user_id"] == "admin"
     assert created.err.splitlines()[-1] == f"taking {instance}-s: 100 %"
     by_id = served.good("snapshot", "show", created.document["id"], "-f", "json").document
     by_name = served.good("snapshot", "show", f"{instance}-s", "-f", "json").document

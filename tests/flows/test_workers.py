@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from stillframe import main
 from stillframe.store.database import connect
-from stillframe.store.queue import Shares
+from stillframe.store.shares import Shares
 from tests.databases import database_url, mariadb_server, postgresql_server
 from tests.flows.world import World, wait_until
 

@@ -22,7 +22,7 @@ from stillframe.domain.errors import StillframeError
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.wrappers import surround
 from stillframe.settings import load
-from stillframe.store.queue import Shares
+from stillframe.store.shares import Shares
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
 
 if TYPE_CHECKING:

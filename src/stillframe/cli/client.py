@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from keystoneauth1 import exceptions
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from keystoneauth1.session import Session
 
 _FIRST_ERROR: Final = 400
-_NOT_FOUND: Final = 404
+_UNAUTHORIZED: Final = 401
 
 Document = dict[str, Any]
 
@@ -24,8 +24,10 @@ Document = dict[str, Any]
 class Client:
     """One caller in one project; every error is a `CommandFailed`."""
 
-    def __init__(self, session: Session, endpoint: str, project_id: str) -> None:
+    def __init__(self, session: Session, endpoint: str, project_id: str, hint: str = "") -> None:
+        """`hint` says why no credentials are sent, where the service asks for some."""
         self._session = session
+        self._hint = hint
         self.endpoint = endpoint
         self.project_id = project_id
         project = quote(project_id, safe="")
@@ -76,8 +78,8 @@ class Client:
         return _only(self.snapshots({"name": reference}), "instance snapshot", reference)
 
     def progress(self, task_uri: str) -> Document:
-        """The document of a task's URI."""
-        return dict(self._call("GET", task_uri)["details"])
+        """The document of a task's URI, asked for where everything else is: the credentials go nowhere else."""
+        return dict(self._call("GET", f"{self._snapshots}/get_progress?{urlsplit(task_uri).query}")["details"])
 
     # Instances.
 
@@ -115,19 +117,27 @@ class Client:
         page = self._call("GET", f"{uri}?{asked}" if asked else uri)
         found = list(page[name])
         while not one_page and (following := _next(page.get(f"{name}_links"))):
-            page = self._call("GET", following)
+            page = self._call("GET", f"{uri}?{urlsplit(following).query}")
             found += page[name]
         return found
 
     def _call(self, method: str, uri: str, body: Document | None = None) -> Document:
         with border(self.endpoint):
-            reply = self._session.request(uri, method, json=body, raise_exc=False)
+            reply = self._session.request(uri, method, json=body, raise_exc=False, redirect=False)
             try:
                 document = reply.json() if reply.content else {}
             except ValueError:
                 document = {}
         if reply.status_code >= _FIRST_ERROR:
-            raise CommandFailed(of_status(reply.status_code), _message(reply.status_code, document, uri))
+            message = _message(reply.status_code, document, uri)
+            if reply.status_code == _UNAUTHORIZED and self._hint:
+                message += f" ({self._hint})"
+            raise CommandFailed(of_status(reply.status_code), message)
+        if reply.is_redirect:
+            elsewhere = reply.headers["Location"]
+            raise CommandFailed(
+                ExitCode.UNAVAILABLE, f"{self.endpoint} sends to {elsewhere}, which is not followed; say --os-endpoint"
+            )
         if not isinstance(document, dict):
             raise CommandFailed(ExitCode.UNAVAILABLE, f"what answers at {self.endpoint} is not this service")
         return document

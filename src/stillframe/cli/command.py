@@ -50,7 +50,7 @@ class _Common(command.Command):
         """The service, as the options and the environment say how to reach it."""
         from stillframe.cli.connection import open_client  # noqa: PLC0415  # brings requests along
 
-        return open_client(self.app.options)
+        return open_client(self.app.options, self.settings)
 
 
 class Command(_Common):

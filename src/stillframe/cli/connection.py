@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import getpass
-from typing import TYPE_CHECKING, Any
+import ipaddress
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-from keystoneauth1 import exceptions, http_basic, loading, session, token_endpoint
+from keystoneauth1 import exceptions, http_basic, loading, noauth, session, token_endpoint
 
 from stillframe.cli.client import Client, border
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
-from stillframe.cli.options import ENDPOINT, PROJECT, SERVICE_TYPE
+from stillframe.cli.local_service import Local, default_endpoint, login
+from stillframe.cli.options import PROJECT, SERVICE_TYPE
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from keystoneauth1.plugin import BaseAuthPlugin
 
+    from stillframe.settings import Settings
 
-def open_client(options: argparse.Namespace) -> Client:
-    """The service that the options lead to; with Keystone this may ask it for a token."""
+# What the service of this machine asks for.
+_LOCAL: Final = "local"
+_STANDALONE: Final = frozenset({_LOCAL, "admin_token", "http_basic", "none"})
+
+
+def open_client(options: argparse.Namespace, settings: Callable[[], Settings]) -> Client:
+    """The service that the options lead to, else that of this machine; with Keystone this may ask it for a token."""
     kind = options.os_auth_type or _guess(options)
-    if kind == "none":
-        endpoint, project = _standalone(options)
-        return Client(_session(options, _nobody(options, endpoint, project)), endpoint, project)
-    if kind == "http_basic":
-        endpoint, project = _standalone(options)
-        plugin = http_basic.HTTPBasicAuth(endpoint, options.os_username, options.os_password)
-        return Client(_session(options, plugin), endpoint, project)
+    if kind in _STANDALONE:
+        endpoint = (options.os_endpoint or default_endpoint(settings)).rstrip("/")
+        project = options.os_project_id or PROJECT
+        found = login(endpoint, settings) if kind == _LOCAL else Local()
+        plugin = _plugin(kind, found, options, endpoint, project)
+        return Client(_session(options, plugin, direct=_is_loopback(endpoint)), endpoint, project, found.hint)
     opened = _session(options, _load(kind, options))
     with border("Keystone"):
         project = opened.get_project_id() or ""
@@ -39,11 +48,19 @@ def open_client(options: argparse.Namespace) -> Client:
 def _guess(options: argparse.Namespace) -> str:
     if options.os_auth_url:
         return "password"
-    return "http_basic" if options.os_password else "none"
+    if options.os_password:
+        return "http_basic"
+    return "admin_token" if options.os_token else _LOCAL
 
 
-def _standalone(options: argparse.Namespace) -> tuple[str, str]:
-    return (options.os_endpoint or ENDPOINT).rstrip("/"), options.os_project_id or PROJECT
+def _plugin(kind: str, found: Local, options: argparse.Namespace, endpoint: str, project: str) -> BaseAuthPlugin:
+    if kind == "http_basic":
+        return http_basic.HTTPBasicAuth(endpoint, options.os_username, options.os_password)
+    if kind == "admin_token":
+        return token_endpoint.Token(endpoint, options.os_token)
+    if kind == "none" or found.nobody_is_asked:
+        return _nobody(options, endpoint, project)
+    return token_endpoint.Token(endpoint, found.token) if found.token else noauth.NoAuth(endpoint=endpoint)
 
 
 def _nobody(options: argparse.Namespace, endpoint: str, project: str) -> BaseAuthPlugin:
@@ -55,9 +72,20 @@ def _nobody(options: argparse.Namespace, endpoint: str, project: str) -> BaseAut
     return token_endpoint.Token(endpoint, f"{user}:{project}".encode().decode("latin-1"))
 
 
-def _session(options: argparse.Namespace, plugin: BaseAuthPlugin) -> session.Session:
+def _session(options: argparse.Namespace, plugin: BaseAuthPlugin, *, direct: bool = False) -> session.Session:
+    """With `direct`, past the proxies of the environment, for what is meant for this machine stays on it."""
     verify = False if options.insecure else options.os_cacert or True
-    return session.Session(auth=plugin, verify=verify, timeout=options.os_timeout, app_name="stillframe")
+    made = session.Session(auth=plugin, verify=verify, timeout=options.os_timeout, app_name="stillframe")
+    made.session.trust_env = not direct
+    return made
+
+
+def _is_loopback(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _load(kind: str, options: argparse.Namespace) -> BaseAuthPlugin:

@@ -17,14 +17,19 @@ _OPTIONS: Final = (
     (
         "endpoint",
         ("STILLFRAME_ENDPOINT", "OS_ENDPOINT"),
-        f"Where the service is. Without it {ENDPOINT}, or with Keystone the service '{SERVICE_TYPE}' of the catalog.",
+        (
+            f"Where the service is. Without it where the settings of this machine say, else {ENDPOINT}; with Keystone "
+            f"the service '{SERVICE_TYPE}' of the catalog."
+        ),
     ),
     (
         "auth-type",
         ("OS_AUTH_TYPE",),
         (
-            "none, http_basic, password, token, v3applicationcredential or another plugin of keystoneauth. Without it "
-            "password where there is an --os-auth-url, else http_basic where there is an --os-password, else none."
+            "none, http_basic, admin_token (the service's own token), password, token, v3applicationcredential or "
+            "another plugin of keystoneauth. Without it password where there is an --os-auth-url, else http_basic "
+            "where there is an --os-password, else admin_token where there is an --os-token, else what the service of "
+            "this machine asks for: its token is found by itself."
         ),
     ),
     ("auth-url", ("OS_AUTH_URL",), "Where Keystone is."),
@@ -37,7 +42,7 @@ _OPTIONS: Final = (
     ("project-name", ("OS_PROJECT_NAME",), "Project to act in, by name (only with Keystone)."),
     ("project-domain-id", ("OS_PROJECT_DOMAIN_ID",), "Domain of the project, by id."),
     ("project-domain-name", ("OS_PROJECT_DOMAIN_NAME",), "Domain of the project, by name."),
-    ("token", ("OS_TOKEN",), "Token of Keystone."),
+    ("token", ("OS_TOKEN",), "Token of Keystone, or with admin_token of the service."),
     ("application-credential-id", ("OS_APPLICATION_CREDENTIAL_ID",), "Application credential, by id."),
     ("application-credential-name", ("OS_APPLICATION_CREDENTIAL_NAME",), "Application credential, by name."),
     ("application-credential-secret", ("OS_APPLICATION_CREDENTIAL_SECRET",), "Its secret."),

@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from stillframe import logs, main
-from stillframe.api.auth.strategies import require_safe_binding
+from stillframe.api.auth import token_file
+from stillframe.api.auth.strategies import NOBODY_IS_ASKED, require_safe_binding
 from stillframe.cli.borders import answering_database, usable_settings
 from stillframe.cli.exit_codes import ExitCode
 from stillframe.cli.http_server import HttpServer, end_on_signal
@@ -35,6 +36,8 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
             with usable_settings():
                 require_safe_binding(settings)
         logs.set_up(settings.conf)
+        if serve and settings.api.auth_strategy == "noauth":
+            LOG.warning("auth_strategy = noauth: %s", NOBODY_IS_ASKED)
         service = stack.enter_context(_service(settings, serve=serve, work=work))
         ending = stack.enter_context(end_on_signal())
         http = _listen(settings, service, serve=serve)
@@ -60,7 +63,10 @@ def _listen(settings: Settings, service: Service, *, serve: bool) -> HttpServer 
 def _what_it_does(settings: Settings, http: HttpServer | None, *, serve: bool, work: bool) -> str:
     if http is not None and serve:
         does = "serves" if work else "accepts"
-        return f"stillframe {does} on {http.address} (authentication: {settings.api.auth_strategy})"
+        asked = settings.api.auth_strategy
+        if asked == "token":
+            asked += f", in {token_file.path_of(settings.state_dir)}"
+        return f"stillframe {does} on {http.address} (authentication: {asked})"
     shown = f", metrics on {http.address}/metrics" if http is not None else ""
     return f"stillframe works off what is accepted{shown}"
 

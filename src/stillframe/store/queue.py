@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,7 @@ from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_latest, is_mine, is_open, unclaimed
 from stillframe.store.rows import operation_from_row
+from stillframe.store.shares import Shares
 from stillframe.store.tables import OPERATIONS, TURNSTILE
 
 if TYPE_CHECKING:
@@ -36,22 +36,6 @@ LOG = logging.getLogger(__name__)
 # Looked through for operations whose places are free; whoever is further back waits for a later look.
 _LOOK_AHEAD: Final = 200
 _ENTRANCE: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """How many operations may run at a time, over all workers: of one project, on one host, on one back end.
-
-    0 is no limit.
-    """
-
-    project: int = 0
-    host: int = 0
-    backend: int = 0
-
-    def of(self, place: str) -> int:
-        """The limit of a place such as `host:NAME`."""
-        return {"project": self.project, "host": self.host, "backend": self.backend}[place.partition(":")[0]]
 
 
 class OperationQueue:

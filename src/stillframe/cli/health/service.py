@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from stillframe import main
-from stillframe.api.auth.strategies import build_guard, require_safe_binding
+from stillframe.api.auth.strategies import NOBODY_IS_ASKED, check_strategy
 from stillframe.cli.borders import reason
 from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
@@ -33,12 +33,15 @@ def settings(found: Settings) -> Iterator[Finding]:
     """How the API would be served, and to whom."""
     api = found.api
     try:
-        require_safe_binding(found)
-        build_guard(found)
+        check_strategy(found)
     except StillframeError as error:
         yield fail("settings", error.message, "correct the settings file")
+        return
+    detail = f"{api.bind_host}:{api.bind_port}, authentication {api.auth_strategy}"
+    if api.auth_strategy == "noauth":
+        yield warn("settings", f"{detail}: {NOBODY_IS_ASKED}", "leave auth_strategy out of the settings file")
     else:
-        yield ok("settings", f"{api.bind_host}:{api.bind_port}, authentication {api.auth_strategy}")
+        yield ok("settings", detail)
 
 
 def policy(found: Settings) -> Iterator[Finding]:
