@@ -46,7 +46,9 @@ def _error_rows() -> Iterator[tuple[str, str, str, str]]:
 def _tree(kind: type[StillframeError], depth: int) -> Iterator[tuple[type[StillframeError], int]]:
     yield kind, depth
     for child in kind.__subclasses__():
-        yield from _tree(child, depth + 1)
+        # What a driver tells apart for itself has the code of what it is a case of.
+        if child.__module__ == StillframeError.__module__:
+            yield from _tree(child, depth + 1)
 
 
 def _answered(error: StillframeError) -> Any:

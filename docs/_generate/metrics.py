@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Metric
 
 from _generate.tables import table
 from stillframe.domain.operation import Action, Operation, OperationState
+from stillframe.service.held_guests import HeldGuests
 from stillframe.service.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def _families() -> list[Metric]:
             return []
 
     registry, now = CollectorRegistry(), datetime.now(UTC)
-    metrics = Metrics(registry, cast("Any", Nothing()), lambda: 0, lambda: now)
+    metrics = Metrics(registry, cast("Any", Nothing()), lambda: 0, lambda: now, HeldGuests(tuple))
     # A metric with labels has no samples before its first use.
     operation = Operation("", Action.SNAPSHOT, "", "", "", "", OperationState.SUCCEEDED, now, now)
     metrics.operation_finished(operation, 1.0)

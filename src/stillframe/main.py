@@ -27,6 +27,7 @@ from stillframe.engine.persistence import FlowBooks
 from stillframe.engine.reading import ProgressReader
 from stillframe.flows.plans import planner
 from stillframe.flows.step import Ports
+from stillframe.service.held_guests import HeldGuests, Releaser
 from stillframe.service.instance_snapshots import SnapshotService
 from stillframe.service.instances import InstanceService
 from stillframe.service.janitor import Janitor
@@ -76,6 +77,7 @@ class Service:
     instances: InstanceService
     policy: Policy
     janitor: Janitor
+    releaser: Releaser
     power: PowerActions
     wsgi: Any
 
@@ -88,10 +90,12 @@ class Service:
             self.drivers.prepare()
         self.engine.start()
         self.janitor.start()
+        self.releaser.start()
 
     def stop(self, seconds: float = 10.0) -> bool:
         """Stop working; False if something still ran after `seconds`, which the next start resumes."""
         self.janitor.stop()
+        self.releaser.stop()
         switched = self.power.stop(seconds=2.0)
         ended = self.engine.stop(seconds)
         # A copy that is being deleted is no operation; whoever sweeps next deletes it again.
@@ -158,7 +162,9 @@ def build(
     execution = Execution(operations, queue, books, planner(ports), tries, now)
     board = _board(settings, queue)
     engine = Engine(operations, queue, board, execution, _limits(settings, alone=database.is_file))
-    metrics = Metrics(CollectorRegistry(), operations, queue.waiting, now)
+    remains = plain.remains
+    held = HeldGuests(remains.quiesced if remains is not None else tuple)
+    metrics = Metrics(CollectorRegistry(), operations, queue.waiting, now, held)
     execution.on_finished = metrics.operation_finished
     power = PowerActions(drivers.compute, PowerLocks(settings.state_dir / "power"), graceful)
     instances = InstanceService(
@@ -182,12 +188,14 @@ def build(
         measure=ProgressReader(operations, queue, books, now).read,
         now=now,
         deadlines=settings.engine.deadlines,
+        held=held,
     )
-    janitor = Janitor(
-        build_leftovers(settings, database, plain, now), metrics, settings.engine.janitor_interval.total_seconds()
-    )
+    leftovers = build_leftovers(settings, database, plain, now)
+    janitor = Janitor(leftovers, metrics, settings.engine.janitor_interval.total_seconds())
     wsgi = build_wsgi(settings, service, instances, metrics) if serve else build_observation(settings, metrics)
-    return Service(settings, database, drivers, engine, service, instances, policy, janitor, power, wsgi)
+    return Service(
+        settings, database, drivers, engine, service, instances, policy, janitor, Releaser(leftovers), power, wsgi
+    )
 
 
 def build_leftovers(

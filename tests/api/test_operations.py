@@ -20,6 +20,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 OBJECT = {
     "id", "name", "description", "status", "instance_id", "created_at", "updated_at", "task_uri", "snapshots",
     "temp_snapshots", "failed_snapshots", "project_id", "user_id", "fault", "consistency",
+    "minimum_consistency", "guest_may_be_held",
 }  # fmt: skip
 
 

@@ -158,6 +158,9 @@ class SnapshotView(Reply):
     fault: FaultView | None
     consistency: ConsistencyView | None
     minimum_consistency: LevelName
+    guest_may_be_held: bool | None = Field(
+        description="whether the instance's guest may be frozen or paused still by a snapshot; null: unknown"
+    )
 
 
 class ShowReply(Reply):

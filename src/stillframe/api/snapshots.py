@@ -142,6 +142,7 @@ def _view(exchange: Exchange, snapshot: InstanceSnapshot) -> schemas.SnapshotVie
         fault=fault,
         consistency=consistency,
         minimum_consistency=snapshot.minimum_consistency.value,
+        guest_may_be_held=exchange.services.snapshots.may_be_held(snapshot),
     )
 
 

@@ -16,6 +16,7 @@ from stillframe.domain.snapshot import ConsistencyLevel, InstanceSnapshot, achie
 from stillframe.domain.status import Event, Status, advance
 from stillframe.drivers.storage import StorageDriver
 from stillframe.service.caller import Caller
+from stillframe.service.held_guests import HeldGuests
 from stillframe.service.instances import InstanceService
 from stillframe.service.policy import Policy
 from stillframe.store.operations import OperationStore
@@ -39,7 +40,7 @@ class SnapshotService:
 
     `submit` hands an operation's id to the engine after its transaction; should that be lost, the engine finds the
     operation in the store. `measure` says how far an operation is. `now` is UTC, without a
-    zone; `deadlines` go by action.
+    zone; `deadlines` go by action. `held` says which guests may be held still.
     """
 
     snapshots: SnapshotStore
@@ -51,6 +52,7 @@ class SnapshotService:
     measure: Callable[[Operation], Progress]
     now: Callable[[], datetime]
     deadlines: Mapping[Action, timedelta]
+    held: HeldGuests
 
     def create(
         self,
@@ -102,6 +104,11 @@ class SnapshotService:
 
     def show(self, caller: Caller, snapshot_id: str) -> InstanceSnapshot:
         return self._visible(caller, snapshot_id, "snapshot:show")
+
+    def may_be_held(self, snapshot: InstanceSnapshot) -> bool | None:
+        """Whether the instance's guest may be held still though nobody works on it; None where nobody can tell."""
+        held = self.held.ids()
+        return None if held is None else snapshot.instance_id in held
 
     def update(self, caller: Caller, snapshot_id: str, changes: Mapping[str, str]) -> None:
         """Change `name` and/or `description`."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    from stillframe.service.held_guests import HeldGuests
     from stillframe.store.operations import OperationStore
 
 _DURATIONS: Final = (1, 5, 15, 60, 300, 900, 3600, 14400, 43200, 86400)
@@ -32,6 +33,7 @@ class Metrics:
         operations: OperationStore,
         queued: Callable[[], int],
         now: Callable[[], datetime],
+        held: HeldGuests,
     ) -> None:
         self._registry = registry
         self._operations = Counter(
@@ -68,6 +70,7 @@ class Metrics:
             registry=registry,
         )
         registry.register(_OpenOperations(operations, queued, now))
+        registry.register(_Held(held))
 
     def operation_finished(self, operation: Operation, seconds: float) -> None:
         """An operation is final; `seconds` counts from its acceptance."""
@@ -94,6 +97,22 @@ class Metrics:
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _Held(Collector):
+    """Guests that may be held still, as they are when somebody looks; absent where nobody can tell."""
+
+    def __init__(self, held: HeldGuests) -> None:
+        self._held = held
+
+    def collect(self) -> Iterable[Metric]:
+        found = self._held.ids()
+        if found is not None:
+            yield GaugeMetricFamily(
+                "stillframe_guests_held",
+                "Guests that may be frozen or paused still by a snapshot that is over.",
+                value=len(found),
+            )
 
 
 class _OpenOperations(Collector):

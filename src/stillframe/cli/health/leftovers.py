@@ -73,7 +73,7 @@ def leftovers(settings: Settings, database: Database, drivers: Drivers) -> Itera
             continue
         for (about, why, sure), some in _grouped(left).items():
             told = fail if kind in _FAILURES else warn
-            yield told(check, _told(settings, about, why, some), _mend(about, sure=sure))
+            yield told(check, _told(settings, about, why, some), _mend(kind, about, sure=sure))
         if not left:
             yield ok(check, "nothing was left behind")
 
@@ -120,7 +120,12 @@ def _told(settings: Settings, about: str, why: str, some: Sequence[Leftover]) ->
     return f"{len(some)} of {about}: {why}: {where}" + (f" ({size} bytes)" if size else "")
 
 
-def _mend(about: str, *, sure: bool) -> str:
+def _mend(kind: LeftoverKind, about: str, *, sure: bool) -> str:
+    if kind is LeftoverKind.QUIESCE:
+        return (
+            "nothing while a worker runs, which tries again every few seconds; or at once: stillframe doctor --repair; "
+            "where the guest's agent and monitor do not answer: restart the guest"
+        )
     if sure:
         return "nothing: the janitor removes it; or at once: stillframe doctor --repair"
     return f"if it is certain that nobody needs it: stillframe doctor --repair --also {about}"

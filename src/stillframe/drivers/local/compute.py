@@ -6,6 +6,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,9 @@ LOG = logging.getLogger(__name__)
 
 _CAPABILITIES: Final = ComputeCapabilities(power_control=True, quiesce=ConsistencyLevel.FILESYSTEM)
 _POLL_SECONDS: Final = 0.1
+_LOOKS_AT_A_TIME: Final = 16
+# Whoever wants a list wants it soon; a monitor answers in milliseconds.
+_LOOK_SECONDS: Final = 3.0
 _NO_MONITOR: Final = "the instance runs and declares no monitor (qmp_socket), so that it cannot be held still"
 _HELD: Final = frozenset({PowerState.PAUSED, PowerState.ERROR})
 
@@ -67,7 +71,10 @@ class LocalCompute:
 
     def list_instances(self, project_id: str | None) -> Sequence[Instance]:
         """See `ComputeDriver`."""
-        return [self._shown(one) for one in self._declarations.all() if project_id in (None, one.project_id)]
+        chosen = [one for one in self._declarations.all() if project_id in (None, one.project_id)]
+        # A monitor that hangs is waited for, and must not be waited for after another one that hangs.
+        with ThreadPoolExecutor(_LOOKS_AT_A_TIME, thread_name_prefix="look") as pool:
+            return list(pool.map(self._shown, chosen))
 
     def get_instance(self, instance_id: str) -> Instance:
         """See `ComputeDriver`."""
@@ -242,7 +249,7 @@ class LocalCompute:
     def _shown(self, declaration: Declaration) -> Instance:
         """An instance for a list, which one that cannot be looked at must not keep from being made."""
         try:
-            return self._instance(declaration)
+            return self._instance(declaration, power_state(declaration, self._images, self._qemu, _LOOK_SECONDS))
         except StillframeError as problem:
             LOG.warning("whether '%s' runs is not known: %s", declaration.name, problem)
             return self._instance(declaration, PowerState.ERROR)

@@ -39,8 +39,11 @@ NO_AGENT: Final = "the instance declares no guest agent (guest_agent_socket)"
 # Whether any hooks of applications ran inside the guest cannot be known from here.
 NO_HOOKS: Final = "nobody can tell from outside whether the applications in the guest took part"
 _PAUSE_SECONDS: Final = 0.2
-# A process that was stopped in the middle keeps its turn, and must not keep the others from theirs.
-_TURN_SECONDS: Final = 2.0
+# Who holds the guest, and whose turn it is to ask something of it. A process that was stopped in the middle keeps both,
+# and must not keep the others from theirs.
+_HOLDER: Final = "holder"
+_TURN: Final = "turn"
+_LOCK_SECONDS: Final = 2.0
 
 
 # Says whether the guest was held until then (None: nobody knows), and is since.
@@ -75,7 +78,7 @@ class Holding:
         self, state: Path, files: Files, images: Images, qemu: Qemu, guard: Guard, *, seconds: float = 30.0
     ) -> None:
         self.folder = state / "quiesced"
-        self._turns = state / "turns"
+        self._locks = state / "holding"
         self._files = files
         self._images = images
         self._qemu = qemu
@@ -89,7 +92,7 @@ class Holding:
         Raises `BackendError` if it was let go meanwhile, `GuestHeld` if nobody knows whether it is free afterwards,
         and `Unavailable`.
         """
-        with self._turn(declaration.id, _TURN_SECONDS):
+        with self._locked(_HOLDER, declaration.id), self._locked(_TURN, declaration.id):
             self.release(declaration)
             before, reason = self._look(declaration)
             mark = self._begin(declaration, frozen=before is Seen.FREE)
@@ -114,8 +117,8 @@ class Holding:
 
     def release_abandoned(self, declaration: Declaration) -> None:
         """As `release`, if no process holds it that lives; raises `Conflict` if one does."""
-        with self._turn(declaration.id, 0.0) as ours:
-            if not ours:
+        with self._locked(_TURN, declaration.id, 0.0) as ours:
+            if not ours or self._is_held(declaration.id):
                 raise Conflict(f"A process holds the guest of '{declaration.name}' still, or is letting it go.")
             self.release(declaration)
 
@@ -123,7 +126,7 @@ class Holding:
         """The ids of all instances whose guest may be held still, by no process that lives."""
         with border("looking for guests that are held still"):
             noted = sorted(mark.name for mark in self.folder.iterdir()) if self.folder.is_dir() else []
-        return [instance_id for instance_id in noted if not self._is_taken(instance_id)]
+        return [instance_id for instance_id in noted if not self._is_held(instance_id)]
 
     def _look(self, declaration: Declaration) -> tuple[Seen, str]:
         """Whether the guest's file systems are frozen before we ask for it, and why there is no use in asking."""
@@ -256,23 +259,24 @@ class Holding:
         except StillframeError:
             return False
 
-    def _is_taken(self, instance_id: str) -> bool:
-        with self._turn(instance_id, 0.0) as ours:
+    def _is_held(self, instance_id: str) -> bool:
+        with self._locked(_HOLDER, instance_id, 0.0) as ours:
             return not ours
 
     @contextmanager
-    def _turn(self, instance_id: str, seconds: float) -> Iterator[bool]:
-        """The turn of one process at a time, which ends with it at the latest; whether it came within the time."""
-        with border("preparing the folder of the turns"):
-            self._files.make_folder(self._turns)
-            file = os.open(self._turns / instance_id, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    def _locked(self, what: str, instance_id: str, seconds: float = _LOCK_SECONDS) -> Iterator[bool]:
+        """A lock of one process at a time, which ends with it at the latest; whether it came within the time."""
+        with border("preparing the folder of the locks"):
+            self._files.make_folder(self._locks)
+            path = self._locks / f"{instance_id}.{what}"
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            yield _locked(file, seconds)
+            yield _lock(file, seconds)
         finally:
             os.close(file)
 
 
-def _locked(file: int, seconds: float) -> bool:
+def _lock(file: int, seconds: float) -> bool:
     end = time.monotonic() + seconds
     while True:
         try:

@@ -53,10 +53,14 @@ class _NoGreetingError(Unavailable):
 
 
 class Monitors:
-    """Sessions with the monitors of all processes; `seconds` bounds each call as a whole."""
+    """Sessions with the monitors of all processes; `seconds` bounds each call as a whole.
 
-    def __init__(self, seconds: float) -> None:
+    `pause` in seconds is between two tries of one that does not begin with its greeting.
+    """
+
+    def __init__(self, seconds: float, pause: float = 0.05) -> None:
         self._seconds = seconds
+        self._pause = pause
         self._turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
     def ask(
@@ -71,7 +75,7 @@ class Monitors:
         again = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_NoGreetingError),
             stop=tenacity.stop_after_attempt(_GREETINGS) | tenacity.stop_after_delay(limit),
-            wait=tenacity.wait_fixed(0.05),
+            wait=tenacity.wait_fixed(self._pause),
             reraise=True,
         )
         turn = self._turns[socket]

@@ -19,8 +19,10 @@ _STATES: Final = {
 }
 
 
-def power_state(declaration: Declaration, images: Images, qemu: Qemu) -> PowerState:
+def power_state(declaration: Declaration, images: Images, qemu: Qemu, seconds: float | None = None) -> PowerState:
     """The present state; a process that has the disks open counts as running even if its monitor is silent.
+
+    `seconds`: how long its monitor is waited for, where that is less than for other calls.
 
     Raises `Unavailable` if the monitor is held by somebody else and the locks do not tell either.
     """
@@ -28,7 +30,7 @@ def power_state(declaration: Declaration, images: Images, qemu: Qemu) -> PowerSt
         locked = any_written(images, [disk.file for disk in declaration.disks])
     if declaration.qmp_socket is not None:
         try:
-            status = qemu.status(declaration.qmp_socket)
+            status = qemu.status(declaration.qmp_socket, seconds)
         except Unavailable:
             if not locked:
                 raise

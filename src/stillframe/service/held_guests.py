@@ -1,0 +1,113 @@
+"""Guests that may be held still though nobody works on them: known to whoever asks, and let go as soon as it works.
+
+A guest that was frozen or paused, and was not seen free since, must not wait for the janitor's next round.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from stillframe.domain.errors import Interrupted, StillframeError
+from stillframe.domain.leftover import LeftoverKind
+from stillframe.service.leftovers import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from stillframe.service.leftovers import Leftover, Leftovers
+
+LOG = logging.getLogger(__name__)
+
+_INTERVAL: Final = 5.0
+# Each may take as long as a guest that does not answer is waited for; they must not keep the others waiting.
+_AT_A_TIME: Final = 8
+
+
+class HeldGuests:
+    """What is known of them, looked at anew where it is older than `seconds`; safe to use from threads."""
+
+    def __init__(self, look: Callable[[], Collection[str]], seconds: float = 1.0) -> None:
+        self._look = look
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._known: tuple[float, frozenset[str] | None] = (float("-inf"), None)
+
+    def ids(self) -> frozenset[str] | None:
+        """The ids of their instances; None where nobody can tell at present."""
+        with self._lock:
+            if time.monotonic() - self._known[0] > self._seconds:
+                try:
+                    found: frozenset[str] | None = frozenset(self._look())
+                except StillframeError as error:
+                    LOG.warning("nobody can tell which guests may be held still: %s", error)
+                    found = None
+                self._known = (time.monotonic(), found)
+            return self._known[1]
+
+
+class Releaser:
+    """Lets them go, in rounds of `interval` seconds while it runs, until each was seen free.
+
+    Each worker has one, and they do not know of each other: a guest that two of them let go at a time is let go once.
+    """
+
+    def __init__(self, leftovers: Leftovers, interval: float = _INTERVAL) -> None:
+        self._leftovers = leftovers
+        self._interval = interval
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._trying: set[str] = set()
+        self._tried: dict[str, float] = {}
+        self._thread = threading.Thread(target=self._run, name="releaser", daemon=True)
+
+    def start(self) -> None:
+        """Begin the rounds; the first is at once, for whatever an earlier process left."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin no more; what is being tried comes to its end, or is left with the process."""
+        self._stopping.set()
+
+    def round(self) -> None:
+        """Try to let go all that are not being tried already, those first that were tried longest ago."""
+        left = [one for one in self._leftovers.look(LeftoverKind.QUIESCE) if one.sure]
+        with self._lock:
+            self._tried = {one.id: self._tried.get(one.id, 0.0) for one in left}
+            waiting = sorted((one for one in left if one.id not in self._trying), key=lambda one: self._tried[one.id])
+            chosen = waiting[: _AT_A_TIME - len(self._trying)]
+            for one in chosen:
+                self._trying.add(one.id)
+                self._tried[one.id] = time.monotonic()
+        for one in chosen:
+            threading.Thread(target=self._release, args=(one,), name="release", daemon=True).start()
+
+    def _release(self, leftover: Leftover) -> None:
+        try:
+            outcome, why = self._leftovers.remove(leftover, self._check)
+            if outcome is Outcome.FAILED:
+                LOG.error("the guest of instance %s may be held still: %s", leftover.id, why)
+        except Interrupted:
+            return
+        except Exception:
+            LOG.exception("the guest of instance %s may be held still", leftover.id)
+        finally:
+            with self._lock:
+                self._trying.discard(leftover.id)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.round()
+            except StillframeError as error:
+                LOG.warning("nobody can tell which guests may be held still: %s", error)
+            except Exception:
+                LOG.exception("looking for guests that are held still broke off; it is tried again")
+            if self._stopping.wait(self._interval):
+                return
+
+    def _check(self) -> None:
+        if self._stopping.is_set():
+            raise Interrupted("the service is ending")
