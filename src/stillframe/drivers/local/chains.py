@@ -93,7 +93,7 @@ def _from_json(text: str, home: Path) -> Name:
     try:
         options = dict(_flat("", json.loads(text)))
     except (ValueError, RecursionError):
-        raise NotSupported("The json: name of the image below it cannot be read.") from None
+        raise NotSupported("The json: name of the image below it leads to no local file; it is no JSON.") from None
     name, driver = options.pop("file.filename", None), options.pop("driver", None)
     plain = options.pop("file.driver", "file") == "file" and driver in tuple(Format)
     strange = {key for key in options if key.removeprefix("file.").partition(".")[0] not in _HARMLESS}

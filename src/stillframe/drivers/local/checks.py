@@ -40,14 +40,15 @@ class Checks:
         self._images = images
         self._qemu = qemu
         self._books = books
-        self._dependents = Dependents(declarations, images)
+        self._declarations = declarations
 
     def cut(self, declaration: Declaration, disks: Sequence[Disk], state: PowerState) -> None:
         """Raise `Refused`, `NotSupported` or `OutOfSpace` if these disks cannot be cut in this power state."""
         needs: defaultdict[Path, int] = defaultdict(int)
         running = state is not PowerState.SHUTOFF
+        dependents = Dependents(self._declarations, self._images)
         for disk in disks:
-            with about(declaration, disk), self._sound(declaration, disk) as file:
+            with about(declaration, disk), self._sound(declaration, disk, dependents) as file:
                 self._images.require_checkable(file, disk.format)
                 self._books.require_usable(file.folder.path)
                 if running:
@@ -67,16 +68,17 @@ class Checks:
         if state is not PowerState.SHUTOFF:
             self._can_be_shut_down(declaration)
         needs: defaultdict[Path, int] = defaultdict(int)
+        dependents = Dependents(self._declarations, self._images)
         for volume_id, (disk, copy) in disks.items():
             with about(declaration, disk):
                 self._whole(copy, volume_id)
-            with about(declaration, disk), self._sound(declaration, disk) as file:
+            with about(declaration, disk), self._sound(declaration, disk, dependents) as file:
                 if state is PowerState.SHUTOFF:
                     require_no_writer(file)
                 else:
                     self._in_use(declaration, disk)
                 self._unchanged(disk, file, copy)
-                self._dependents.require_none(declaration, disk, file)
+                dependents.require_none(declaration, disk, file)
                 if not self._shares(copy, disk):
                     needs[file.folder.path] += allocated(copy.data)
         self._room(needs)
@@ -86,12 +88,12 @@ class Checks:
         self.restores(declaration, {volume_id: (disk, copy)}, PowerState.SHUTOFF)
 
     @contextmanager
-    def _sound(self, declaration: Declaration, disk: Disk) -> Iterator[File]:
+    def _sound(self, declaration: Declaration, disk: Disk, dependents: Dependents) -> Iterator[File]:
         """The disk's file, open; it is one of its own, and what is below it can be relied on."""
         with self._images.opened(disk.path) as file:
             if file.found.st_dev != os.fstat(file.folder.fd).st_dev:
                 raise Refused("It is a mount of its own; declare the file where it really lies.")
-            self._dependents.require_one_owner(declaration, disk, file)
+            dependents.require_one_owner(declaration, disk, file)
             self._books.require_one_name(file)
             self._images.shape(file, disk.format)
             with self._images.layers(file, disk.format, disk.file.parent):

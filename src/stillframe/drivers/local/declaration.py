@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tomllib
 import uuid
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ class Disk(BaseModel):
     @property
     def file(self) -> Path:
         """The file itself, behind any symbolic links."""
-        return Path(self.path).resolve()
+        return Path(os.path.realpath(self.path))  # which a loop of links does not disturb
 
 
 class DeclaredVdisk(BaseModel):

@@ -20,15 +20,18 @@ _DEEPEST: Final = 64
 
 
 class Dependents:
-    """Looks, and changes nothing; what it finds is named in the log, for a tenant must not learn of other tenants'."""
+    """All declared disks as they are at present, looked at once for all the disks of a request.
+
+    What is found is named in the log, for a tenant must not learn of other tenants'.
+    """
 
     def __init__(self, declarations: Declarations, images: Images) -> None:
-        self._declarations = declarations
+        self._declared = list(declarations.disks())
         self._images = images
 
     def require_one_owner(self, declaration: Declaration, disk: Disk, file: File) -> None:
         """Raise `Refused` if the same file is declared as another disk, too, by whichever name."""
-        for other, taken in self._declarations.disks():
+        for other, taken in self._declared:
             if (other.id, taken.name) != (declaration.id, disk.name) and _is(taken.path, file):
                 self._tell(file.path, f"it is disk '{taken.name}' of instance '{other.name}', too: {taken.path}")
                 raise Refused(
@@ -38,7 +41,7 @@ class Dependents:
 
     def require_none(self, declaration: Declaration, disk: Disk, file: File) -> None:
         """Raise `Refused` if something would change, or be left behind, once another file has the disk's place."""
-        for other, taken in self._declarations.disks():
+        for other, taken in self._declared:
             if (other.id, taken.name) == (declaration.id, disk.name) or taken.format is not Format.QCOW2:
                 continue
             if self._leads_to(taken.file, file):
@@ -69,7 +72,7 @@ class Dependents:
     def _is_raw(self, path: Path) -> bool:
         """Whether the file is declared as raw: what looks like a header there is its guest's."""
         found = path.stat()
-        raw = [disk for _, disk in self._declarations.disks() if disk.format is Format.RAW]
+        raw = [disk for _, disk in self._declared if disk.format is Format.RAW]
         return any(_inode(disk.path) == (found.st_dev, found.st_ino) for disk in raw)
 
     @staticmethod
