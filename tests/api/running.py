@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tests.lab.boards import BoardServer
 
 SIZE = 64 << 10
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 #: Whether the API and the workers run apart.
 APART: Final = os.environ.get("STILLFRAME_APART", "") == "1"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stillframe.domain.instance import Instance
 
 SIZE: Final = 1 << 10
-PATIENCE: Final = 30.0
+PATIENCE: Final = 90.0
 PROJECT: Final = "demo"
 
 #: Takes a method of a driver and its arguments, and does what it wants with them.
