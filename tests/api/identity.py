@@ -86,6 +86,14 @@ class Identity:
         reply.raise_for_status()
         return reply.headers["X-Subject-Token"]
 
+    def system_token(self, user: str) -> str:
+        """A token of a user that is scoped to the whole system."""
+        who = {"user": {"name": user, "domain": {"id": "default"}, "password": PASSWORD}}
+        auth = {"identity": {"methods": ["password"], "password": who}, "scope": {"system": {"all": True}}}
+        reply = requests.post(f"{self.url}/auth/tokens", json={"auth": auth}, timeout=PATIENCE)
+        reply.raise_for_status()
+        return reply.headers["X-Subject-Token"]
+
     def revoke(self, token: str) -> None:
         headers = {"X-Auth-Token": token, "X-Subject-Token": token}
         requests.delete(f"{self.url}/auth/tokens", headers=headers, timeout=PATIENCE).raise_for_status()
