@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from stillframe.domain.errors import Conflict, NotFound, NotSupported
@@ -15,6 +16,8 @@ from stillframe.service.caller import Caller
 from stillframe.service.policy import Policy
 from stillframe.service.power import PowerAction, PowerActions
 from stillframe.store.operations import OperationStore
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,10 @@ class InstanceService:
         if self.sight is not None and caller.token is not None:
             instance = self.sight.get_instance(caller.token, instance_id)
         else:
-            instance = self.compute.get_instance(instance_id)
+            with _in_one_wording("Instance", instance_id):
+                instance = self.compute.get_instance(instance_id)
         if not self.policy.allows(caller, "admin", instance.project_id) and instance.project_id != caller.project_id:
-            raise NotFound(f"Instance {instance_id} could not be found.")
+            raise _absent("Instance", instance_id)
         self.policy.require(caller, rule, instance.project_id)
         return instance
 
@@ -63,9 +67,10 @@ class InstanceService:
         if self.sight is not None and caller.token is not None:
             volume = self.sight.get_volume(caller.token, volume_id)
         else:
-            volume = self.storage.get_volume(volume_id)
+            with _in_one_wording("Volume", volume_id):
+                volume = self.storage.get_volume(volume_id)
         if not self.policy.allows(caller, "admin", volume.project_id) and volume.project_id != caller.project_id:
-            raise NotFound(f"Volume {volume_id} could not be found.")
+            raise _absent("Volume", volume_id)
         self.policy.require(caller, rule, volume.project_id)
         return volume
 
@@ -162,6 +167,20 @@ class InstanceService:
     def _require_power_control(self) -> None:
         if self.sight is not None or not self.compute.capabilities.power_control:
             raise NotSupported("Instances of this platform are not started and stopped through this service.")
+
+
+def _absent(kind: str, thing_id: str) -> NotFound:
+    return NotFound(f"{kind} {thing_id} could not be found.")
+
+
+@contextmanager
+def _in_one_wording(kind: str, thing_id: str) -> Iterator[None]:
+    """What nobody has is told as what another project has: else the words would tell which it is."""
+    try:
+        yield
+    except NotFound as error:
+        LOG.info("%s", error.message)
+        raise _absent(kind, thing_id) from None
 
 
 def _require_state(instance: Instance, verb: str, allowed: Collection[PowerState]) -> None:
