@@ -10,7 +10,9 @@ from typing import Final
 
 #: fail: refuse with a CMMVC code. lose: carry out and lose the reply. drop: do nothing and lose the reply.
 #: busy: answer 429. expire: answer 403, as if the token had expired. hang: wait, then carry out. break: answer 502.
-WAYS: Final = ("fail", "lose", "drop", "busy", "expire", "hang", "break")
+#: lie: do nothing, and say that it is done. page: do nothing, and answer 200 with a page of a proxy's, also to `auth`.
+#: refuse after: carry out, then refuse with a CMMVC code.
+WAYS: Final = ("fail", "lose", "drop", "busy", "expire", "hang", "break", "lie", "page", "refuse after")
 
 
 @dataclass
@@ -66,6 +68,10 @@ class Faults:
     @property
     def is_unreachable(self) -> bool:
         return time.monotonic() < self._unreachable_until
+
+    def befalls(self, command: str) -> bool:
+        """Whether anything is armed for exactly this command."""
+        return any(one.command == command for one in self.armed)
 
     def next(self, command: str, subject: str, *, force: bool) -> Fault | None:
         """Note a command, and say what befalls it."""

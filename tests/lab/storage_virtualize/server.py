@@ -181,6 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif self.served.too_fast():
             self._reply(429, "Too many requests.")
+        elif path == "/rest/v1/auth" and self._paged("auth"):
+            self._page()
         elif path == "/rest/v1/auth":
             token = self.served.sign_in(self.headers.get("X-Auth-Username"), self.headers.get("X-Auth-Password"))
             self._reply(200, {"token": token}) if token else self._reply(403, "Authentication failed.")
@@ -209,6 +211,12 @@ class _Handler(BaseHTTPRequestHandler):
             status = {"busy": 429, "expire": 403, "break": 502, "fail": 500}[way]
             self._reply(status, f"{fault.code} as the test wished" if way == "fail" else "as the test wished")
             return
+        if way == "page":
+            self._page()
+            return
+        if way == "lie":
+            self._reply(200, {"id": "999", "message": "successfully created"} if command.startswith("mk") else None)
+            return
         if way == "drop":
             self.close_connection = True
             return
@@ -221,7 +229,22 @@ class _Handler(BaseHTTPRequestHandler):
         if way == "lose":
             self.close_connection = True
             return
+        if fault and way == "refuse after":
+            status, answer = 500, f"{fault.code} as the test wished"
         self._reply(status, answer)
+
+    def _paged(self, command: str) -> bool:
+        faults = self.served.faults
+        fault = faults.next(command, "", force=False) if faults.befalls(command) else None
+        return fault is not None and fault.way == "page"
+
+    def _page(self) -> None:
+        content = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _lab(self, path: str, body: bytes) -> None:
         if path.startswith("/lab/vdisks/"):
