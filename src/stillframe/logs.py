@@ -1,14 +1,20 @@
-"""The log: how it is set up, and what its lines say about whose sake they were written for."""
+"""The log: how it is set up, what its lines say about whose sake they were written for, and that they are lines."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
 from oslo_context import context
-from oslo_log import log
+from oslo_log import formatters, log
+
+from stillframe import private
+from stillframe.lines import clean, described, use_lines
 
 
 def set_up(conf: cfg.ConfigOpts) -> None:
@@ -19,6 +25,39 @@ def set_up(conf: cfg.ConfigOpts) -> None:
     if not (conf.log_file or conf.log_dir or conf.use_journal):
         conf.set_default("use_stderr", True)
     log.setup(conf, "stillframe")
+    use_lines()
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            _make_private(handler)
+        # JSON writes everything out by itself.
+        if type(handler.formatter) is formatters.ContextFormatter:
+            handler.setFormatter(
+                ContextLines(project="stillframe", version="unknown", datefmt=conf.log_date_format, config=conf)
+            )
+
+
+def _make_private(handler: logging.FileHandler) -> None:
+    """Let nobody else read the file; nor those that are begun when it has been moved away."""
+    handler._builtin_open = partial(open, opener=private.opener)  # type: ignore[attr-defined]  # noqa: SLF001
+    private.make_file(Path(handler.baseFilename))
+
+
+class ContextLines(formatters.ContextFormatter):
+    """The lines that oslo.log writes, see `Lines`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the library's name
+        """See `logging.Formatter`."""
+        return str(super().formatMessage(clean(record)))
+
+    def formatException(self, ei: Any, *, record: logging.LogRecord | None = None) -> str:  # noqa: N802  # as above
+        """See `logging.Formatter`: with the prefix that the options of oslo.log name."""
+        text = described(ei)
+        if record is None:
+            return text
+        record.asctime = self.formatTime(record, self.datefmt)
+        self._compute_iso_time(record)
+        prefix = self.conf.logging_exception_prefix % vars(clean(record))
+        return "\n".join(prefix + line for line in text.split("\n"))
 
 
 class _Context(context.RequestContext):

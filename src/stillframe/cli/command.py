@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from cliff import columns, command, lister, show
 
 from stillframe.cli.exit_codes import CommandFailed, ExitCode, as_failure
 from stillframe.domain.errors import InvalidInput
+from stillframe.domain.printable import printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from stillframe.settings import Settings
 
 CONFIG_VARIABLE: Final = "STILLFRAME_CONFIG"
+
+_EXACT_FORMS: Final = frozenset({"json", "yaml"})
 
 Rows = tuple[Sequence[str], Sequence[Sequence[Any]]]
 Fields = tuple[Sequence[str], Sequence[Any]]
@@ -60,18 +63,47 @@ class Command(_Common):
 class ShowOne(_Common, show.ShowOne):
     """A command that shows one thing."""
 
+    def produce_output(self, parsed_args: Namespace, column_names: Sequence[str], data: Sequence[Any]) -> int:
+        """See `cliff`."""
+        return int(super().produce_output(parsed_args, column_names, _shown(parsed_args.formatter, data)))
+
 
 class Lister(_Common, lister.Lister):
     """A command that lists things."""
+
+    def produce_output(self, parsed_args: Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]) -> int:
+        """See `cliff`."""
+        rows = [_shown(parsed_args.formatter, row) for row in data]
+        return int(super().produce_output(parsed_args, column_names, rows))
 
 
 class MapColumn(columns.FormattableColumn[Any]):
     """A map that people read as lines, and programs as a map."""
 
     def human_readable(self) -> str:
-        return "\n".join(f"{key}: {value}" for key, value in (self._value or {}).items())
+        return "\n".join(printable(f"{key}: {value}") for key, value in (self._value or {}).items())
 
 
 def fields(thing: Mapping[str, Any]) -> Fields:
     """One thing as `ShowOne` takes it."""
     return tuple(thing), tuple(MapColumn(value) if isinstance(value, dict) else value for value in thing.values())
+
+
+def _shown(form: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    """Values of strangers in a form of output: with no effect on a terminal, a reader of lines, or a shell.
+
+    JSON and YAML have ways of their own to write everything, and keep the values as they are.
+    """
+    if form in _EXACT_FORMS:
+        return tuple(values)
+    if form == "shell":
+        return tuple(_in_quotes(value) for value in values)
+    return tuple(printable(value) if isinstance(value, str) else value for value in values)
+
+
+def _in_quotes(value: Any) -> str:
+    """What stands between double quotes of a shell, except for those that cliff itself writes as such."""
+    text = printable(str(value.machine_readable() if isinstance(value, columns.FormattableColumn) else value))
+    for special in ("\\", "$", "`"):
+        text = text.replace(special, f"\\{special}")
+    return text

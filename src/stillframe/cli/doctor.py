@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Lister, Rows
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
+from stillframe.domain.printable import printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -63,7 +64,7 @@ class Doctor(Lister):
 
     def _agreed(self, plan: Sequence[str]) -> bool:
         for line in plan:
-            print(line, file=self.app.stderr)
+            print(printable(line), file=self.app.stderr)
         if not self.app.stdin.isatty():
             raise CommandFailed(ExitCode.USAGE, "there is nobody to ask; --yes removes them without asking")
         print(f"Remove these {len(plan)}? [y/N] ", end="", file=self.app.stderr, flush=True)

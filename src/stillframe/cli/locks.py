@@ -7,6 +7,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from stillframe import private
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _FILE: Final = "engine.lock"
 def folder_lock(state_dir: Path) -> Iterator[None]:
     """Hold the state folder; raises `CommandFailed` if another process does."""
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        private.make_folder(state_dir)
         file = os.open(state_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CommandFailed(ExitCode.USAGE, f"the state_dir {state_dir} cannot be used: {error.strerror}") from None

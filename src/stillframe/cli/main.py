@@ -13,6 +13,7 @@ from stillframe.cli.command import CONFIG_VARIABLE
 from stillframe.cli.commands import ListedCommands
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.options import add_connection_options
+from stillframe.lines import Lines, use_lines
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -55,9 +56,10 @@ class Shell(App):
     def configure_logging(self) -> None:
         """See `App`."""
         super().configure_logging()
+        use_lines()
         logging.getLogger("alembic").setLevel(logging.WARNING)
         console = logging.StreamHandler(self.stderr)
-        console.setFormatter(logging.Formatter(self.CONSOLE_MESSAGE_FORMAT))
+        console.setFormatter(Lines(self.CONSOLE_MESSAGE_FORMAT))
         self.LOG.addHandler(console)
         self.LOG.propagate = False
 

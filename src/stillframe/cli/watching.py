@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
+from stillframe.domain.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +153,7 @@ class _Lines:
     def note(self, text: str) -> None:
         if text != self._last:
             self._last = text
-            print(f"{self._title}: {text}", file=sys.stderr, flush=True)  # noqa: T201  # this is what it is for
+            print(printable(f"{self._title}: {text}"), file=sys.stderr, flush=True)  # noqa: T201  # this is what it is for
 
 
 class _Bar:
@@ -180,8 +181,10 @@ class _Bar:
         row = Table.grid(padding=(0, 1))
         seconds = self._details.get("estimated_seconds_left")
         left = "" if seconds is None else f"about {seconds} s left"
-        row.add_row(escape(self._title), ProgressBar(total=_DONE, completed=percent, width=40), f"{percent} %", left)
+        row.add_row(
+            escape(printable(self._title)), ProgressBar(total=_DONE, completed=percent, width=40), f"{percent} %", left
+        )
         tasks = {**self._details["completed_tasks"], **self._details["pending_tasks"]}
-        plan = [f"  {escape(line)}" for line in _plan(self._details)]
-        lines = [f"  {_MARKS.get(state, '[dim]·[/]')} {escape(name)}" for name, state in tasks.items()]
-        return Group(row, *plan, *lines, *([f"[yellow]{escape(note)}[/]"] if note else []))
+        plan = [f"  {escape(printable(line))}" for line in _plan(self._details)]
+        lines = [f"  {_MARKS.get(state, '[dim]·[/]')} {escape(printable(name))}" for name, state in tasks.items()]
+        return Group(row, *plan, *lines, *([f"[yellow]{escape(printable(note))}[/]"] if note else []))

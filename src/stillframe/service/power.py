@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from stillframe import logs
+from stillframe import logs, private
 from stillframe.domain.errors import Conflict, Interrupted, StillframeError, Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.call import Call
@@ -56,7 +56,7 @@ class PowerLocks:
 
     def take(self, instance_id: str, action: PowerAction) -> int | None:
         """Returns the descriptor that holds the lock, or None if somebody else has it."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make_folder(self._folder)
         path = self._path(instance_id)
         while True:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from stillframe import private
 from stillframe.domain.errors import InvalidInput
 from stillframe.store.border import translated
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _DURABLE: Final = "stillframe_durable"
 # How long a process may be silent in the middle of a transaction.
 _IDLE_SECONDS: Final = 15
+_NO_URL: Final = (
+    "is no URL of the form DIALECT+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE; "
+    "in the name and the password, write '@' as %40, ':' as %3A, '/' as %2F and '%' as %25"
+)
 # How long a server may be silent before its connection counts as lost; without limits a thread could wait for ever.
 _PATIENCE: Final[Mapping[str, Mapping[str, Any]]] = {
     "psycopg": {
@@ -88,13 +93,25 @@ def connect(url: str, *, sqlite_synchronous: str = "FULL", pool_size: int = 20) 
     `sqlite_synchronous` is SQLite's pragma of that name: `NORMAL` survives a killed process, `FULL` a power loss too
     (https://www.sqlite.org/pragma.html#pragma_synchronous). Raises `InvalidInput` for a URL that cannot be used.
     """
+    chosen = parsed(url)
     try:
-        parsed = sa.make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            return _sqlite(parsed, sqlite_synchronous, pool_size)
-        return _server(parsed, pool_size)
+        if chosen.get_backend_name() == "sqlite":
+            return _sqlite(chosen, sqlite_synchronous, pool_size)
+        return _server(chosen, pool_size)
     except (sa.exc.ArgumentError, ModuleNotFoundError, OSError) as error:
         raise InvalidInput(f"the database's URL cannot be used: {error}") from None
+
+
+def parsed(url: str) -> sa.URL:
+    """The parts of a URL; raises `InvalidInput`, without a word of the URL, for there is a password in it."""
+    try:
+        found = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise InvalidInput(_NO_URL, "database.connection") from None
+    # What is behind the first one would be taken for the host, and told to everybody as such.
+    if found.get_backend_name() != "sqlite" and url.count("@") > 1:
+        raise InvalidInput(_NO_URL, "database.connection")
+    return found
 
 
 def _server(url: sa.URL, pool_size: int) -> Database:
@@ -126,11 +143,20 @@ def _server(url: sa.URL, pool_size: int) -> Database:
 def _sqlite(url: sa.URL, synchronous: str, pool_size: int) -> Database:
     if url.database in (None, "", ":memory:"):
         raise InvalidInput("an SQLite database must be a file: one in memory would be another one for each connection")
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    _make_private(Path(str(url.database)))
     return Database(
         reader=_sqlite_engine(url, synchronous, begin="BEGIN", pool_size=pool_size),
         writer=_sqlite_engine(url, synchronous, begin="BEGIN IMMEDIATE", pool_size=1),
     )
+
+
+def _make_private(file: Path) -> None:
+    """Let nobody else read the database; SQLite gives the files beside it the same mode when it makes them."""
+    private.make_folder(file.parent)
+    private.make_file(file)
+    for beside in (file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+        if beside.exists():
+            private.make_file(beside)
 
 
 def _sqlite_engine(url: sa.URL, synchronous: str, *, begin: str, pool_size: int) -> sa.Engine:

@@ -17,17 +17,15 @@ class Check(Command):
 
     def take_action(self, parsed_args: Namespace) -> int:  # noqa: ARG002  # it has none
         """See `cliff`."""
-        import sqlalchemy as sa  # noqa: PLC0415  # not for commands that talk HTTP
-
         from stillframe.cli.borders import answering_database, usable_settings  # noqa: PLC0415
         from stillframe.store import schema  # noqa: PLC0415
-        from stillframe.store.database import connect  # noqa: PLC0415
+        from stillframe.store.database import connect, parsed  # noqa: PLC0415
 
         settings = self.settings()
         with usable_settings(), answering_database():
             current = None
             # Looking at an SQLite file that is not there would make it.
-            url = sa.make_url(settings.database.url)
+            url = parsed(settings.database.url)
             if url.get_backend_name() != "sqlite" or Path(url.database or "").exists():
                 database = connect(settings.database.url)
                 current = schema.current(database)

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from stillframe import main
@@ -17,6 +16,7 @@ from stillframe.domain.errors import StillframeError
 from stillframe.engine.job_board import probe
 from stillframe.service.policy import Policy
 from stillframe.store import schema
+from stillframe.store.database import parsed
 from stillframe.store.operations import OperationStore
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def state_folder(found: Settings) -> Iterator[Finding]:
 def open_database(found: Settings) -> tuple[Database | None, list[Finding]]:
     """The database if it can be worked with, and what was found."""
     try:
-        url = sa.make_url(found.database.url)
+        url = parsed(found.database.url)
         # Looking at an SQLite file that is not there would make it.
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
             return None, [warn("database", f"{url.database} is not there", _FIRST_START)]

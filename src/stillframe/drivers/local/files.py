@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from stillframe import private
 from stillframe.drivers.local import blocks, opening
 
 _CANNOT_BE_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS, errno.EINVAL})
@@ -253,7 +254,7 @@ class Files:
     def make_folder(self, path: Path, mode: int = 0o700) -> None:
         """Make a folder and its parents, durably; one that is there already is fine."""
         missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
+        private.make_folder(path)
         if missing:
             path.chmod(mode)
         for folder in missing:

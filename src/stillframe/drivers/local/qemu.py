@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from stillframe import private
 from stillframe.domain.errors import BackendError
 from stillframe.drivers.local import agent
 from stillframe.drivers.local.images import Format
@@ -98,7 +99,7 @@ class Qemu:
     def launch(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Start a program that outlives us, its output appended to `log`; raises `BackendError`."""
         try:
-            with log.open("ab") as output:
+            with open(log, "ab", opener=private.opener) as output:  # pathlib's has no opener
                 child = subprocess.Popen(
                     tuple(command),
                     stdin=subprocess.DEVNULL,
