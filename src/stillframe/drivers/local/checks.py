@@ -14,6 +14,7 @@ from typing import Final
 from stillframe.domain.errors import BackendError, Damaged, NotSupported, OutOfSpace, Refused, StillframeError
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.local.alone import require_no_writer
+from stillframe.drivers.local.border import translated
 from stillframe.drivers.local.copies import Copies, require_sound
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
 from stillframe.drivers.local.dependents import Dependents
@@ -30,6 +31,10 @@ HEADROOM: Final = 8 << 20
 # Drivers of nodes that only stand before others and change nothing of what is read.
 _FILTERS: Final = frozenset({"throttle", "copy-on-read", "preallocate"})
 _PLAIN_FILE: Final = "file"
+# Nothing is broken, but the file is not where or what it was declared to be.
+_NOT_THERE: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENXIO}
+)
 
 
 class Checks:
@@ -204,7 +209,7 @@ def about(declaration: Declaration, disk: Disk) -> Iterator[None]:
         yield
     except OSError as problem:
         LOG.warning("%s: %r: %r", what, str(disk.path), problem)
-        kind: type[StillframeError] = Refused if problem.errno == errno.ENOENT else BackendError
+        kind = Refused if problem.errno in _NOT_THERE else type(translated(problem, what))
         why = os.strerror(problem.errno or errno.EIO)
         raise kind(f"{what} cannot be looked at: {why}; put it back or correct the declaration.") from None
     except StillframeError as problem:
