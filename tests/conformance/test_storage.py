@@ -178,11 +178,21 @@ class TestRestore:
         volume_id = instance.volume_ids[0]
         made = world.snapshot(instance)[0]
         world.write(volume_id, 0, pattern(2))
+        watched = Watched(interruption=DeadlineExceeded("late"))
         with pytest.raises(DeadlineExceeded):
-            world.storage.restore(Watched(interruption=DeadlineExceeded("late")).call(), volume_id, made.id)
+            world.storage.restore(watched.call(), volume_id, made.id)
+        assert not watched.touched
         assert world.read(volume_id) == pattern(2)
         world.storage.restore(a_call(), volume_id, made.id)
         assert world.read(volume_id) == bytes(SIZE)
+
+    def test_a_restore_says_that_it_touches_the_volume(self, world: World) -> None:
+        instance = world.add()
+        made = world.snapshot(instance)[0]
+        world.write(instance.volume_ids[0], 0, pattern(2))
+        watched = Watched()
+        world.storage.restore(watched.call(), instance.volume_ids[0], made.id)
+        assert watched.touched
 
     def test_progress_is_reported_up_to_its_end(self, world: World) -> None:
         if not world.storage.capabilities.copy_progress:
@@ -225,8 +235,10 @@ class TestChecks:
         before = world.read(volume_id)
         with pytest.raises(Refused, match=r"resize|shrink"):
             world.storage.check_restore(instance, {volume_id: made.id})
+        watched = Watched()
         with pytest.raises(Refused):
-            world.storage.restore(a_call(), volume_id, made.id)
+            world.storage.restore(watched.call(), volume_id, made.id)
+        assert not watched.touched
         assert world.read(volume_id) == before
 
     def test_a_copy_of_another_volume_is_not_put_back(self, world: World) -> None:

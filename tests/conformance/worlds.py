@@ -53,9 +53,19 @@ class Watched:
 
     reports: list[tuple[int, int]] = field(default_factory=list)
     interruption: Exception | None = None
+    touched: bool = False
 
     def call(self, operation_id: str = "operation") -> Call:
-        return Call(operation_id, "request", self._check, lambda done, total: self.reports.append((done, total)))
+        return Call(
+            operation_id,
+            "request",
+            self._check,
+            lambda done, total: self.reports.append((done, total)),
+            touch=self._touch,
+        )
+
+    def _touch(self) -> None:
+        self.touched = True
 
     def _check(self) -> None:
         if self.interruption is not None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stillframe.domain.errors import BackendError, OutOfSpace
+from stillframe.domain.errors import BackendError, OutOfSpace, Unavailable
 from stillframe.domain.instance import PowerState
+from tests.flows.world import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -290,6 +291,16 @@ def test_of_the_safety_copies_that_are_left_over_only_those_that_still_exist_are
     assert world.copies("safety") == []
 
 
+def half_done(then: Exception) -> Callable[..., None]:
+    """A restore that has put the volume back when it fails."""
+
+    def act(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        method(*args, **kwargs)
+        raise then
+
+    return act
+
+
 def _free_at_the_end(world: World, *, started: bool) -> Callable[..., None]:
     """Both volumes are put back, and an administrator of the platform frees the instance before the service does."""
     together = threading.Barrier(2)
@@ -326,7 +337,7 @@ def test_a_restore_whose_instance_somebody_else_has_freed_is_not_called_whole(
 
 
 def test_a_rollback_whose_instance_somebody_else_has_freed_is_not_called_whole(world: World, snapshot_id: str) -> None:
-    world.faults.fail("restore", BROKEN, world.second)
+    world.faults.put("restore", half_done(BROKEN), world.second)
     assert world.restore(snapshot_id)["status"] == "restore-error"
     world.faults.mend()
     world.faults.put("restore", _free_at_the_end(world, started=True))
@@ -346,3 +357,126 @@ def test_progress_says_how_each_volume_is_put_back(world: World, snapshot_id: st
     world.settle()
     assert world.progress(task_uri)["plan"] == plan
     assert "plan" not in world.progress(world.begin_delete(snapshot_id))
+
+
+ALL_REFUSED = BackendError("refused, as the test wished")
+
+
+@pytest.mark.parametrize("state", [PowerState.ACTIVE, PowerState.SHUTOFF])
+def test_a_restore_of_which_no_byte_was_changed_is_rolled_back_without_putting_anything_back(
+    world: World, snapshot_id: str, state: PowerState
+) -> None:
+    world.driver.set_power_state(world.instance.id, state)
+    world.faults.fail("restore", ALL_REFUSED)
+    shown = world.restore(snapshot_id, force=True)
+    assert (shown["status"], set(shown["failed_snapshots"])) == ("restore-error", {world.first, world.second})
+    # What was refused is refused still, and so is every look at it.
+    world.faults.fail("check_restore", ALL_REFUSED, world.instance.id)
+    world.faults.calls.clear()
+    shown = world.rollback(snapshot_id)
+    assert (shown["status"], shown["fault"]) == ("available", None)
+    assert (shown["temp_snapshots"], shown["failed_snapshots"]) == (None, None)
+    assert "restore" not in world.faults.calls
+    assert world.read() == [b"later", b"later"]
+    assert world.copies("safety") == []
+    assert world.fences() == (None, None)
+    assert is_on(world) is (state is PowerState.ACTIVE)
+
+
+def test_a_rollback_puts_back_only_what_was_touched_and_says_so_beforehand(world: World) -> None:
+    world.write(b"before")
+    snapshot_id = world.restore_error(world.second)
+    world.faults.calls.clear()
+    task = world.begin("rollback", snapshot_id)
+    world.settle()
+    assert world.progress(task)["plan"] == {world.first: "copy", world.second: "untouched"}
+    assert world.faults.calls.count("restore") == 1
+    assert world.show(snapshot_id)["status"] == "available"
+    assert world.read() == [b"later", b"later"]
+
+
+@pytest.mark.parametrize("then", [BROKEN, Unavailable("the reply was lost"), ValueError("a mistake")])
+def test_a_volume_that_may_have_been_touched_is_rolled_back(world: World, snapshot_id: str, then: Exception) -> None:
+    world.faults.put("restore", half_done(then))
+    assert world.restore(snapshot_id)["status"] == "restore-error"
+    assert world.read() == [b"before", b"before"]
+    world.faults.mend()
+    assert world.rollback(snapshot_id)["status"] == "available"
+    assert world.read() == [b"later", b"later"]
+
+
+def test_a_volume_that_the_retry_has_touched_is_rolled_back(world: World, snapshot_id: str) -> None:
+    world.faults.fail("restore", ALL_REFUSED)
+    assert world.restore(snapshot_id)["status"] == "restore-error"
+    world.faults.put("restore", half_done(BROKEN))
+    assert world.retry(snapshot_id)["status"] == "restore-error"
+    assert world.read() == [b"before", b"before"]
+    world.faults.mend()
+    assert world.rollback(snapshot_id)["status"] == "available"
+    assert world.read() == [b"later", b"later"]
+
+
+def test_a_volume_that_a_retry_has_left_alone_too_is_not_put_back(world: World, snapshot_id: str) -> None:
+    world.faults.fail("restore", ALL_REFUSED)
+    assert world.restore(snapshot_id)["status"] == "restore-error"
+    assert world.retry(snapshot_id)["status"] == "restore-error"
+    world.faults.calls.clear()
+    assert world.rollback(snapshot_id)["status"] == "available"
+    assert "restore" not in world.faults.calls
+    assert world.read() == [b"later", b"later"]
+
+
+def test_what_a_guest_wrote_that_somebody_else_had_started_is_rolled_back_with_the_rest(
+    world: World, snapshot_id: str
+) -> None:
+    world.faults.fail("restore", ALL_REFUSED)
+    assert world.restore(snapshot_id)["status"] == "restore-error"
+    world.faults.mend()
+    world.driver.fences.clear()
+    world.write(b"astray")
+    assert world.rollback(snapshot_id)["status"] == "available"
+    assert world.read() == [b"later", b"later"]
+
+
+def test_what_an_attempt_that_broke_off_has_touched_is_rolled_back(world: World, snapshot_id: str) -> None:
+    world.faults.put("restore", half_done(BROKEN))
+    with world.broken_store(
+        "UPDATE atomdetails", times=1, error=OSError("gone"), after="UPDATE operations SET committed"
+    ):
+        world.begin("restore", snapshot_id)
+        wait_until(lambda: world.read() == [b"before", b"before"], "no volume was put back")
+        world.faults.fail("restore", ALL_REFUSED)
+        world.settle()
+    assert world.show(snapshot_id)["status"] == "restore-error"
+    world.faults.mend()
+    assert world.rollback(snapshot_id)["status"] == "available"
+    assert world.read() == [b"later", b"later"]
+
+
+def test_deleting_a_snapshot_releases_no_volume_that_its_restore_left_alone(world: World, snapshot_id: str) -> None:
+    world.faults.fail("restore", ALL_REFUSED)
+    assert world.restore(snapshot_id)["status"] == "restore-error"
+    world.faults.fail("release", ALL_REFUSED, world.first)
+    world.faults.fail("release", ALL_REFUSED, world.second)
+    world.delete(snapshot_id)
+    assert world.is_gone(snapshot_id)
+    assert world.fences() == (None, None)
+
+
+def test_a_restore_that_hung_before_it_had_safety_copies_is_rolled_back_to_where_it_was(
+    world: World, snapshot_id: str
+) -> None:
+    gate = world.faults.hold("complete")
+    world.begin("restore", snapshot_id)
+    gate.arrived()
+    world.clock.jump(86400 + 11)
+    wait_until(lambda: world.show(snapshot_id)["status"] == "restore-error", "it was never settled")
+    gate.let_go()
+    world.settle()
+    world.faults.mend()
+    assert world.show(snapshot_id)["temp_snapshots"] is None
+    shown = world.rollback(snapshot_id)
+    assert (shown["status"], shown["fault"]) == ("available", None)
+    assert world.read() == [b"later", b"later"]
+    assert world.fences() == (None, None)
+    assert world.copies("safety") == []

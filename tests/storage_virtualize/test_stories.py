@@ -111,6 +111,29 @@ def test_a_restore_that_failed_is_rolled_back(story: Story) -> None:
     assert service.read() == contents["middle"]
 
 
+@pytest.mark.parametrize(
+    ("command", "which"),
+    # The first two mappings of a restore are those of the safety copies.
+    [("mkfcmap", {"nth": 3}), ("startfcmap", {"subject": f"{naming.REVERSE}*"})],
+)
+def test_a_restore_of_which_no_byte_was_changed_is_rolled_back_by_an_array_that_refuses_all(
+    story: Story, command: str, which: dict[str, object]
+) -> None:
+    service, ids, contents = story
+    before, spoilt = service.served.objects(), service.read()
+    service.served.faults.put(command, "fail", times=100, code="CMMVC5907E", **which)
+    shown = service.restore(ids["middle"])
+    assert shown["status"] == "restore-error"
+    assert {*shown["failed_snapshots"]} == {*service.volumes.values()}
+    shown = service.restore(ids["middle"], rollback=True)
+    assert (shown["status"], shown["fault"], shown["temp_snapshots"]) == ("available", None, None)
+    assert service.read() == spoilt
+    assert service.served.objects() == before
+    service.served.faults.clear()
+    service.restore(ids["middle"])
+    assert service.read() == contents["middle"]
+
+
 def test_the_middle_snapshot_is_deleted_while_the_older_one_depends_on_it(story: Story) -> None:
     service, ids, contents = story
     service.delete(ids["middle"])

@@ -95,7 +95,8 @@ class Progress:
 class Settlement:
     """How an operation ended: the event for the status table, and what the row shows from then on.
 
-    A map that is left out stays as it is. `unfence` takes the instance's fence away. `free` gives the instance back to
+    A map that is left out stays as it is, and so does `untouched`, the volumes that are what their safety copies are,
+    where it is None. `unfence` takes the instance's fence away. `free` gives the instance back to
     other operations; it is False while a call that hangs may still change something.
     """
 
@@ -104,6 +105,7 @@ class Settlement:
     fault: Fault | None = None
     maps: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
     consistency: Consistency | None = None
+    untouched: frozenset[str] | None = None
     unfence: bool = False
     free: bool = True
 

@@ -256,7 +256,8 @@ class MemoryStorage:
         with self._world.lock:
             self._require_restorable(volume_id, volume_snapshot_id)
             content = self._copy(volume_snapshot_id).content
-            self._world.contents[volume_id] = bytearray(content)
+            with call.touching():
+                self._world.contents[volume_id] = bytearray(content)
         call.report(len(content), len(content))
 
     def release(self, call: Call, volume_id: str) -> None:

@@ -124,8 +124,8 @@ class StorageDriver(Protocol):
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         """Put the volume's content back to the copy's, durably; the copy itself and all other copies stay as they are.
 
-        The instance is off and fenced. The volume keeps its id and attachment. Reports bytes copied. Raises as
-        `check_restore`.
+        The instance is off and fenced. The volume keeps its id and attachment. Reports bytes copied. The request
+        that begins to change the volume is made within `call.touching()`. Raises as `check_restore`.
         """
         ...
 

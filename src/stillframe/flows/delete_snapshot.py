@@ -33,7 +33,8 @@ class DeletingSnapshots(Step):
         snapshot, call = self.snapshot(), self.call()
         fence = self.ports.operations.fence(self.instance_id)
         if fence is not None and fence.snapshot_id == snapshot.id:
-            self._release_volumes(call, {*(snapshot.snapshots or {}), *(snapshot.temp_snapshots or {})})
+            used = {*(snapshot.snapshots or {}), *(snapshot.temp_snapshots or {})}
+            self._release_volumes(call, used - snapshot.untouched)
         named = {*(snapshot.snapshots or {}).values(), *(snapshot.temp_snapshots or {}).values()}
         found = {copy.id for copy in self.copies()}
         errors = self.delete_all(call, sorted(named | found))

@@ -28,6 +28,7 @@ from stillframe.flows.restore_steps import (
     settle_if_whole,
     settle_whole,
     still_fenced,
+    untouched_by,
 )
 from stillframe.flows.step import Ports, Step
 
@@ -80,7 +81,12 @@ class RestoreDone(Step):
         if failed:
             fault = Fault(*describe_outcomes(failed.values(), "restored"), self.ports.now())
             copies = self.operation.arguments["copies"]
-            settlement = _restore_failed(fault, {volume_id: copies[volume_id] for volume_id in failed})
+            operation = replace(self.operation, committed=True)
+            settlement = _restore_failed(
+                fault,
+                {volume_id: copies[volume_id] for volume_id in failed},
+                untouched_by(operation, self.snapshot(), outcomes.values()),
+            )
         elif held is not None and fence_lost(held):
             settlement = _restore_failed(Fault(held["code"], held["message"], self.ports.now()), _all(self.snapshot()))
         elif released is not None and still_fenced(released):
@@ -102,12 +108,15 @@ def _settle_failure(ports: Ports, attempt: Attempt, names: dict[str, str], failu
         if not _is_up_again(ports, operation):
             fault = replace(fault, message=f"{fault.message} The instance, which ran before, is not up again.")
         maps = {"temp_snapshots": None, "failed_snapshots": None}
-        return Settlement(Event.RESTORE_UNDONE, succeeded=False, fault=fault, maps=maps, unfence=True)
+        return Settlement(
+            Event.RESTORE_UNDONE, succeeded=False, fault=fault, maps=maps, untouched=frozenset(), unfence=True
+        )
     if fence_lost(failure.results.get("confirming_fence")):
         return _restore_failed(failure.fault, _all(ports.snapshots.get(operation.snapshot_id)))
     done = {r["volume_id"] for r in failure.results.values() if isinstance(r, dict) and r.get("ok")}
     copies: dict[str, str] = operation.arguments["copies"]
-    return _restore_failed(failure.fault, {v: c for v, c in copies.items() if v not in done})
+    untouched = untouched_by(operation, ports.snapshots.get(operation.snapshot_id), failure.results.values())
+    return _restore_failed(failure.fault, {v: c for v, c in copies.items() if v not in done}, untouched)
 
 
 def _is_free(ports: Ports, operation: Operation) -> bool:
@@ -135,5 +144,7 @@ def _all(snapshot: InstanceSnapshot) -> dict[str, str]:
     return dict(snapshot.snapshots or {})
 
 
-def _restore_failed(fault: Fault, failed: dict[str, str]) -> Settlement:
-    return Settlement(Event.RESTORE_FAILED, succeeded=False, fault=fault, maps={"failed_snapshots": failed})
+def _restore_failed(fault: Fault, failed: dict[str, str], untouched: frozenset[str] = frozenset()) -> Settlement:
+    return Settlement(
+        Event.RESTORE_FAILED, succeeded=False, fault=fault, maps={"failed_snapshots": failed}, untouched=untouched
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -13,8 +14,8 @@ from taskflow.patterns import unordered_flow
 
 from stillframe.domain.errors import Conflict, Refused, StillframeError
 from stillframe.domain.instance import Instance, PowerState
-from stillframe.domain.operation import Action, Settlement
-from stillframe.domain.snapshot import CopyKind, Fault
+from stillframe.domain.operation import Action, Operation, Settlement
+from stillframe.domain.snapshot import CopyKind, Fault, InstanceSnapshot
 from stillframe.domain.status import Event
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
@@ -32,6 +33,9 @@ class FencingInstance(Step):
         ports, call = self.ports, self.call()
         self.require(call)
         ports.compute.release(self.instance_id)
+        if self.operation.action is not Action.RESTORE and not self._was_held():
+            # A guest may have written to volumes that no restore had touched.
+            ports.operations.forget_untouched(self.operation)
         # Fenced first: what is seen then does not change any more.
         self.require(call)
         ports.compute.fence(self.instance_id, self.operation.snapshot_id)
@@ -47,7 +51,18 @@ class FencingInstance(Step):
         if runs:
             self._require_restorable(ports.compute.get_instance(self.instance_id), copies)
 
+    def _was_held(self) -> bool:
+        """Whether the instance has been off and fenced since the restore that failed, as far as can be seen."""
+        try:
+            require_held(self)
+        except Conflict:
+            return False
+        return True
+
     def _require_restorable(self, instance: Instance, copies: dict[str, str]) -> None:
+        if self.operation.action is Action.ROLLBACK:
+            untouched = self.snapshot().untouched
+            copies = {volume_id: copy_id for volume_id, copy_id in copies.items() if volume_id not in untouched}
         for volume_id in copies:
             if volume_id not in instance.volume_ids:
                 raise Refused(f"Volume {volume_id} is no longer attached to instance {instance.id}.")
@@ -109,13 +124,31 @@ class RestoringVolume(Step):
         self.copy_id = copy_id
 
     def execute(self) -> dict[str, Any]:
+        touched, held = threading.Event(), False
+        # What an earlier claim on the operation did, it has not said.
+        if self.operation.generation > 1:
+            touched.set()
         try:
             require_held(self)
-            self.ports.storage.restore(self.call(), self.volume_id, self.copy_id)
+            held = True
+            if not self._is_there_already():
+                call = replace(self.call(), touch=touched.set)
+                self.ports.storage.restore(call, self.volume_id, self.copy_id)
         except Exception as error:  # noqa: BLE001  # it is told, and says nothing about the other volumes
             told = storable(error, f"task {self.operation.id}: restoring volume {self.volume_id}")
-            return {"ok": False, "volume_id": self.volume_id, "code": told.code, "message": told.message}
+            return {
+                "ok": False,
+                "volume_id": self.volume_id,
+                "code": told.code,
+                "message": told.message,
+                "held": held,
+                "touched": touched.is_set(),
+            }
         return {"ok": True, "volume_id": self.volume_id}
+
+    def _is_there_already(self) -> bool:
+        """Whether the volume is what it is to be put back to: no restore has touched it since its safety copy."""
+        return self.operation.action is Action.ROLLBACK and self.volume_id in self.snapshot().untouched
 
 
 def restoring_volumes(
@@ -254,7 +287,23 @@ def settle_whole(
     maps: dict[str, dict[str, str] | None] = {"failed_snapshots": None}
     if updated is not None:
         maps["temp_snapshots"] = updated["leftovers"] or None
-    return Settlement(event, succeeded=True, fault=fault, maps=maps, unfence=True)
+    return Settlement(event, succeeded=True, fault=fault, maps=maps, untouched=frozenset(), unfence=True)
+
+
+def untouched_by(operation: Operation, snapshot: InstanceSnapshot, outcomes: Collection[Any]) -> frozenset[str]:
+    """The volumes that are what their safety copies are, after a restore or retry that failed.
+
+    `outcomes` are those of the tasks that put volumes back, as far as there are any. Of an instance that was not held
+    all the time nothing is known.
+    """
+    fresh = operation.arguments["safety_copies"]
+    before = frozenset(operation.arguments["copies"]) if fresh else snapshot.untouched
+    if not operation.committed:
+        return before
+    failed = [outcome for outcome in outcomes if isinstance(outcome, dict) and outcome.get("ok") is False]
+    if not all(outcome["held"] for outcome in failed):
+        return frozenset()
+    return before & {outcome["volume_id"] for outcome in failed if not outcome["touched"]}
 
 
 def settle_if_whole(event: Event, names: Collection[str], failure: Failure) -> Settlement | None:

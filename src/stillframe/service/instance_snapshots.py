@@ -145,11 +145,7 @@ class SnapshotService:
         """Accept that every volume goes back to its safety copy."""
         instance, snapshot = self._restorable(caller, instance_id, snapshot_id, "snapshot:rollback")
         advance(snapshot.status, Event.ROLLBACK)
-        if snapshot.temp_snapshots is None:
-            raise Refused(
-                "There are no safety copies to roll back to: the restore failed before it had taken them and before it "
-                "touched a volume. Retry the restore, or delete the instance snapshot."
-            )
+        # Where there are no safety copies, no volume has been touched, and there is only the instance to give back.
         return self._begin_restore(
             caller, instance, snapshot, Action.ROLLBACK, Event.ROLLBACK, snapshot.temp_snapshots, force=force
         )
@@ -194,7 +190,9 @@ class SnapshotService:
                 f"{', '.join(detached)}. Attach them again first."
             )
         self.instances.require_volumes(caller, wanted)
-        plan = dict(self.storage.check_restore(instance, wanted))
+        done = snapshot.untouched if action is Action.ROLLBACK else frozenset()
+        due = {volume_id: copy_id for volume_id, copy_id in wanted.items() if volume_id not in done}
+        plan = {**dict.fromkeys(wanted, "untouched"), **self.storage.check_restore(instance, due)}
         arguments = {
             "plan": plan,
             "force": force,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from stillframe.domain.snapshot import InstanceSnapshot
     from stillframe.store.database import Database
+
+
+_OF_A_RESTORE: Final = ("temp_snapshots", "failed_snapshots", "untouched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class OperationStore:
         """
         following = advance(seen, event)
         # Safety copies that an earlier restore left over are not of the present that a rollback would be for.
-        forgotten = {"temp_snapshots": sa.null(), "failed_snapshots": sa.null()} if event is Event.RESTORE else {}
+        forgotten = dict.fromkeys(_OF_A_RESTORE, sa.null()) if event is Event.RESTORE else {}
         with self._database.writing() as connection:
             self._lock(connection, operation)
             if fence:
@@ -136,6 +139,17 @@ class OperationStore:
             if safety_copies is not None:
                 here = SNAPSHOTS.c.id == operation.snapshot_id
                 connection.execute(sa.update(SNAPSHOTS).where(here).values(temp_snapshots=dict(safety_copies)))
+
+    @repeated
+    def forget_untouched(self, operation: Operation) -> None:
+        """Let every volume count as touched by an earlier restore.
+
+        Raises `Superseded` if the operation is final or claimed anew.
+        """
+        with self._database.writing() as connection:
+            self._change_open(connection, operation, {"attempts": OPERATIONS.c.attempts})
+            here = SNAPSHOTS.c.id == operation.snapshot_id
+            connection.execute(sa.update(SNAPSHOTS).where(here).values(untouched=sa.null()))
 
     @repeated
     def make_durable(self, operation: Operation) -> None:
@@ -330,6 +344,8 @@ def _settled(settlement: Settlement, following: Status, now: datetime) -> dict[s
     if settlement.event is not Event.CREATED:
         # A snapshot that came to be as it was asked for has not changed, unless it was renamed meanwhile.
         values["updated_at"] = not_before_creation(now)
+    if settlement.untouched is not None:
+        values["untouched"] = sorted(settlement.untouched) or None
     if settlement.consistency is not None:
         values["consistency"] = consistency_to_json(settlement.consistency)
     return values

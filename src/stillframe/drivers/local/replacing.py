@@ -78,4 +78,5 @@ class Replacer:
         # the name removed.
         call.check()
         guard.finish()
-        self._files.replace(draft, live)
+        with call.touching():
+            self._files.replace(draft, live)

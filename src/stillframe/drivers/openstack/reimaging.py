@@ -64,7 +64,8 @@ class Reimaging:
         if image is None:
             raise NotFound(f"The image that names snapshot {snapshot_id} is gone.")
         action = {"os-reimage": {"image_id": image["id"], "reimage_reserved": False}}
-        self._cloud.service(STORAGE).act(f"/volumes/{volume_id}/action", action, call.request_id)
+        with call.touching():
+            self._cloud.service(STORAGE).act(f"/volumes/{volume_id}/action", action, call.request_id)
 
     def tidy(self, call: Call, volume_id: str, snapshot_id: str) -> None:
         """Put the volume's flag and image metadata back, and remove the image."""

@@ -92,7 +92,8 @@ class Reverter:
         volume, snapshot, strategy = self._choose(self._mend(call, volume_id), snapshot_id)
         LOG.info("task %s: volume %s goes back to %s by %s", call.operation_id, volume_id, snapshot_id, strategy)
         if strategy is Strategy.EXTENSION:
-            self._act(call, self._api, volume_id, {EXTENSION: {"snapshot_id": snapshot_id}})
+            with call.touching():
+                self._act(call, self._api, volume_id, {EXTENSION: {"snapshot_id": snapshot_id}})
         else:
             self._begin_in_window(call, volume, snapshot, strategy)
         self._end(call, volume)
@@ -141,7 +142,9 @@ class Reverter:
         try:
             _require_untouched(volume, self._looking.volume(volume_id))
             if strategy is Strategy.REVERT:
-                self._act(call, self._as_newest(volume, snapshot), volume_id, {"revert": {"snapshot_id": snapshot_id}})
+                api = self._as_newest(volume, snapshot)
+                with call.touching():
+                    self._act(call, api, volume_id, {"revert": {"snapshot_id": snapshot_id}})
             else:
                 self._reimaging.begin(call, volume_id, snapshot_id)
         except StillframeError:

@@ -185,7 +185,8 @@ class ArraySnapshots:
         call.check()
         vdisk = self.check_restore(volume_id, member)
         self._follow(call, member.array, vdisk)
-        member.array.run("restorefromsnapshot", snapshotid=member.number, volumes=vdisk.name)
+        with call.touching():
+            member.array.run("restorefromsnapshot", snapshotid=member.number, volumes=vdisk.name)
         self._follow(call, member.array, vdisk)
         call.report(vdisk.size, vdisk.size)
 

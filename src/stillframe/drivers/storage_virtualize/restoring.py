@@ -53,8 +53,12 @@ class Restorer:
         """Clear away another mapping to the volume, for an array allows one; True if this very one is there."""
         present = array.mapping_to(vdisk.name)
         if present is not None and present.name == name and present.status != "stopped" and not present.whole:
+            if present.active:
+                call.touch()
             return True
         if present is not None:
+            # What it had copied so far is there, and no more will come.
+            call.touch()
             LOG.info("array '%s': clearing away mapping '%s' (%s)", array.name, present.name, present.status)
             clear(call, array, present, self._options.poll_seconds)
         call.check()
@@ -81,7 +85,7 @@ class Restorer:
                 )
             if idle:
                 starts += 1
-                self._start(copy.array, mapping)
+                self._start(call, copy.array, mapping)
                 if starts == 1:
                     continue
             pace.tell(mapping.progress)
@@ -97,9 +101,10 @@ class Restorer:
             # The volume is whole; what comes next clears the mapping away.
             LOG.warning("array '%s': mapping '%s' is left over: %s", array.name, mapping.name, problem)
 
-    def _start(self, array: Array, mapping: Mapping) -> None:
+    def _start(self, call: Call, array: Array, mapping: Mapping) -> None:
         try:
-            array.run("startfcmap", mapping.name, prep=mapping.status != "prepared", restore=True)
+            with call.touching():
+                array.run("startfcmap", mapping.name, prep=mapping.status != "prepared", restore=True)
         except (BackendError, Refused):
             # The volume has not been touched, and must not be kept from other mappings.
             _undo(array, mapping.name)
