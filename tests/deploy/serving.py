@@ -51,5 +51,5 @@ def _answers(address: str) -> bool:
     except requests.exceptions.SSLError:
         # Whatever it is that the environment trusts: somebody listens.
         return True
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return False

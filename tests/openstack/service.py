@@ -87,7 +87,7 @@ class Stillframe:
         assert self._process.poll() is None, self.log()[-4000:]
         try:
             return requests.get(f"{self.url}/healthcheck", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
 
