@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from stillframe.domain.errors import BackendError, Damaged, NotSupported, OutOfSpace, Refused, StillframeError
+from stillframe.domain.errors import (
+    BackendError,
+    Damaged,
+    Interrupted,
+    NotSupported,
+    OutOfSpace,
+    Refused,
+    StillframeError,
+)
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.local.alone import require_no_writer
 from stillframe.drivers.local.border import translated
@@ -207,6 +215,8 @@ def about(declaration: Declaration, disk: Disk) -> Iterator[None]:
     what = f"Disk '{disk.name}' of instance '{declaration.name}'"
     try:
         yield
+    except Interrupted:
+        raise
     except OSError as problem:
         LOG.warning("%s: %r: %r", what, str(disk.path), problem)
         kind = Refused if problem.errno in _NOT_THERE else type(translated(problem, what))

@@ -20,6 +20,7 @@ from stillframe.drivers.local import opening
 from stillframe.drivers.local.alone import Alone, alone
 from stillframe.drivers.local.blocks import Tick
 from stillframe.drivers.local.border import border
+from stillframe.drivers.local.checks import about
 from stillframe.drivers.local.copies import Copies, mount_of
 from stillframe.drivers.local.declaration import Declaration, Disk
 from stillframe.drivers.local.files import Files, names_in
@@ -66,7 +67,8 @@ class Cutter:
                 last = self._fix(call, plan) or last
             for plan in plans:
                 if plan.alone is not None:
-                    plan.alone.finish()
+                    with about(declaration, plan.disk):
+                        plan.alone.finish()
             if backups and declaration.qmp_socket:
                 self._qemu.start_backups(declaration.qmp_socket, backups)
                 last = time.monotonic()
@@ -104,17 +106,21 @@ class Cutter:
 
     def _plans(self, declaration: Declaration, names: Sequence[CopyName], held: ExitStack) -> list[_Plan]:
         disks = [_disk(declaration, name.volume_id) for name in names]
-        sources = [held.enter_context(opening.file(disk.path)) for disk in disks]
+        sources = []
+        for disk in disks:
+            with about(declaration, disk):
+                sources.append(held.enter_context(opening.file(disk.path)))
+                self._books.require_one_name(sources[-1])
         clones = {folder: self._files.can_clone(folder) for folder in {one.folder.path for one in sources}}
         # Asked again: a hard link to the disk of an instance that runs after all would follow every write.
         written = any_written(self._images, [disk.file for disk in declaration.disks])
         off = not written and power_state(declaration, self._images, self._qemu) is PowerState.SHUTOFF
         plans = []
         for disk, name, source in zip(disks, names, sources, strict=True):
-            self._books.require_one_name(source)
             clone = clones[source.folder.path]
             method = Method.CLONE if clone else _method(declaration, name.kind, off=off)
-            guard = held.enter_context(alone(source)) if off else None
+            with about(declaration, disk):
+                guard = held.enter_context(alone(source)) if off else None
             plans.append(_Plan(self._copy(declaration, disk, name, method, source), disk, source, guard))
         return plans
 

@@ -12,7 +12,7 @@ from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.local.border import border
-from stillframe.drivers.local.checks import Checks
+from stillframe.drivers.local.checks import Checks, about
 from stillframe.drivers.local.copies import Copies, require_mounted
 from stillframe.drivers.local.cutting import Cutter
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
@@ -102,7 +102,8 @@ class LocalStorage:
         copy = self._books.records.get(volume_snapshot_id)
         self._replacer.clear(copy)
         self._checks.restore(disk, declaration, volume_id, copy)
-        self._replacer.replace(call, disk, copy)
+        with about(declaration, disk):
+            self._replacer.replace(call, disk, copy)
         call.report(copy.size, copy.size)
 
     def release(self, call: Call, volume_id: str) -> None:
