@@ -1,0 +1,120 @@
+"""A worker that is suspended in a restore and comes back when another one has taken over: too late to do anything."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from stillframe.domain.errors import StillframeError, Superseded
+from stillframe.domain.snapshot import CopyKind
+from stillframe.drivers.call import Call
+from stillframe.drivers.local.files import Draft, Files
+from stillframe.drivers.wrappers import surround
+from tests.conformance.worlds import LocalWorld, a_call, pattern
+
+# Without a zone, as the port has its times.
+_EARLY, _LATE = (datetime(year, 1, 1, tzinfo=UTC).replace(tzinfo=None) for year in (2000, 9000))
+
+
+class Worker:
+    """Works in a thread of its own until it is suspended right before effect number `at`."""
+
+    def __init__(self, world: LocalWorld, at: int, act: Callable[[Call], object]) -> None:
+        self.suspended = False
+        self.problem: BaseException | None = None
+        self._superseded = False
+        self._stops, self._goes_on = threading.Event(), threading.Event()
+        self._count = itertools.count()
+        self._at = at
+        world.use(surround(Files(), self._around))
+        self._thread = threading.Thread(target=self._run, args=(act,), daemon=True)
+        self._thread.start()
+        assert self._stops.wait(60)
+
+    def wake(self) -> None:
+        """Go on as if nothing had happened; only from now on the store says that somebody has taken over."""
+        self._superseded = True
+        self._goes_on.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+    def _run(self, act: Callable[[Call], object]) -> None:
+        try:
+            act(Call("operation", "request", self._check, lambda _done, _total: None))
+        except BaseException as problem:  # noqa: BLE001 -- what it was is asserted
+            self.problem = problem
+        self._stops.set()
+
+    def _check(self) -> None:
+        if self._superseded:
+            raise Superseded("another worker has taken over")
+
+    def _around(self, _name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if next(self._count) == self._at:
+            self.suspended = True
+            self._stops.set()
+            assert self._goes_on.wait(60)
+        return method(*args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", CopyKind)
+def test_it_neither_replaces_the_disk_nor_leaves_anything(local: LocalWorld, kind: CopyKind) -> None:
+    instance = local.add()
+    volume_id = instance.volume_ids[0]
+    copies = {}
+    for number in (1, 2):
+        local.write(volume_id, 0, pattern(number))
+        copies[number] = local.snapshot(instance, kind=kind if number == 1 else CopyKind.SNAPSHOT)[0].id
+        # A safety copy is the disk's own file: another one takes its place, as in a restore.
+        local.storage.restore(a_call(), volume_id, copies[number])
+        disk = local.path(volume_id)
+        content = disk.read_bytes()
+        disk.unlink()
+        disk.write_bytes(content)
+    for at in itertools.count():
+        worker = Worker(local, at, lambda call: local.storage.restore(call, volume_id, copies[1]))
+        suspended = worker.suspended
+        local.use(Files())
+        local.storage.restore(a_call(), volume_id, copies[2])
+        worker.wake()
+        assert local.read(volume_id) == pattern(2), at
+        assert {path.name for path in (local.disks / ".stillframe").iterdir()} == set(copies.values()), at
+        if not suspended:
+            break
+        assert worker.problem is None or isinstance(worker.problem, StillframeError), worker.problem
+    assert at >= 4
+
+
+class TestTidying:
+    def test_a_draft_goes_when_its_maker_is_gone_and_not_before(self, local: LocalWorld) -> None:
+        instance = local.add()
+        copy = local.snapshot(instance)[0]
+        root = local.disks / ".stillframe"
+        name = f"{instance.volume_ids[0]}.attempt.restoring"
+        # As it is after a kill between the two effects that put a disk in its place.
+        held = os.open(root / name, os.O_RDWR | os.O_CREAT)
+        draft = Draft(root, name, held, named=True)
+        assert local.remains.scraps(_LATE) == []
+        local.remains.remove(str(root / name), _LATE)
+        assert (root / name).exists()
+        draft.named = False
+        draft.close()
+        assert local.remains.scraps(_EARLY) == []
+        assert local.remains.scraps(_LATE) == [str(root / name)]
+        local.remains.remove(str(root / name), _LATE)
+        assert [path.name for path in root.iterdir()] == [copy.id]
+
+    def test_nothing_else_is_ever_taken_for_a_draft(self, local: LocalWorld) -> None:
+        instance = local.add()
+        local.snapshot(instance)
+        (local.disks / ".stillframe" / "somebody-s").write_bytes(b"bytes")
+        for path in [*local.disks.rglob("*"), *local.state.rglob("*")]:
+            local.remains.remove(str(path), _LATE)
+            assert path.exists()
+        assert local.remains.orphans() == [str(local.disks / ".stillframe" / "somebody-s")]
