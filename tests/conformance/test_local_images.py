@@ -451,6 +451,8 @@ class TestRunning:
         ask(local.second_monitor(instance.id), "blockdev-snapshot-sync", named)
         with pytest.raises(Refused, match="overlay"):
             local.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
+        with pytest.raises(Refused, match="overlay"):
+            local.storage.cut(a_call(), instance, local.names(instance))
 
     def test_a_block_job_of_somebody_else_refuses_the_restore(
         self, local: LocalWorld, running: tuple[Instance, str]

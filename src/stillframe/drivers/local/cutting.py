@@ -177,11 +177,19 @@ class Cutter:
             draft.close()
 
     def _targets(self, declaration: Declaration, plans: Sequence[_Plan]) -> list[Backup]:
-        wanted = [plan for plan in plans if plan.copy.method is Method.BACKUP]
-        if not wanted or declaration.qmp_socket is None:
+        socket, wanted = declaration.qmp_socket, [plan for plan in plans if plan.copy.method is Method.BACKUP]
+        if socket is None or all(plan.alone is not None for plan in plans):
             return []
-        nodes = self._qemu.nodes(declaration.qmp_socket)
-        return [self._target(declaration.qmp_socket, plan, _source(plan.disk, nodes)) for plan in wanted]
+        if not wanted and self._qemu.status(socket) is None:
+            return []
+        # However it is copied: what the guest writes to is what is cut, also if an overlay came a moment ago.
+        nodes = self._qemu.nodes(socket)
+        sources = [_source(plan.disk, nodes) for plan in plans]
+        return [
+            self._target(socket, plan, source)
+            for plan, source in zip(plans, sources, strict=True)
+            if plan.copy.method is Method.BACKUP
+        ]
 
     def _target(self, socket: Path, plan: _Plan, source: Node) -> Backup:
         raw, data = plan.disk.format is Format.RAW, plan.copy.data
@@ -285,7 +293,10 @@ def _source(disk: Disk, nodes: Sequence[Node]) -> Node:
     for node in nodes:
         if node.top and same_file(node.file, disk.file):
             return node
-    raise Refused(f"the running instance does not use {disk.path}; correct the declaration")
+    raise Refused(
+        f"The running instance does not use disk '{disk.name}' any more; merge the overlay that covers it "
+        "(block-commit), or correct the declaration."
+    )
 
 
 def _tick(call: Call, alone: Alone | None) -> Tick:
