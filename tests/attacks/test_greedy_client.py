@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import socket
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import bcrypt
 import pytest
 
 from stillframe.cli.connections import Bounds
@@ -31,7 +33,7 @@ HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """The service as a process of its own."""
     place = Place(tmp_path_factory.mktemp("greedy"))
-    place.configure()
+    place.configure(auth_strategy="noauth")
     with started(place, "serve") as served:
         yield served
 
@@ -206,3 +208,53 @@ class TestPower:
                 assert slowest_answer(api.url + LIST) < PROMPT
                 shown = api.call("GET", "/compute/v2.1/p/servers/detail").json()["servers"]
                 assert {one["OS-EXT-STS:task_state"] for one in shown} == {"powering-off"}
+
+
+class TestGuess:
+    def test_whoever_guesses_passwords_holds_up_neither_known_nor_new_clients(self, tmp_path: Path) -> None:
+        users = tmp_path / "htpasswd"
+        cost = bcrypt.gensalt(11)
+        users.write_bytes(b"".join(b"%b:%b\n" % (user, bcrypt.hashpw(b"right", cost)) for user in (b"known", b"new")))
+        overrides = (
+            (None, "auth_strategy", "http_basic"),
+            ("http_basic", "user_file", str(users)),
+            ("http_basic", "grants", ["known:p:reader", "new:p:reader"]),
+        )
+        with running(tmp_path, *overrides) as api:
+            assert answer(api.url, "known", "127.0.0.1")[0] == 200
+            ending, guesses = threading.Event(), [0]
+
+            def guess(number: int) -> None:
+                while not ending.is_set():
+                    guesses[0] += 1
+                    status, _seconds = answer(api.url, "known", "127.0.0.1", f"{number} {guesses[0]}")
+                    assert status == 401
+
+            threads = [threading.Thread(target=guess, args=(number,)) for number in range(24)]
+            for thread in threads:
+                thread.start()
+            try:
+                time.sleep(1)
+                for _ in range(10):
+                    status, seconds = answer(api.url, "known", "127.0.0.1")
+                    assert (status, seconds < PROMPT) == (200, True)
+                # It is its turn after one of the other's.
+                status, seconds = answer(api.url, "new", "127.0.0.2")
+                assert (status, seconds < PROMPT) == (200, True)
+            finally:
+                ending.set()
+                for thread in threads:
+                    thread.join(60)
+            assert guesses[0] > 24
+
+
+def answer(url: str, user: str, source: str, password: str = "right") -> tuple[int, float]:  # noqa: S107  # a test's
+    """Status and seconds of an answer to a user that asks from one of this machine's own addresses."""
+    begun = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(url).port, timeout=60, source_address=(source, 0))
+    token = base64.b64encode(f"{user}:{password}".encode()).decode()
+    connection.request("GET", LIST, headers={"Authorization": f"Basic {token}"})
+    reply = connection.getresponse()
+    reply.read()
+    connection.close()
+    return reply.status, time.monotonic() - begun

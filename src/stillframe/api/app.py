@@ -24,8 +24,8 @@ from stillframe.domain.errors import InvalidInput
 from stillframe.service.caller import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from wsgiref.types import WSGIApplication
+    from collections.abc import Callable, Iterable, Mapping
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from pydantic import BaseModel
 
@@ -42,9 +42,20 @@ _EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 _NOBODY: Final = Caller(user_id="", project_id="", roles=frozenset(), request_id="")
 
 
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The WSGI application; `costly` is the guard's, for a server that has a lane of its own for such requests."""
+
+    wsgi: WSGIApplication
+    costly: Callable[[str | None], bool]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self.wsgi(environ, start_response)
+
+
 def build_wsgi(
     settings: Settings, snapshots: SnapshotService, instances: InstanceService, metrics: Metrics
-) -> WSGIApplication:
+) -> Application:
     """The whole API; raises `InvalidInput` for settings it cannot work with."""
     services = Services(
         snapshots=snapshots,
@@ -71,7 +82,7 @@ def build_wsgi(
     for template, responders in resources.items():
         app.add_route(template, _resource(responders))
     public = {form for route in ROUTES if route.public for form in route.forms()} | {_OPENAPI, _METRICS}
-    return surround(app, frozenset(public), guard, metrics, settings)
+    return Application(surround(app, frozenset(public), guard, metrics, settings), guard.costly)
 
 
 def build_observation(settings: Settings, metrics: Metrics) -> WSGIApplication:

@@ -2,7 +2,8 @@
 
 waitress reads requests and sends replies in one thread, without blocking, and has threads only for complete requests.
 What it lacks is added here: an end to a request that never becomes complete and to a reply that is never taken, room
-for the next client, no thread that waits for a reader, and a lane of its own for whoever asks how the service is.
+for the next client, no thread that waits for a reader, turns among clients, and lanes of their
+own for whoever asks how the service is and for passwords that have to be checked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import heapq
 import ipaddress
 import logging
 import time
-from collections import Counter
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -28,6 +30,7 @@ HEALTH: Final = "/healthcheck"
 _ACCEPTED_AT_A_TIME: Final = 64
 _TOLD_EVERY: Final = 60.0
 _PEER_BITS: Final = 64
+_FEW_THREADS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +99,67 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         return found[0]
 
 
+class Turns:
+    """A queue of channels, as `ThreadedTaskDispatcher` uses one: those whose clients wait take turns, client by client.
+
+    So nobody waits for all the requests of somebody else, however many these are.
+    """
+
+    def __init__(self) -> None:
+        self._of_peer: OrderedDict[str, deque[Channel]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of_peer.values()))
+
+    def append(self, channel: Channel) -> None:
+        self._of_peer.setdefault(channel.peer, deque()).append(channel)
+
+    def popleft(self) -> Channel:
+        peer, waiting = self._of_peer.popitem(last=False)
+        channel = waiting.popleft()
+        if waiting:
+            self._of_peer[peer] = waiting
+        return channel
+
+
+class Lanes:
+    """The threads that handle requests: `main` for most of them, and a few that no request of another kind can take."""
+
+    def __init__(self, costly: Callable[[str | None], bool]) -> None:
+        self._costly = costly
+        self.main, self._health, self._checking = (self._dispatcher() for _ in range(3))
+
+    @property
+    def all(self) -> Sequence[ThreadedTaskDispatcher]:
+        return self.main, self._health, self._checking
+
+    def start(self, threads: int) -> None:
+        """Begin to handle requests, `threads` of the main kind at a time."""
+        for dispatcher, count in ((self.main, threads), (self._health, _FEW_THREADS), (self._checking, _FEW_THREADS)):
+            dispatcher.set_thread_count(count)
+
+    def of(self, request: Any) -> ThreadedTaskDispatcher:
+        """Where a request (of waitress) is handled."""
+        # One that could not be read has no path.
+        if getattr(request, "path", None) == HEALTH:
+            return self._health
+        return self._checking if self._costly(request.headers.get("AUTHORIZATION")) else self.main
+
+    @staticmethod
+    def _dispatcher() -> ThreadedTaskDispatcher:
+        dispatcher = ThreadedTaskDispatcher()
+        dispatcher.queue = Turns()
+        return dispatcher
+
+
 class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
-    """Accepts connections on one address; `quick` has the threads for `HEALTH`."""
+    """Accepts connections on one address."""
 
     channel_class = Channel
 
-    def __init__(self, *args: Any, bounds: Bounds, quick: ThreadedTaskDispatcher, **options: Any) -> None:
+    def __init__(self, *args: Any, bounds: Bounds, lanes: Lanes, **options: Any) -> None:
         self._bounds = bounds
-        self._quick = quick
+        self._lanes = lanes
         self._closed_early = 0
         self._told = -_TOLD_EVERY
         super().__init__(*args, **options)
@@ -131,9 +187,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             # Else a client that reads nothing would have a thread wait for it.
             channel.held = True
             return
-        # A request that could not be read has no path.
-        path = getattr(channel.requests[0], "path", None)
-        (self._quick if path == HEALTH else self.task_dispatcher).add_task(channel)
+        self._lanes.of(channel.requests[0]).add_task(channel)
 
     def maintenance(self, _now: float) -> None:
         """Close the connections that have been at something for too long."""

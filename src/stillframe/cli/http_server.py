@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from waitress import server, wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
-from waitress.task import ThreadedTaskDispatcher
 
-from stillframe.cli.connections import Bounds, Listener
+from stillframe.cli.connections import Bounds, Lanes, Listener
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ _LONGEST_HEAD: Final = 32 << 10
 # What is longer is kept in a temporary file, one for each connection.
 _IN_MEMORY: Final = 64 << 10
 _REPLY_IN_MEMORY: Final = 256 << 10
-_QUICK_THREADS: Final = 2
 _DESCRIPTORS: Final = 65536
 
 
@@ -79,12 +77,12 @@ class HttpServer:
                 log_socket_errors=False,  # a client that goes away is no error of ours
                 clear_untrusted_proxy_headers=False,  # oslo.middleware decides about those
             )
-            self._dispatchers = [ThreadedTaskDispatcher(), ThreadedTaskDispatcher()]
+            self._lanes = Lanes(getattr(application, "costly", lambda _authorization: False))
             listeners = [
                 Listener(
                     *(application, self._channels),
-                    dispatcher=self._dispatchers[0],
-                    quick=self._dispatchers[1],
+                    dispatcher=self._lanes.main,
+                    lanes=self._lanes,
                     bounds=_within_the_limit(bounds or Bounds()),
                     adj=adjustments,
                     sockinfo=one,
@@ -93,8 +91,7 @@ class HttpServer:
             ]
         except (OSError, ValueError) as error:
             raise CommandFailed(ExitCode.FAILED, f"cannot listen on {where}:{port}: {error}") from None
-        for dispatcher, count in zip(self._dispatchers, (threads, _QUICK_THREADS), strict=True):
-            dispatcher.set_thread_count(count)
+        self._lanes.start(threads)
         self.address = f"http://{where}:{listeners[0].effective_port}"
 
     def run(self, ending: threading.Event) -> None:
@@ -116,7 +113,7 @@ class HttpServer:
         until = time.monotonic() + _LAST_REPLIES_SECONDS
         while self._replies_left() and time.monotonic() < until:
             self._turn()
-        for dispatcher in self._dispatchers:
+        for dispatcher in self._lanes.all:
             dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._channels)
 
