@@ -7,7 +7,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from keystoneauth1 import exceptions, http_basic, loading, noauth, session, token_endpoint
+from keystoneauth1 import exceptions, http_basic, loading, session, token_endpoint
 
 from stillframe.cli.client import Client, border
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
@@ -53,14 +53,14 @@ def _guess(options: argparse.Namespace) -> str:
     return "admin_token" if options.os_token else _LOCAL
 
 
-def _plugin(kind: str, found: Local, options: argparse.Namespace, endpoint: str, project: str) -> BaseAuthPlugin:
+def _plugin(kind: str, found: Local, options: argparse.Namespace, endpoint: str, project: str) -> BaseAuthPlugin | None:
     if kind == "http_basic":
         return http_basic.HTTPBasicAuth(endpoint, options.os_username, options.os_password)
     if kind == "admin_token":
         return token_endpoint.Token(endpoint, options.os_token)
     if kind == "none" or found.nobody_is_asked:
         return _nobody(options, endpoint, project)
-    return token_endpoint.Token(endpoint, found.token) if found.token else noauth.NoAuth(endpoint=endpoint)
+    return token_endpoint.Token(endpoint, found.token) if found.token else None
 
 
 def _nobody(options: argparse.Namespace, endpoint: str, project: str) -> BaseAuthPlugin:
@@ -72,7 +72,7 @@ def _nobody(options: argparse.Namespace, endpoint: str, project: str) -> BaseAut
     return token_endpoint.Token(endpoint, f"{user}:{project}".encode().decode("latin-1"))
 
 
-def _session(options: argparse.Namespace, plugin: BaseAuthPlugin, *, direct: bool = False) -> session.Session:
+def _session(options: argparse.Namespace, plugin: BaseAuthPlugin | None, *, direct: bool = False) -> session.Session:
     """With `direct`, past the proxies of the environment, for what is meant for this machine stays on it."""
     verify = False if options.insecure else options.os_cacert or True
     made = session.Session(auth=plugin, verify=verify, timeout=options.os_timeout, app_name="stillframe")
@@ -83,9 +83,9 @@ def _session(options: argparse.Namespace, plugin: BaseAuthPlugin, *, direct: boo
 def _is_loopback(endpoint: str) -> bool:
     host = urlsplit(endpoint).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return False
 
 
 def _load(kind: str, options: argparse.Namespace) -> BaseAuthPlugin:

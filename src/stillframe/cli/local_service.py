@@ -100,18 +100,19 @@ def _kept(state_dir: Path) -> token_file.Kept:
 
 def _addresses(endpoint: str, settings: Settings) -> frozenset[_Address]:
     """What the endpoint's host stands for if it is the service's own; else nothing."""
-    where, api = urlsplit(endpoint), settings.api
-    if where.scheme != "http" or not where.hostname or where.port is None or where.username is not None:
-        return frozenset()
-    if api.bind_port not in (0, where.port):
-        return frozenset()
+    api = settings.api
     try:
-        found = socket.getaddrinfo(where.hostname, where.port, type=socket.SOCK_STREAM)
-    except OSError:
+        where = urlsplit(endpoint)
+        host, port = where.hostname, where.port
+        if where.scheme != "http" or not host or port is None or where.username is not None:
+            return frozenset()
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        # It is no URI, or its host has no address.
         return frozenset()
     addresses = frozenset(_plain(ipaddress.ip_address(one[4][0])) for one in found)
-    ours = where.hostname == api.bind_host.strip("[]").lower()
-    return addresses if ours or all(address.is_loopback for address in addresses) else frozenset()
+    here = host == api.bind_host.strip("[]").lower() or all(address.is_loopback for address in addresses)
+    return addresses if here and api.bind_port in (0, port) else frozenset()
 
 
 def _listeners(addresses: frozenset[_Address], port: int | None) -> Iterator[int]:

@@ -71,17 +71,22 @@ def ensure(state_dir: Path) -> str:
     state_dir.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         (state_dir / _FOLDER).mkdir(mode=0o700)
-    path, user = path_of(state_dir), _name(os.geteuid())
+    path, user = path_of(state_dir), os.geteuid()
     try:
         with _opened_folder(state_dir) as folder:
+            _require_owner(folder, path.parent, user)
             if not _is_there(folder):
                 _make(folder)
-            kept = _read(folder, path)
+            return _read(folder, path).token
     except Foreign as error:
-        raise _unusable(path.parent, f"belongs to {error.owner}, and the service runs as {user}") from None
-    if kept.owner != os.geteuid():
-        raise _unusable(path.parent, f"belongs to {_name(kept.owner)}, and the service runs as {user}")
-    return kept.token
+        why = f"belongs to {error.owner}, and the service runs as {_name(user)}"
+        raise _unusable(path.parent, why) from None
+
+
+def _require_owner(folder: int, path: Path, user: int) -> None:
+    owner = os.fstat(folder).st_uid
+    if owner != user:
+        raise Foreign(path, _name(owner))
 
 
 def _is_there(folder: int) -> bool:
