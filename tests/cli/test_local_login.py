@@ -135,7 +135,12 @@ def test_another_port_or_address_does_not(tmp_path: Path) -> None:
         for elsewhere in (
             f"https://127.0.0.1:{service.port}",
             f"http://192.0.2.1:{service.port}",
+            f"127.0.0.1:{service.port}",
             "http://a.invalid:1",
+            "http://127.0.0.1:many",
+            "http://[::1:1",
+            f"http://{'a' * 70}:1",
+            "",
         ):
             assert login(elsewhere, lambda: found).token == ""
     assert (len(other.heard), other.secrets()) == (2, [])
@@ -245,7 +250,7 @@ def test_the_services_user_is_named_to_whoever_may_not_read_the_token() -> None:
         Path(place).chmod(0o755)
         ensure(Path(place))
         script = (
-            "import os, sys; from stillframe import settings; from stillframe.cli.local_service import login\n"
+            "import encodings.idna, os; from stillframe import settings; from stillframe.cli.local_service import login\n"
             f"found = settings.load((), [(None, 'state_dir', {place!r})])\n"
             f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
             "print(login('http://127.0.0.1:8790', lambda: found))\n"
