@@ -47,7 +47,7 @@ class Janitor:
         return not self._thread.is_alive()
 
     def sweep(self) -> None:
-        """Remove what is sure; of the rest, say how much there is."""
+        """Remove what is sure; of the rest, say how much there is, and of copies, whether all are there."""
         complete, unsure = True, Counter[str]()
         for kind in LeftoverKind:
             try:
@@ -66,7 +66,19 @@ class Janitor:
         if unsure:
             told = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(unsure.items()))
             LOG.warning("leftovers that only an operator can judge: %s; see 'stillframe doctor'", told)
+        complete = self._tell_losses() and complete
         self._metrics.sweep_finished("complete" if complete else "incomplete")
+
+    def _tell_losses(self) -> bool:
+        try:
+            lost = self._leftovers.losses()
+        except StillframeError as error:
+            LOG.warning("the janitor could not look whether copies are lost: %s", error)
+            return False
+        for loss in lost:
+            LOG.error("copy %s of instance snapshot %s is lost: %s", loss.copy_id, loss.snapshot_id, loss.why)
+        self._metrics.copies_lost(len(lost))
+        return True
 
     def _run(self) -> None:
         # Not all workers at the same moment, and none at its start, when there is enough to do.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stillframe.domain.snapshot import VolumeSnapshot
     from stillframe.drivers.compute import ComputeDriver
-    from stillframe.drivers.remains import Remains
+    from stillframe.drivers.remains import Loss, Remains
     from stillframe.drivers.storage import StorageDriver
     from stillframe.store.leftovers import LeftoverStore
 
@@ -84,6 +84,10 @@ class Leftovers:
             LeftoverKind.SCRAP: self._scraps,
         }
         return list(looks[kind]())
+
+    def losses(self) -> Sequence[Loss]:
+        """What is missing instead of left over: copies that cannot be restored from; raises as `look`."""
+        return self._remains.losses() if self._remains is not None else ()
 
     def remove(self, leftover: Leftover, check: Callable[[], None]) -> tuple[Outcome, str]:
         """Judge once more, then remove; the outcome, and the reason for any but success.

@@ -69,6 +69,11 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self._lost = Gauge(
+            "stillframe_copies_lost",
+            "Copies that cannot be restored from any more, as the janitor saw it in its last round.",
+            registry=registry,
+        )
         registry.register(_OpenOperations(operations, queued, now))
         registry.register(_Held(held))
 
@@ -93,6 +98,10 @@ class Metrics:
     def leftovers_unsure(self, kind: str, count: int) -> None:
         """So many leftovers of a kind only an operator can judge."""
         self._unsure.labels(kind).set(count)
+
+    def copies_lost(self, count: int) -> None:
+        """So many copies are on record and cannot be restored from."""
+        self._lost.set(count)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""

@@ -1,0 +1,125 @@
+"""Copies that are gone, cut off or out of reach: each says what is the matter, and that it is."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from falcon.testing import TestClient
+
+from stillframe import main
+from stillframe.domain.errors import BackendError, Damaged, Refused
+from stillframe.domain.instance import Instance
+from stillframe.drivers.local.images import Format
+from stillframe.settings import load
+from tests.conformance.worlds import MIB, LocalWorld, a_call, pattern
+from tests.lab.filesystems import mounted
+
+
+def kept(world: LocalWorld) -> tuple[Instance, str]:
+    """An instance with a snapshot of content 1, and content 2 in its disk."""
+    instance = world.add()
+    world.write(instance.volume_ids[0], 0, pattern(1))
+    copy_id = world.snapshot(instance)[0].id
+    world.write(instance.volume_ids[0], 0, pattern(2))
+    return instance, copy_id
+
+
+def other_data(data: Path) -> None:
+    data.unlink()
+    data.symlink_to("/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (Path.unlink, "data are gone"),
+        (lambda data: data.write_bytes(b"short"), "another length"),
+        (other_data, "cannot be opened"),
+    ],
+    ids=["gone", "cut-off", "link"],
+)
+def test_harm_to_the_data_is_told_by_the_check_the_restore_and_the_round(
+    plain: LocalWorld, harm: Callable[[Path], object], words: str
+) -> None:
+    instance, copy_id = kept(plain)
+    volume_id = instance.volume_ids[0]
+    assert plain.remains.losses() == []
+    harm(plain.disks / ".stillframe" / copy_id / "data")
+    with pytest.raises(Damaged, match=words):
+        plain.storage.check_restore(instance, {volume_id: copy_id})
+    with pytest.raises(Damaged, match=words):
+        plain.storage.restore(a_call(), volume_id, copy_id)
+    (loss,) = plain.remains.losses()
+    assert (loss.copy_id, words in loss.why) == (copy_id, True)
+    assert plain.read(volume_id) == pattern(2)
+    plain.storage.delete(a_call(), copy_id)
+    assert plain.remains.losses() == []
+
+
+class TestFileSystem:
+    @pytest.fixture
+    def apart(self, tmp_path: Path) -> Iterator[LocalWorld]:
+        """A world whose disks lie on a file system of their own."""
+        with mounted(tmp_path, "ext4", 96 * MIB) as point:
+            world = LocalWorld(tmp_path / "world", Format.RAW)
+            world.disks = point / "disks"
+            world.disks.mkdir()
+            yield world
+            world.close()
+
+    def test_one_that_is_not_mounted_is_named_and_loses_nothing(self, apart: LocalWorld) -> None:
+        instance, copy_id = kept(apart)
+        volume_id, point = instance.volume_ids[0], apart.disks.parent
+        device = subprocess.run(
+            ["findmnt", "-no", "SOURCE", str(point)], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        subprocess.run(["umount", str(point)], check=True)
+        try:
+            for way in (
+                lambda: apart.storage.check_restore(instance, {volume_id: copy_id}),
+                lambda: apart.storage.restore(a_call(), volume_id, copy_id),
+                lambda: apart.storage.delete(a_call(), copy_id),
+            ):
+                with pytest.raises(BackendError, match="not mounted"):
+                    way()
+            assert [loss.copy_id for loss in apart.remains.losses()] == [copy_id]
+            assert [one.id for one in apart.storage.find(None)] == [copy_id]
+        finally:
+            subprocess.run(["mount", "-o", "loop", str(point.parent / "ext4.img"), str(point)], check=True)
+        assert device.startswith("/dev/loop")
+        apart.storage.restore(a_call(), volume_id, copy_id)
+        assert apart.read(volume_id) == pattern(1)
+
+    def test_its_disk_that_was_deleted_is_named(self, plain: LocalWorld) -> None:
+        instance, copy_id = kept(plain)
+        plain.lose(instance.volume_ids[0])
+        with pytest.raises(Refused, match="put it back"):
+            plain.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
+
+
+def test_the_janitor_counts_them(plain: LocalWorld) -> None:
+    _, copy_id = kept(plain)
+    settings = load(overrides=[(None, "state_dir", str(plain.folder / "service")), (None, "auth_strategy", "noauth")])
+    drivers = main.Drivers(plain.compute, plain.storage, remains=plain.remains)
+    service = main.build(settings, drivers=drivers)
+    wsgi = service.wsgi
+
+    def counted() -> str:
+        client = TestClient(
+            lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108 -- a plain WSGI callable
+            headers={"Host": "localhost"},
+        )
+        text = client.simulate_get("/metrics").text
+        return next(line for line in text.splitlines() if line.startswith("stillframe_copies_lost "))
+
+    try:
+        service.janitor.sweep()
+        assert counted() == "stillframe_copies_lost 0.0"
+        (plain.disks / ".stillframe" / copy_id / "data").unlink()
+        service.janitor.sweep()
+        assert counted() == "stillframe_copies_lost 1.0"
+    finally:
+        service.stop()
