@@ -59,19 +59,24 @@ class Story:
     def monitor(self, command: str, **arguments: Any) -> Any:
         return ask(self.local.second_monitor(self.instance.id), command, arguments)
 
+    @property
+    def action(self) -> str:
+        return f"/compute/v2.1/project/servers/{self.instance.id}/action"
+
+    def restore(self, snapshot_id: str) -> Any:
+        return self.ask("POST", self.action, {"vm-restore": {"instance_snapshot_id": snapshot_id, "force": True}})
+
     def snapshot(self) -> dict[str, Any]:
         """A snapshot, taken to its end, and how often it was tried."""
-        path = f"/compute/v2.1/project/servers/{self.instance.id}/action"
-        reply = self.ask("POST", path, {"vm-snapshot": {"name": "kept"}})
+        reply = self.ask("POST", self.action, {"vm-snapshot": {"name": "kept"}})
         assert reply.status_code == 200, reply.text
-        shown = f"/volume/v3/project/instance-snapshots/{reply.json['instance_snapshot']['id']}"
+        snapshot_id = reply.json["instance_snapshot"]["id"]
+        wait_until(lambda: self.show(snapshot_id)["status"] != "creating", "it is still being created")
+        return self.show(snapshot_id)
 
-        def end() -> dict[str, Any]:
-            found: dict[str, Any] = self.ask("GET", shown).json["instance_snapshot"]
-            return found
-
-        wait_until(lambda: end()["status"] != "creating", "it is still being created")
-        return end()
+    def show(self, snapshot_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.ask("GET", f"/volume/v3/project/instance-snapshots/{snapshot_id}").json
+        return dict(found["instance_snapshot"])
 
     def left(self) -> tuple[list[Any], list[Any], list[Any]]:
         """Jobs, nodes and copies of ours."""
@@ -115,14 +120,24 @@ def busy_with(story: Story, command: str, node: str) -> None:
 @pytest.mark.parametrize("command", ["blockdev-mirror", "blockdev-backup"])
 def test_a_job_of_somebody_else_on_a_disk_fails_the_snapshot_at_once(story: Story, command: str) -> None:
     story.start()
-    busy_with(story, command, "disk1")
+
+    def begun_at_the_last_moment(method: Any, args: Any, kwargs: Any) -> Any:
+        busy_with(story, command, "disk1")
+        return method(*args, **kwargs)
+
+    story.faults.put("quiesced", begun_at_the_last_moment)
     shown = story.snapshot()
+    story.faults.mend()
     assert (shown["status"], shown["fault"]["code"]) == ("error", "backend-error")
     assert "in use by block job" in shown["fault"]["message"]
     assert "/" not in shown["fault"]["message"]
     assert story.faults.calls.count("quiesced") == 1
     assert story.left() == ([], [], [])
     assert story.monitor("query-status")["status"] == "running"
+    # What is there at the request is seen there.
+    reply = story.ask("POST", story.action, {"vm-snapshot": {"name": "refused"}})
+    assert reply.status_code == 400
+    assert "job of somebody else" in reply.json["badRequest"]["message"]
     # Theirs goes on, and when it is over a snapshot can be taken.
     assert [one["id"] for one in story.monitor("query-jobs")] == ["job"]
     story.monitor("job-cancel", id="job")
@@ -140,3 +155,40 @@ def test_a_machine_that_waits_for_a_migration_fails_the_snapshot_at_once(story: 
     assert story.left() == ([], [], [])
     assert story.monitor("query-status")["status"] == "inmigrate"
     assert story.local.compute.get_instance(story.instance.id).power_state is not PowerState.SHUTOFF
+
+
+def cover(story: Story) -> None:
+    """Somebody covers a disk by an overlay, as backup programs do."""
+    file = str(story.local.folder / "over")
+    names = {"node-name": "disk0", "snapshot-node-name": "over"}
+    story.monitor("blockdev-snapshot-sync", **names, **{"snapshot-file": file, "format": "qcow2"})
+
+
+def test_an_overlay_of_somebody_else_refuses_the_restore_at_the_request(story: Story) -> None:
+    story.start()
+    kept = story.snapshot()
+    cover(story)
+    reply = story.restore(kept["id"])
+    assert reply.status_code == 400
+    assert "overlay" in reply.json["badRequest"]["message"]
+    assert story.monitor("query-status")["status"] == "running"
+
+
+def test_an_overlay_that_comes_after_the_request_leaves_the_guest_running_over_it(story: Story) -> None:
+    story.start()
+    kept = story.snapshot()
+
+    def covered_meanwhile(method: Any, args: Any, kwargs: Any) -> Any:
+        cover(story)
+        return method(*args, **kwargs)
+
+    story.faults.put("fence", covered_meanwhile)
+    before = [path.read_bytes() for path in sorted(story.local.disks.iterdir()) if path.is_file()]
+    assert story.restore(kept["id"]).status_code == 202
+    wait_until(lambda: story.show(kept["id"])["status"] != "restoring", "it is still being restored")
+    shown = story.show(kept["id"])
+    assert (shown["status"], shown["temp_snapshots"]) == ("available", None)
+    assert "overlay" in shown["fault"]["message"]
+    assert "stop" not in story.faults.calls
+    assert story.monitor("query-status")["status"] == "running"
+    assert [path.read_bytes() for path in sorted(story.local.disks.iterdir()) if path.is_file()] == before
