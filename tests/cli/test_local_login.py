@@ -250,7 +250,8 @@ def test_the_services_user_is_named_to_whoever_may_not_read_the_token() -> None:
         Path(place).chmod(0o755)
         ensure(Path(place))
         script = (
-            "import encodings.idna, os; from stillframe import settings; from stillframe.cli.local_service import login\n"
+            "import encodings.idna, os; from stillframe import settings\n"
+            "from stillframe.cli.local_service import login\n"
             f"found = settings.load((), [(None, 'state_dir', {place!r})])\n"
             f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
             "print(login('http://127.0.0.1:8790', lambda: found))\n"
@@ -276,6 +277,10 @@ def test_the_real_service_and_the_real_command_find_each_other(place: Place) -> 
             reply = session.Session(auth=plugin).get(f"{address}{SNAPSHOTS}")
             assert [one["name"] for one in reply.json()["instance_snapshots"]] == ["s"]
             assert requests.get(f"{address}/volume/v3/default/volumes", timeout=30).status_code == 401
+            # As the README shows it; the token is in no argument of a process.
+            ask = f'ask() {{ curl -s -H @- "$@" <<<"X-Auth-Token: $(cat {path_of(place.folder / "state")})"; }}'
+            shown = subprocess.run(["bash", "-c", f"{ask}; ask {address}{SNAPSHOTS}"], capture_output=True, check=True)
+            assert json.loads(shown.stdout) == reply.json()
             wrong = place.run("snapshot", "list", OS_TOKEN="x" * 43)
             assert (wrong.code, wrong.err) == (5, "The token is not that of this service.\n")
         assert place.token not in service.log.read_text()
