@@ -32,7 +32,7 @@ def _families() -> list[Metric]:
             return []
 
     registry, now = CollectorRegistry(), datetime.now(UTC)
-    metrics = Metrics(registry, cast("Any", Nothing()), lambda: 0, lambda: now, HeldGuests(tuple))
+    metrics = Metrics(registry, cast("Any", Nothing()), lambda: 0, lambda: now, HeldGuests(tuple), lambda: 0)
     # A metric with labels has no samples before its first use.
     operation = Operation("", Action.SNAPSHOT, "", "", "", "", OperationState.SUCCEEDED, now, now)
     metrics.operation_finished(operation, 1.0)

@@ -164,7 +164,7 @@ def build(
     engine = Engine(operations, queue, board, execution, _limits(settings, alone=database.is_file))
     remains = plain.remains
     held = HeldGuests(remains.quiesced if remains is not None else tuple)
-    metrics = Metrics(CollectorRegistry(), operations, queue.waiting, now, held)
+    metrics = Metrics(CollectorRegistry(), operations, queue.waiting, now, held, engine.hung)
     execution.on_finished = metrics.operation_finished
     power = PowerActions(drivers.compute, PowerLocks(settings.state_dir / "power"), graceful)
     instances = InstanceService(
@@ -349,6 +349,7 @@ def _limits(settings: Settings, *, alone: bool) -> Limits:
     return Limits(
         workers=engine.workers,
         claim_seconds=engine.claim_seconds,
+        hang_seconds=engine.hang_seconds,
         look_seconds=board.look_seconds if board else 1.0,
         keep_records=engine.keep_records,
         alone=alone,

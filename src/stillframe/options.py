@@ -68,6 +68,14 @@ _ENGINE: Final = [
         help="How long a worker's claim on an operation holds without being renewed: so long after a worker's death "
         "another one takes its operations up.",
     ),
+    cfg.FloatOpt(
+        "hang_seconds",
+        default=300,
+        min=1,
+        help="How long a call to a platform may hang past the deadline of its operation. Then it is given up and the "
+        "instance is free again; 'stillframe worker' hands its other operations on and ends, for its supervisor to "
+        "start it anew.",
+    ),
     cfg.IntOpt("keep_records", default=604800, min=0, help="Seconds that the record of a finished operation is kept."),
     cfg.IntOpt(
         "janitor_interval",

@@ -52,6 +52,7 @@ class EngineSettings:
     max_attempts: int
     deadlines: dict[Action, timedelta]
     claim_seconds: float
+    hang_seconds: float
     keep_records: timedelta
     janitor_interval: timedelta
     janitor_grace: timedelta
@@ -174,6 +175,7 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
                 Action.ROLLBACK: restore,
             },
             claim_seconds=conf.engine.claim_seconds,
+            hang_seconds=conf.engine.hang_seconds,
             keep_records=timedelta(seconds=conf.engine.keep_records),
             janitor_interval=timedelta(seconds=conf.engine.janitor_interval),
             janitor_grace=timedelta(seconds=conf.engine.janitor_grace),

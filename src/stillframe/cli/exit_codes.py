@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     REFUSED = 4
     NOT_ALLOWED = 5
     UNAVAILABLE = 6
+    HANGS = 75
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -33,6 +34,7 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.REFUSED: "The request was refused and nothing was changed: bad input, wrong state, or a conflict.",
     ExitCode.NOT_ALLOWED: "The credentials are missing or wrong, or the user's roles do not allow it.",
     ExitCode.UNAVAILABLE: "The service, its database or the platform behind does not answer; worth trying again.",
+    ExitCode.HANGS: "A call to a platform hangs in this worker; it has handed its work on and is to be started anew.",
     ExitCode.INTERRUPTED: "Interrupted by Ctrl-C. What the service has accepted goes on.",
     ExitCode.BROKEN_PIPE: "Whoever read the output went away.",
 }

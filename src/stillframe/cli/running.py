@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from stillframe import logs, main
 from stillframe.api.auth import token_file
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, require_safe_binding
 from stillframe.cli.borders import answering_database, usable_settings
-from stillframe.cli.exit_codes import ExitCode
+from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.http_server import HttpServer, end_on_signal
 from stillframe.cli.locks import folder_lock
 
@@ -29,7 +30,7 @@ _STOP_SECONDS: Final = 30.0
 Say = Callable[[str], None]
 
 
-def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
+def run(settings: Settings, say: Say, *, serve: bool, work: bool, build: Callable[..., Service] = main.build) -> None:
     """Serve the API, work off operations, or both, until SIGTERM or SIGINT; raises `CommandFailed`."""
     with ExitStack() as stack:
         if serve:
@@ -38,9 +39,10 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
         logs.set_up(settings.conf)
         if serve and settings.api.auth_strategy == "noauth":
             LOG.warning("auth_strategy = noauth: %s", NOBODY_IS_ASKED)
-        service = stack.enter_context(_service(settings, serve=serve, work=work))
+        service = stack.enter_context(_service(settings, build, serve=serve, work=work))
         ending = stack.enter_context(end_on_signal())
         http = _listen(settings, service, serve=serve)
+        hung = _end_where_a_call_hangs(settings, service, ending) if work and not serve else threading.Event()
         if work:
             service.start()
         say(_what_it_does(settings, http, serve=serve, work=work))
@@ -49,6 +51,29 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool) -> None:
         else:
             ending.wait()
         LOG.info("ending")
+        if hung.is_set():
+            raise CommandFailed(ExitCode.HANGS, "a call to a platform hangs; the work was handed on, start this anew")
+
+
+def _end_where_a_call_hangs(settings: Settings, service: Service, ending: threading.Event) -> threading.Event:
+    """Have a worker end once it has given a call up, after it has handed on what else it does; the event tells of it.
+
+    Only the end of its process ends the thread that hangs. Who serves the API as well stays for the sake of that.
+    """
+    hung = threading.Event()
+
+    def leave() -> None:
+        LOG.error("a call to a platform hangs; handing on what else there is, and ending to be started anew")
+        service.engine.leave(settings.engine.hang_seconds)
+        ending.set()
+
+    def note() -> None:
+        if not hung.is_set():
+            hung.set()
+            threading.Thread(target=leave, name="leaving", daemon=True).start()
+
+    service.engine.on_abandoned = note
+    return hung
 
 
 def _listen(settings: Settings, service: Service, *, serve: bool) -> HttpServer | None:
@@ -72,7 +97,7 @@ def _what_it_does(settings: Settings, http: HttpServer | None, *, serve: bool, w
 
 
 @contextmanager
-def _service(settings: Settings, *, serve: bool, work: bool) -> Iterator[Service]:
+def _service(settings: Settings, build: Callable[..., Service], *, serve: bool, work: bool) -> Iterator[Service]:
     with ExitStack() as stack:
         with usable_settings(), answering_database():
             database = main.open_database(settings)
@@ -80,7 +105,7 @@ def _service(settings: Settings, *, serve: bool, work: bool) -> Iterator[Service
             # Claims are for several workers; this kind of database has one, and that it has to be sure of.
             stack.enter_context(folder_lock(settings.state_dir))
         with usable_settings(), answering_database():
-            service = main.build(settings, database=database, serve=serve)
+            service = build(settings, database=database, serve=serve)
         try:
             yield service
         finally:
@@ -89,4 +114,5 @@ def _service(settings: Settings, *, serve: bool, work: bool) -> Iterator[Service
                 LOG.warning("after %.0f s something still runs; it is resumed", time.monotonic() - started)
                 # The interpreter would wait for its threads, and a copy may take hours.
                 logging.shutdown()
-                os._exit(ExitCode.OK if sys.exc_info()[0] is None else ExitCode.FAILED)
+                failure = sys.exc_info()[1]
+                os._exit(ExitCode.OK if failure is None else getattr(failure, "code", ExitCode.FAILED))

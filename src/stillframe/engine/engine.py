@@ -10,7 +10,6 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -38,13 +37,15 @@ _AFTER_OUR_END: Final = 5.0
 class Limits:
     """How much is done at a time, how long a claim holds without being renewed, and how long records are kept.
 
-    `alone`: no other process works on this store, so that every claim found at the start is a dead one's.
+    `hang_seconds`: how long a call may hang past the deadline of its operation until it is given up. `alone`: no other
+    process works on this store, so that every claim found at the start is a dead one's.
     """
 
     workers: int
     claim_seconds: float
     look_seconds: float
     keep_records: timedelta
+    hang_seconds: float
     alone: bool
 
 
@@ -63,20 +64,23 @@ class Engine:
         self._limits = limits
         # A name that no later start has: claims of a process that is gone must not be prolonged.
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
-        self._operations = ThreadPoolExecutor(limits.workers, thread_name_prefix="operation")
         self._running: dict[str, RunningAttempt] = {}
+        # Attempts whose call still hangs although it was given up: there is a thread in it, and nothing else.
+        self._abandoned: list[RunningAttempt] = []
+        self.on_abandoned: Callable[[], None] = lambda: None
         # Where the last attempt at an open operation broke off for reasons of ours.
         self._broken: dict[str, str] = {}
         self._renewed = True
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._leaving = threading.Event()
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._repeat, args=(wait, act), name=name, daemon=True)
             for name, wait, act in (
                 ("taker", self._wait_for_work, self._take_up),
                 ("heartbeat", partial(self._stopping.wait, limits.claim_seconds / 4), self._renew),
-                ("overseer", partial(self._stopping.wait, _LOOK_EVERY), self._look_after_late_ones),
+                ("overseer", partial(self._stopping.wait, _LOOK_EVERY), self._oversee),
                 ("sweeper", partial(self._stopping.wait, _SWEEP_EVERY), self._sweep),
             )
         ]
@@ -97,7 +101,6 @@ class Engine:
         """
         self._stopping.set()
         self._wake.set()
-        self._operations.shutdown(wait=False)
         self._execution.suspend()
         until = time.monotonic() + seconds
         while time.monotonic() < until and self._attempts():
@@ -111,7 +114,25 @@ class Engine:
             except Unavailable as error:
                 LOG.warning("task %s is taken up once its claim has run out: %s", attempt.operation.id, error)
         self._board.close()
-        return not left
+        with self._lock:
+            return not left and not self._abandoned
+
+    def leave(self, seconds: float) -> None:
+        """Take nothing more up, and hand on what stops between two tasks; returns when nothing runs but what hangs.
+
+        That is waited for so many seconds at most. Claims are renewed meanwhile, so that nobody else does the same.
+        """
+        self._leaving.set()
+        self._execution.suspend()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and any(attempt.hung_at is None for attempt in self._attempts()):
+            self._stopping.wait(0.05)
+
+    def hung(self) -> int:
+        """How many calls hang in this process past the deadlines of their operations."""
+        with self._lock:
+            waited_for = [attempt for attempt in self._running.values() if attempt.hung_at is not None]
+            return len(waited_for) + len(self._abandoned)
 
     def submit(self, operation_id: str) -> None:
         """Tell the workers, this one and others, that there is an operation for them."""
@@ -141,7 +162,7 @@ class Engine:
 
     def _take_up(self) -> None:
         self._wake.clear()
-        if not self._renewed:
+        if not self._renewed or self._leaving.is_set():
             return
         running = [attempt.operation.id for attempt in self._attempts()]
         asked_at = clock()
@@ -150,12 +171,13 @@ class Engine:
             self.worker, self._limits.workers - len(running), self._limits.claim_seconds, without=running
         ):
             attempt = self._note(operation, asked_at)
-            try:
-                self._operations.submit(self._run, attempt)
-            except RuntimeError:
-                # Told to stop meanwhile.
+            if self._stopping.is_set():
+                # Told to meanwhile.
                 self._let_go(attempt)
                 self._queue.put_back(operation, counted=False)
+            else:
+                # One of its own each: a thread that hangs takes no other's place.
+                threading.Thread(target=self._run, args=(attempt,), name="operation", daemon=True).start()
 
     def _note(self, operation: Operation, asked_at: float) -> RunningAttempt:
         attempt = RunningAttempt(operation, self._queue, self._execution.now, asked_at, self._limits.claim_seconds)
@@ -168,6 +190,8 @@ class Engine:
         with self._lock:
             if self._running.get(attempt.operation.id) is attempt:
                 del self._running[attempt.operation.id]
+            if attempt in self._abandoned:
+                self._abandoned.remove(attempt)
         self._wake.set()
 
     def _run(self, attempt: RunningAttempt) -> None:
@@ -192,6 +216,8 @@ class Engine:
     def _break_off(self, attempt: RunningAttempt, error: Exception) -> None:
         """Leave an operation to its next attempt, here or elsewhere; but not what breaks off in the same way again."""
         operation = attempt.operation
+        if attempt in self._abandoned:
+            return
         if isinstance(error, Unavailable):
             LOG.warning("task %s: the attempt broke off: %s", operation.id, error.in_full())
             return
@@ -208,6 +234,9 @@ class Engine:
         """Close the books of what is final, and give the claim of anything else back."""
         operation_id = attempt.operation.id
         try:
+            if attempt in self._abandoned:
+                LOG.warning("task %s: the call that had been given up has returned", operation_id)
+                return
             if self._execution.close_books(operation_id):
                 self._ledger.free_settled(operation_id)
                 self._board.done(operation_id)
@@ -237,6 +266,32 @@ class Engine:
         self._renewed = True
         self._board.renew(held)
 
+    def _oversee(self) -> None:
+        self._look_after_late_ones()
+        for attempt in self._attempts():
+            if attempt.hung_at is not None and clock() - attempt.hung_at > self._limits.hang_seconds:
+                with logs.about(attempt.operation.request_id, attempt.operation.id):
+                    self._abandon(attempt)
+
+    def _abandon(self, attempt: RunningAttempt) -> None:
+        """Give up a call that hangs: the instance is free again, and what the call does later changes nothing of ours.
+
+        Its thread cannot be ended; only the end of the process does that.
+        """
+        operation = attempt.operation
+        self._queue.abandon(operation)
+        with self._lock:
+            if self._running.get(operation.id) is not attempt:
+                return
+            del self._running[operation.id]
+            self._abandoned.append(attempt)
+        LOG.error("task %s: a call that hangs is given up, and its instance is free", operation.id)
+        self._execution.replace_threads()
+        self._execution.close_books(operation.id)
+        self._board.done(operation.id)
+        self.on_abandoned()
+        self._wake.set()
+
     def _look_after_late_ones(self) -> None:
         """Fail what is past its deadline because it hangs here, or because no worker was free for it."""
         for operation in self._ledger.overdue(self._execution.now() - _GRACE):
@@ -251,7 +306,8 @@ class Engine:
         with self._lock:
             attempt = self._running.get(operation.id)
         if attempt is not None:
-            self._execution.fail_late(attempt, hangs=True)
+            self._execution.fail_late(attempt, self._limits.hang_seconds)
+            attempt.hung_at = clock()
             return
         asked_at = clock()
         claimed = self._queue.claim(operation.id, self.worker, self._limits.claim_seconds)
@@ -259,7 +315,7 @@ class Engine:
             return
         attempt = self._note(claimed, asked_at)
         try:
-            self._execution.fail_late(attempt, hangs=False)
+            self._execution.fail_late(attempt, None)
         finally:
             self._end(attempt, _FIRST_WAIT, counted=True)
 

@@ -57,7 +57,7 @@ class Execution:
         self._planner = planner
         self._tries = tries
         # Apart from the threads that run operations: one that waits for its tasks must not hold what they need.
-        self._tasks = ThreadPoolExecutor(tries.volume_workers, thread_name_prefix="task")
+        self._tasks = self._new_threads()
         self._suspending = threading.Event()
         self.on_finished: Finished = lambda _operation, _seconds: None
 
@@ -68,6 +68,13 @@ class Execution:
     def close(self) -> None:
         """Take no more tasks."""
         self._tasks.shutdown(wait=False)
+
+    def replace_threads(self) -> None:
+        """Have new flows use threads of which none hangs; those that run now keep theirs."""
+        self._tasks = self._new_threads()
+
+    def _new_threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._tries.volume_workers, thread_name_prefix="task")
 
     def run(self, attempt: RunningAttempt) -> None:
         """Run an operation to its end, as far as that is possible now; raises whatever breaks it off."""
@@ -89,14 +96,18 @@ class Execution:
         if _reverted(detail) and self._queue.holds(operation):
             self._settle_failure(operation, work, None, undone=detail.state == states.REVERTED)
 
-    def fail_late(self, attempt: RunningAttempt, *, hangs: bool) -> None:
-        """Fail an operation that is past its deadline: it was never begun, or `hangs` in a call."""
+    def fail_late(self, attempt: RunningAttempt, hangs_for: float | None) -> None:
+        """Fail an operation that is past its deadline: it was never begun, or hangs in a call.
+
+        `hangs_for`: how many seconds more that call is waited for; None if there is none.
+        """
         operation = attempt.operation
         work = self._planner(attempt)
+        hangs = hangs_for is not None
         why = "a call to the platform hangs" if hangs else "no worker was free for it"
         message = f"The operation did not end by its deadline, {operation.deadline} UTC: {why}."
         if hangs:
-            message += " The instance stays reserved until that call ends or the service is started anew."
+            message += f" The instance stays reserved until that call ends, and for {hangs_for:g} s at most."
         try:
             # Of what was never begun there is nothing to undo.
             undone = self.books.read(operation.id) is None

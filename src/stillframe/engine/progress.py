@@ -67,9 +67,9 @@ def measure(operation: Operation, detail: models.FlowDetail | None) -> Progress:
 
 def seconds_left(operation: Operation, now: datetime) -> int | None:
     """How long an operation will still take at the pace that it has had since its acceptance; None if unknown."""
-    if operation.state.final or not operation.progress:
-        return None
     elapsed = (now - operation.created_at).total_seconds()
+    if operation.state.final or not operation.progress or elapsed < 0:
+        return None
     return max(0, round(elapsed * (100 - operation.progress) / operation.progress))
 
 

@@ -34,6 +34,7 @@ class Metrics:
         queued: Callable[[], int],
         now: Callable[[], datetime],
         held: HeldGuests,
+        hung: Callable[[], int],
     ) -> None:
         self._registry = registry
         self._operations = Counter(
@@ -74,6 +75,12 @@ class Metrics:
             "Copies that cannot be restored from any more, as the janitor saw it in its last round.",
             registry=registry,
         )
+        calls = Gauge(
+            "stillframe_hung_calls",
+            "Calls to a platform that hang in this process past the deadline of their operation.",
+            registry=registry,
+        )
+        calls.set_function(hung)
         registry.register(_OpenOperations(operations, queued, now))
         registry.register(_Held(held))
 

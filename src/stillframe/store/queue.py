@@ -22,7 +22,7 @@ from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_latest, is_mine, is_open, unclaimed
 from stillframe.store.rows import operation_from_row
 from stillframe.store.shares import Shares
-from stillframe.store.tables import OPERATIONS, TURNSTILE
+from stillframe.store.tables import INSTANCE_LOCKS, OPERATIONS, TURNSTILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -109,6 +109,24 @@ class OperationQueue:
             if not counted:
                 values["attempts"] = sa.case((OPERATIONS.c.attempts > 0, OPERATIONS.c.attempts - 1), else_=0)
             connection.execute(sa.update(OPERATIONS).where(is_mine(operation)).values(**values))
+
+    @repeated
+    def abandon(self, operation: Operation) -> bool:
+        """Take the claim on a settled operation from whoever hangs in a call of it, and give its instance back.
+
+        What that call does when it returns finds another generation, and may change nothing. False if the claim was
+        lost before.
+        """
+        with self._database.writing() as connection:
+            changed = connection.execute(
+                sa.update(OPERATIONS)
+                .where(is_latest(operation), sa.not_(is_open()))
+                .values(worker=None, claimed_until=None, generation=OPERATIONS.c.generation + 1)
+            )
+            if changed.rowcount == 0:
+                return False
+            connection.execute(sa.delete(INSTANCE_LOCKS).where(INSTANCE_LOCKS.c.operation_id == operation.id))
+        return True
 
     @repeated
     def put_all_back(self) -> None:

@@ -13,6 +13,7 @@ from stillframe.domain.status import Status, meaning
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.records import Records
 from stillframe.main import build_leftovers
+from stillframe.store.leftovers import LeftoverStore
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import ListQuery, SnapshotStore
 
@@ -52,6 +53,14 @@ def operations(database: Database, now: datetime) -> Iterator[Finding]:
         )
     if not late:
         yield ok("operations", f"{len(unfinished)} open, none past its deadline")
+    for lock in LeftoverStore(database).locks():
+        holder = lock.holder
+        if holder is not None and holder.state.final:
+            yield warn(
+                "operation",
+                f"{holder.action} of {holder.snapshot_id} has ended and holds its instance, for a call of it hangs",
+                "see what the platform does; the call is given up after [engine] hang_seconds",
+            )
     worked_on = {operation.snapshot_id for operation in unfinished}
     for snapshot in _in(database, *_BUSY):
         if snapshot.id not in worked_on:
