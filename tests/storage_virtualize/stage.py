@@ -16,13 +16,13 @@ import urllib3
 from falcon.testing import TestClient
 
 from stillframe import main
-from stillframe.drivers.bounded import Bounded
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.places import DeclaredVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
+from stillframe.foreign.session import Bounded
 from stillframe.settings import Settings, load
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, SNAPSHOTS
 from tests.crash.points import Points

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import etcd3gw
-from taskflow.jobs.backends.impl_etcd import EtcdJobBoard
+from taskflow.jobs.backends.impl_etcd import EtcdJob, EtcdJobBoard
 
+from stillframe.engine import postings
 from stillframe.engine.board import JobBoardOptions, given
+from stillframe.foreign.session import Bounded, mount
+
+_KEY: Final = re.compile(rb"(\d{1,18})\.data")
+# Besides its data a job has a lock and a time.
+_KEYS_A_JOB: Final = 3
+_MOST_BYTES: Final = 32 << 20
 
 
 class EtcdPosts(EtcdJobBoard):  # type: ignore[misc]  # untyped library
@@ -21,11 +29,31 @@ class EtcdPosts(EtcdJobBoard):  # type: ignore[misc]  # untyped library
     def connect(self) -> None:
         conf = {key: kind(self._conf[key]) for key, kind in self.ETCD_CONFIG_OPTIONS if key in self._conf}
         self._client = etcd3gw.Etcd3Client(**conf)
+        mount(self._client.session, Bounded(most_bytes=_MOST_BYTES))
         self._state = self.CONNECTED_STATE
 
     def listed(self) -> Sequence[Any]:
-        self._ensure_fresh()
-        return sorted(self._job_cache.values())
+        # The stock board deletes whatever it cannot read, then raises.
+        prefix = self._create_path(self._root_path, self.JOB_PREFIX)
+        entries = self._client.get(prefix, metadata=True, range_end=_after(prefix), limit=_KEYS_A_JOB * postings.MOST)
+        jobs = []
+        for blob, told in entries:
+            ours = _KEY.fullmatch(told["key"].removeprefix(prefix.encode()))
+            found = postings.from_text(blob) if ours else None
+            if ours and found and found["sequence"] == int(ours[1]):
+                jobs.append(self._job(f"{prefix}{found['sequence']}", found))
+        return sorted(jobs, key=lambda job: job.sequence)
+
+    def get_owner_data(self, job: Any) -> dict[str, Any] | None:
+        blob = self.get_one(job.key + self.LOCK_POSTFIX)
+        return postings.owner_from_text(blob) if blob else None
+
+    def get_owner_and_data(self, job: Any) -> tuple[str | None, bytes | None]:
+        held = self.get_owner_data(job)
+        return held["owner"] if held else None, self.get_data(job)
+
+    def _job(self, key: str, found: postings.Posting) -> EtcdJob:
+        return EtcdJob(self, found["name"], self._client, key, uuid=found["uuid"], sequence=found["sequence"])
 
     def prolong(self, job: Any, who: str, expiry: int) -> bool:  # noqa: ARG002  # the lease knows its own
         # The stock job keeps the lease that it saw first, and breaks where the claim has run out.
@@ -36,6 +64,10 @@ class EtcdPosts(EtcdJobBoard):  # type: ignore[misc]  # untyped library
 
     def posted(self) -> int:
         return int(self.get_one(self._create_path(self._root_path, self.SEQUENCE_KEY)) or 0)
+
+
+def _after(prefix: str) -> str:
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def connect(options: JobBoardOptions) -> EtcdPosts:

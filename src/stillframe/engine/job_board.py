@@ -248,9 +248,11 @@ class JobBoard:
             except StillframeError as error:
                 LOG.debug("nobody can say at present which jobs are over: %s", error)
                 return
-            for name in some:
-                for job in self._jobs[name][1:] if name in still_open else self._jobs[name]:
-                    _attempt(partial(self._take_away, job), posts)
+            unwanted = [
+                job for name in some for job in (self._jobs[name][1:] if name in still_open else self._jobs[name])
+            ]
+            for job in unwanted[:_SOME]:
+                _attempt(partial(self._take_away, job), posts)
 
     def _take_away(self, job: Any, posts: Posts) -> None:
         posts.claim(job, self._who, self._expiry)
@@ -269,9 +271,12 @@ def _attempt(act: Act, posts: Posts) -> None:
 
 def _knows_better(error: Exception) -> bool:
     """Whether the board has answered: the job is gone or somebody else's."""
-    # The stock boards raise JobFailure for a job of somebody else's, and around what a lost connection raises.
-    plain = isinstance(error, exceptions.JobFailure) and error.__cause__ is None and error.cause is None
-    return plain or isinstance(error, (exceptions.NotFound, exceptions.UnclaimableJob))
+    # The stock boards raise JobFailure for a job of somebody else's, for an owner that makes no sense, which comes with
+    # a ValueError, and around what a lost connection raises.
+    if isinstance(error, exceptions.JobFailure):
+        cause = error.__cause__ or error.cause
+        return cause is None or isinstance(cause, ValueError)
+    return isinstance(error, (exceptions.NotFound, exceptions.UnclaimableJob, UnicodeDecodeError))
 
 
 def probe(options: JobBoardOptions) -> None:

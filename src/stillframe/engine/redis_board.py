@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from taskflow.jobs.backends.impl_redis import RedisJobBoard
+from taskflow.jobs.backends.impl_redis import RedisJob, RedisJobBoard
 
+from stillframe.engine import postings
 from stillframe.engine.board import JobBoardOptions, given
+
+# The listings' entries that are short enough to be ours, at most so many; others never leave the server.
+_SHORT: Final = """
+local found, cursor = {}, '0'
+repeat
+  local page = redis.call('HSCAN', KEYS[1], cursor, 'COUNT', 1000)
+  cursor = page[1]
+  for i = 1, #page[2], 2 do
+    if #page[2][i] == 36 and #page[2][i + 1] <= tonumber(ARGV[1]) then
+      found[#found + 1] = page[2][i]
+      found[#found + 1] = page[2][i + 1]
+    end
+  end
+until cursor == '0' or #found >= 2 * tonumber(ARGV[2])
+return found
+"""
+_LAST_OF_A_NUMBER: Final = 24
+_LAST_OF_AN_OWNER: Final = 255
 
 
 class RedisPosts(RedisJobBoard):  # type: ignore[misc]  # untyped library
     """See `stillframe.engine.job_board.Posts`."""
 
     def listed(self) -> Sequence[Any]:
-        jobs: Sequence[Any] = self._fetch_jobs()
-        return jobs
+        # The stock board deletes whatever it cannot read, then raises, and reads entries of any length.
+        answer = self._client.eval(_SHORT, 1, self.listings_key, postings.MOST_BYTES, postings.MOST)
+        jobs = []
+        for key, blob in dict(zip(answer[::2], answer[1::2], strict=True)).items():
+            found = postings.from_msgpack(blob)
+            if found is not None and found["uuid"].encode() == key:
+                jobs.append(RedisJob(self, found["name"], found["sequence"], key, uuid=found["uuid"]))
+        return sorted(jobs, key=lambda job: job.sequence)
 
     def prolong(self, job: Any, who: str, expiry: int) -> bool:
         # The stock job prolongs anybody's claim.
-        held = self._client.get(job.owner_key) == self._encode_owner(who)
+        held = self._client.getrange(job.owner_key, 0, _LAST_OF_AN_OWNER) == self._encode_owner(who)
         return held and bool(self._client.pexpire(job.owner_key, 1000 * expiry))
 
     def posted(self) -> int:
-        return int(self._client.get(self.sequence_key) or 0)
+        return int(self._client.getrange(self.sequence_key, 0, _LAST_OF_A_NUMBER) or 0)
 
 
 def connect(options: JobBoardOptions) -> RedisPosts:

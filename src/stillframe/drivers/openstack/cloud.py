@@ -32,8 +32,9 @@ from stillframe.domain.errors import (
     Unauthorized,
     Unavailable,
 )
-from stillframe.drivers import bounded, replies
 from stillframe.drivers.openstack.documents import Shape
+from stillframe.foreign import replies
+from stillframe.foreign.session import Bounded, mount
 
 LOG = logging.getLogger(__name__)
 
@@ -251,7 +252,7 @@ def connect(conf: cfg.ConfigOpts, endpoints: Endpoints) -> Cloud:
         raise InvalidInput(f"the cloud cannot be logged in to with these settings: {error}", GROUP) from None
 
 
-class _CloudAdapter(bounded.Bounded, TCPKeepAliveAdapter):
+class _CloudAdapter(Bounded, TCPKeepAliveAdapter):
     """As keystoneauth's own; what reads documents above it would break at those that are no documents."""
 
     def accept(self, content: bytes) -> None:
@@ -263,7 +264,7 @@ class _CloudAdapter(bounded.Bounded, TCPKeepAliveAdapter):
 def harden(session: Session) -> None:
     """Give a session of keystoneauth's a bound on the bytes, the depth and the whole time of each reply."""
     tls = {key: getattr(session, key, None) for key in ("tls_ciphers", "tls_min_version")}
-    bounded.mount(session.session, _CloudAdapter(**{key: value for key, value in tls.items() if value is not None}))
+    mount(session.session, _CloudAdapter(**{key: value for key, value in tls.items() if value is not None}))
     session.redirect = _REDIRECTS
 
 

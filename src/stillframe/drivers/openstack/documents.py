@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, NotRequired, TypeVar
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
-from stillframe.drivers.replies import Malformed, plain, shaped
+from stillframe.foreign.replies import Malformed, plain, shaped
 
 _LONGEST: Final = 255
 

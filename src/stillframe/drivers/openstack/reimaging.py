@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, NotFound
-from stillframe.drivers import replies
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.volumes import STORAGE, Document, get_volume
+from stillframe.foreign import replies
 
 _BEFORE: Final = "stillframe_before"
 

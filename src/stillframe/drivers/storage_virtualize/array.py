@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
 from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused, Unavailable
-from stillframe.drivers.replies import Malformed
 from stillframe.drivers.storage_virtualize import objects
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.objects import Mapping, Vdisk
+from stillframe.foreign.replies import Malformed
 
 T = TypeVar("T")
 

@@ -16,9 +16,10 @@ from requests.adapters import BaseAdapter
 from typing_extensions import TypedDict
 
 from stillframe.domain.errors import BackendError, InvalidInput, NotSupported, Unavailable
-from stillframe.drivers import bounded, replies
 from stillframe.drivers.storage_virtualize.options import ArrayOptions
 from stillframe.drivers.storage_virtualize.refusals import refusal
+from stillframe.foreign import replies
+from stillframe.foreign.session import bounded_session
 
 LOG = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Client:
         self._secrets: tuple[str, ...] = ()
         self._signing_in = threading.Lock()
         self._url = options.endpoint.rstrip("/") + _API
-        self._http = bounded.session(adapter)
+        self._http = bounded_session(adapter)
         self._http.trust_env = False
         self._http.verify = _trust(options)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import AfterValidator, FailFast, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from stillframe.drivers.replies import plain, shaped
+from stillframe.foreign.replies import plain, shaped
 
 _ACTIVE: Final = frozenset({"copying", "stopping", "suspended"})
 WHOLE: Final = 100

@@ -135,7 +135,7 @@ class Bounded(HTTPAdapter):
         return bytes(content)
 
 
-def session(adapter: BaseAdapter | None = None) -> requests.Session:
+def bounded_session(adapter: BaseAdapter | None = None) -> requests.Session:
     """A session that speaks by an adapter of this module only."""
     made = requests.Session()
     mount(made, adapter or Bounded())
