@@ -12,6 +12,14 @@ preload_app = False
 # A request to a platform that hangs may take its retries; a process that is stuck for longer is replaced.
 timeout = 180
 graceful_timeout = 30
+# A thread waits for each request to arrive and for its reply to be taken: never without a proxy in front that does the
+# waiting, as deploy/haproxy.cfg does (http-buffer-request).
+keepalive = 15
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 16380
+# What the service makes is for its owner only.
+umask = 0o077
 # stillframe decides about proxy headers ([oslo_middleware] enable_proxy_headers_parsing); gunicorn hands them on.
 forwarded_allow_ips = "*"
 secure_scheme_headers: dict[str, str] = {}

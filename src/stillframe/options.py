@@ -35,6 +35,12 @@ _DEFAULT: Final = [
         "`localhost`, a loopback address, `bind_host`, and the host of `public_endpoint`; with `bind_host` 0.0.0.0 or "
         ":: any address.",
     ),
+    cfg.ListOpt(
+        "metrics_peers",
+        default=["127.0.0.0/8", "::1"],
+        help="Networks and addresses that may read /metrics where the API is served. They need no credentials there, "
+        "and no proxy may be between.",
+    ),
     cfg.IntOpt("max_body_size", default=65536, min=1024, help="Longest accepted request body, in bytes."),
     cfg.IntOpt("max_limit", default=1000, min=1, help="Most items on one page of a list."),
     cfg.IntOpt("api_threads", default=16, min=1, help="Requests handled at a time."),

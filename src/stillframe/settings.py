@@ -27,6 +27,7 @@ class ApiSettings:
     auth_strategy: str
     public_endpoint: str | None
     allowed_hosts: tuple[str, ...]
+    metrics_peers: tuple[str, ...]
     max_body_size: int
     max_limit: int
     threads: int
@@ -152,6 +153,7 @@ def _freeze(conf: cfg.ConfigOpts) -> Settings:
             auth_strategy=conf.auth_strategy,
             public_endpoint=conf.public_endpoint.rstrip("/") if conf.public_endpoint else None,
             allowed_hosts=tuple(conf.allowed_hosts),
+            metrics_peers=tuple(conf.metrics_peers),
             max_body_size=conf.max_body_size,
             max_limit=conf.max_limit,
             threads=conf.api_threads,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+#: Ways to write what is not for everybody, and one of what is not there.
+OTHERS = (
+    *("/metrics", "/metrics/", "/metrics?x=y", "//metrics", "/%6detrics", "/%6Detrics/", "/METRICS", "/metrics%2f"),
+    *("/./metrics", "/v3x/../metrics", "/metrics;x", "/metrics%00", "http://127.0.0.1/metrics", "/healthcheck"),
+    *("/healthcheck/", "//healthcheck", "/%68ealthcheck", "/compute/../metrics", "/v2x1/p/servers"),
+)
+SERVED = (
+    *("/", "/compute", "/compute/v2.1", "/compute/v2.1/", "/volume/", "/volume/v3/", "/openapi.json"),
+    *("/volume/v3/default/instance-snapshots", "/v3/default/instance-snapshots", "/v2.1/servers?limit=1"),
+)
 needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
 
 
@@ -99,7 +111,24 @@ def test_haproxy_hands_requests_to_processes_that_are_up(place: Place, gunicorn:
         versions = session.get(f"{address}/", timeout=30, headers=lies).json()["versions"]
         assert [version["links"][0]["href"].startswith(f"{address}/") for version in versions] == [True, True]
         assert "evil" not in json.dumps(versions)
-        assert session.get(f"{address}/metrics", timeout=30).status_code == 404
+        for other in OTHERS:
+            status, said = asked(port, authority, other)
+            assert (status, "stillframe_" in said) == (404, False), other
+        for served in SERVED:
+            assert asked(port, authority, served)[0] in (200, 300, 401), served
+
+
+def asked(port: int, authority: str, path: str) -> tuple[int, str]:
+    """Status and body of an answer; the path is sent as it stands."""
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", port, timeout=30, context=ssl.create_default_context(cafile=authority)
+    )
+    connection.putrequest("GET", path, skip_accept_encoding=True)
+    connection.endheaders()
+    reply = connection.getresponse()
+    said = reply.read().decode()
+    connection.close()
+    return reply.status, said
 
 
 def test_what_a_server_of_the_operators_cannot_be_given_is_refused(place: Place) -> None:

@@ -19,6 +19,7 @@ from stillframe.api.fields import storable
 from stillframe.api.hosts import known_hosts
 from stillframe.api.middleware import ROUTE_KEY, known_only, surround, with_health
 from stillframe.api.openapi import build_document
+from stillframe.api.peers import METRICS
 from stillframe.api.routes import ROUTES, Route
 from stillframe.domain.errors import InvalidInput
 from stillframe.service.caller import Caller
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     Responder = Callable[..., None]
 
-_METRICS: Final = "/metrics"
 _OPENAPI: Final = "/openapi.json"
 _EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 _NOBODY: Final = Caller(user_id="", project_id="", roles=frozenset(), request_id="")
@@ -78,17 +78,17 @@ def build_wsgi(
         for form in route.forms():
             resources[form][route.method] = dispatch.respond
     resources[_OPENAPI]["GET"] = _fixed(json.dumps(build_document(ROUTES)).encode())
-    resources[_METRICS]["GET"] = _exposition(metrics)
+    resources[METRICS]["GET"] = _exposition(metrics)
     for template, responders in resources.items():
         app.add_route(template, _resource(responders))
-    public = {form for route in ROUTES if route.public for form in route.forms()} | {_OPENAPI, _METRICS}
+    public = {form for route in ROUTES if route.public for form in route.forms()} | {_OPENAPI, METRICS}
     return Application(surround(app, frozenset(public), guard, metrics, settings), guard.costly)
 
 
 def build_observation(settings: Settings, metrics: Metrics) -> WSGIApplication:
     """What a process shows of itself that serves no API: `/metrics` and `/healthcheck`."""
     app: falcon.App[Any, Any] = falcon.App()
-    app.add_route(_METRICS, _resource({"GET": _exposition(metrics)}))
+    app.add_route(METRICS, _resource({"GET": _exposition(metrics)}))
     hosts = known_hosts(settings.worker.metrics_bind_host, allowed=settings.api.allowed_hosts)
     return known_only(with_health(app, settings), hosts, settings)
 
@@ -117,7 +117,7 @@ def _fixed(document: bytes) -> Responder:
 
 def _exposition(metrics: Metrics) -> Responder:
     def respond(request: falcon.Request, response: falcon.Response) -> None:
-        request.env[ROUTE_KEY] = _METRICS
+        request.env[ROUTE_KEY] = METRICS
         response.data = metrics.exposition()
         response.content_type = _EXPOSITION
 

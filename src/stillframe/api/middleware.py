@@ -13,6 +13,7 @@ from oslo_middleware import healthcheck, http_proxy_to_wsgi, request_id, sizelim
 from stillframe.api import errors
 from stillframe.api.auth.claims import without_claims
 from stillframe.api.hosts import known_hosts, only_for, without_foreign_pages
+from stillframe.api.peers import metrics_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,7 +46,9 @@ def surround(
     app = errors.restyled(_limited(app, settings))
     app = without_foreign_pages(app, is_public, api.public_endpoint)
     app = http_proxy_to_wsgi.HTTPProxyToWSGI(with_health(app, settings), settings.conf)
-    # The host that the request itself is addressed to, before a proxy's headers say what the client has asked for.
+    # Where the connection itself comes from, and the host that the request itself is addressed to, before a proxy's
+    # headers say what the client has asked for.
+    app = metrics_for(api.metrics_peers, app)
     app = known_only(app, known_hosts(api.bind_host, api.public_endpoint, api.allowed_hosts), settings)
     outermost: WSGIApplication = request_id.RequestId(_observed(app, metrics), settings.conf)
     return outermost
