@@ -161,7 +161,8 @@ def test_any_body(url: str, body: bytes, chunks: list[int] | None, target: bytes
         assert statuses
         assert all(400 <= status < 500 for status in statuses)
         return
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while at < len(body):
         size = chunks[len(parts) % len(chunks)]
         parts.append(b"%x\r\n%b\r\n" % (len(body[at : at + size]), body[at : at + size]))
