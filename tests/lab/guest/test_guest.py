@@ -111,10 +111,11 @@ def test_a_frozen_file_system_is_at_rest_although_the_guest_runs(guest: Guest, c
 @pytest.mark.parametrize("changed", ["order_a", "order_b", "files"])
 def test_a_mixture_of_two_instants_is_noticed(guest: Guest, copies: Path, changed: str) -> None:
     """What a restore that stops half way would leave: parts of a disk from one copy, the rest from another."""
+    begun = guest.position("order"), guest.position("files")
     old = paused_copy(guest, copies / "old")
-    while min(guest.position("order"), guest.position("files")) < 100:
+    # Both have to have gone round their disks since: between two copies that are near, hardly a block differs.
+    while guest.position("order") < begun[0] + 100 or guest.position("files") < begun[1] + 100:
         guest.wait_until_written()
-    guest.wait_until_written()
     new = paused_copy(guest, copies / "new")
     check_all(new)
     mixed = converted(getattr(new, changed), copies / "mixed")
@@ -140,7 +141,7 @@ def test_it_shuts_down_by_its_power_button_and_by_its_agent_and_goes_on_afterwar
     assert f"files: starts from {files.last}" in guest.console
     guest.wait_until_written()
     guest.tell_agent("guest-shutdown")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while guest.running and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not guest.running
@@ -161,12 +162,13 @@ def test_it_runs_without_an_agent_and_at_a_given_rate(image: Image, tmp_path: Pa
         disks = make_disks(tmp_path)
         guest = Guest(image, Path(directory, "run"), disks, agent=False, order_rate=5, files_rate=2)
         try:
+            began = time.monotonic()
             guest.start()
             assert not guest.agent_answers()
             guest.wait_until_written()
-            before = guest.position("order")
             time.sleep(4)
-            assert 5 <= guest.position("order") - before <= 30
+            # Its clock may stand still and make up for it, but never runs ahead of ours.
+            assert guest.position("order") <= 5 * (time.monotonic() - began) + 1
             guest.shut_down()
             quiet = replace(guest, writers=False)
             quiet.start()
