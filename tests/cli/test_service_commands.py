@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -234,6 +235,17 @@ def test_the_doctor_finds_what_is_wrong(place: Place) -> None:
     assert "broken.toml" in problems["instance file"]["mend"]
     assert str(place.folder / "disks" / ".stillframe") in problems["copies"]["detail"]
     assert "doctor --repair --also" in problems["copies"]["mend"]
+
+
+def test_the_doctor_names_a_folder_that_others_may_write_to_and_its_advice_mends_it(place: Place) -> None:
+    place.instance("shared", root=b"r")
+    (place.folder / "disks").chmod(0o777)
+    done = place.run("doctor", "-f", "json")
+    (found,) = [one for one in done.document if one["check"] == "disk shared/root"]
+    assert (done.code, found["result"], str(place.folder / "disks") in found["detail"]) == (1, "fail", True)
+    subprocess.run(shlex.split(found["mend"]), check=True)
+    again = place.run("doctor", "-f", "json").document
+    assert "disk shared/root" not in {one["check"] for one in again}
 
 
 def test_the_service_is_not_there(place: Place) -> None:

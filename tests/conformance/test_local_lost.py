@@ -73,9 +73,6 @@ class TestFileSystem:
     def test_one_that_is_not_mounted_is_named_and_loses_nothing(self, apart: LocalWorld) -> None:
         instance, copy_id = kept(apart)
         volume_id, point = instance.volume_ids[0], apart.disks.parent
-        device = subprocess.run(
-            ["findmnt", "-no", "SOURCE", str(point)], check=True, capture_output=True, text=True
-        ).stdout.strip()
         subprocess.run(["umount", str(point)], check=True)
         try:
             for way in (
@@ -89,7 +86,6 @@ class TestFileSystem:
             assert [one.id for one in apart.storage.find(None)] == [copy_id]
         finally:
             subprocess.run(["mount", "-o", "loop", str(point.parent / "ext4.img"), str(point)], check=True)
-        assert device.startswith("/dev/loop")
         apart.storage.restore(a_call(), volume_id, copy_id)
         assert apart.read(volume_id) == pattern(1)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from stillframe.domain.errors import StillframeError, Superseded
 from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.call import Call
 from stillframe.drivers.local.files import Draft, Files
+from stillframe.drivers.local.images import Format
 from stillframe.drivers.wrappers import surround
-from tests.conformance.worlds import LocalWorld, a_call, pattern
+from tests.conformance.worlds import MIB, LocalWorld, a_call, pattern
+from tests.lab.filesystems import exfat
 
 # Without a zone, as the port has its times.
 _EARLY, _LATE = (datetime(year, 1, 1, tzinfo=UTC).replace(tzinfo=None) for year in (2000, 9000))
@@ -63,8 +66,50 @@ class Worker:
         return method(*args, **kwargs)
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[LocalWorld]:
+    """A world whose disks lie where drafts need names and nothing can be linked."""
+    if not Path("/dev/fuse").exists():
+        pytest.skip("there is no FUSE on this machine, and with it no exFAT")
+    with exfat(tmp_path, 128 * MIB) as folder:
+        world = LocalWorld(tmp_path / "world", Format.RAW)
+        world.disks = folder / "disks"
+        world.disks.mkdir()
+        yield world
+        world.close()
+
+
+def test_drafts_that_need_names_neither_replace_the_disk_nor_stay(bare: LocalWorld) -> None:
+    too_late(bare, CopyKind.SNAPSHOT)
+
+
+def test_a_file_system_without_links_keeps_and_restores_every_kind_of_copy(bare: LocalWorld) -> None:
+    instance = bare.add()
+    volume_id = instance.volume_ids[0]
+    bare.write(volume_id, 0, pattern(1))
+    copy = bare.snapshot(instance)[0]
+    bare.write(volume_id, 0, pattern(2))
+    safety = bare.snapshot(instance, kind=CopyKind.SAFETY)[0]
+    for one, number in ((copy, 1), (safety, 2), (copy, 1)):
+        bare.storage.check_restore(instance, {volume_id: one.id})
+        bare.storage.restore(a_call(), volume_id, one.id)
+        assert bare.read(volume_id) == pattern(number)
+    bare.compute.start(a_call(), instance.id)
+    running = bare.snapshot(bare.compute.get_instance(instance.id))[0]
+    bare.compute.stop(a_call(), instance.id, 0)
+    bare.storage.restore(a_call(), volume_id, running.id)
+    for one in (copy, safety, running):
+        bare.storage.delete(a_call(), one.id)
+    assert list((bare.disks / ".stillframe").iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", CopyKind)
 def test_it_neither_replaces_the_disk_nor_leaves_anything(local: LocalWorld, kind: CopyKind) -> None:
+    too_late(local, kind)
+
+
+def too_late(local: LocalWorld, kind: CopyKind) -> None:
+    """Suspend a restore before each of its effects in turn, take over with another one, and wake it."""
     instance = local.add()
     volume_id = instance.volume_ids[0]
     copies = {}

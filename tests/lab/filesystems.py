@@ -25,3 +25,27 @@ def mounted(folder: Path, kind: str, size: int) -> Iterator[Path]:
     finally:
         subprocess.run(["umount", "--lazy", str(point)], check=True)
         image.unlink()
+
+
+@contextmanager
+def exfat(folder: Path, size: int) -> Iterator[Path]:
+    """A new exFAT, which has neither hard links nor nameless files, access rights, attributes or leases."""
+    if os.geteuid() != 0:
+        raise PermissionError("mounting file systems needs root")
+    image, point = folder / "exfat.img", folder / "exfat"
+    point.mkdir()
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.exfat", str(image)], check=True, capture_output=True)
+    found = subprocess.run(
+        ["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    try:
+        # Not by the kernel, which need not know it. Without the option, everybody may write to everything.
+        subprocess.run(["mount.exfat-fuse", "-o", "umask=0022", found, str(point)], check=True, capture_output=True)
+        try:
+            yield point
+        finally:
+            subprocess.run(["umount", str(point)], check=True)
+    finally:
+        subprocess.run(["losetup", "--detach", found], check=True)

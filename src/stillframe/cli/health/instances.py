@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from typing import TYPE_CHECKING, Final
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 
     from stillframe.settings import Settings
 
-LOG = logging.getLogger(__name__)
-
+_PUT_BACK: Final = "put the disk back, or correct the declaration"
 _MIB: Final = 1 << 20
 
 
@@ -43,13 +41,12 @@ def look(settings: Settings) -> Iterator[Finding]:
     for declaration in declarations:
         problems = [
             *_disks(declaration, images),
-            *_folders(declaration, settings.state_dir),
             *_sockets(declaration, images, qemu),
         ]
         yield from problems
         if not problems:
             yield ok(f"instance {declaration.name}", f"{len(declaration.attached)} disks")
-    yield from _file_systems(declarations, Files())
+    yield from _file_systems(declarations, Files(), opening.trusted_users(settings.state_dir))
 
 
 def _clashes(declarations: Sequence[Declaration]) -> Iterator[Finding]:
@@ -72,29 +69,19 @@ def _disks(declaration: Declaration, images: Images) -> Iterator[Finding]:
             continue
         problem = _problem(disk, images)
         if problem:
-            yield fail(what, problem, "put the disk back, or correct the declaration")
+            yield fail(what, *problem)
 
 
-def _folders(declaration: Declaration, state: Path) -> Iterator[Finding]:
-    """Whether somebody else could swap the files; root may look on behalf of the service's user."""
-    for disk in declaration.disks:
-        try:
-            with opening.file(disk.path, trusted=opening.trusted_users(state)):
-                continue
-        except opening.Unverified as problem:
-            what = f"disk {declaration.name}/{disk.name}"
-            yield fail(what, f"{problem.folder} {problem.why} could swap the files in it", problem.mend)
-        except (StillframeError, OSError) as problem:
-            LOG.debug("%s cannot be opened, which is told elsewhere: %s", disk.path, problem)
-
-
-def _problem(disk: Disk, images: Images) -> str | None:
+def _problem(disk: Disk, images: Images) -> tuple[str, str] | None:
+    """What is wrong with a disk, and how to mend it."""
     try:
-        if not disk.file.is_file():
-            return f"{disk.path} is not there, or no file"
-        images.confirm(disk.file, disk.format)
+        images.confirm(disk.path, disk.format)
+    except opening.Unverified as error:
+        return f"{error.folder} {error.why} could swap the files in it", error.mend
+    except FileNotFoundError:
+        return f"{disk.path} is not there", _PUT_BACK
     except (StillframeError, OSError) as error:
-        return str(error)
+        return f"{disk.path}: {error}", _PUT_BACK
     return None
 
 
@@ -120,7 +107,7 @@ def _sockets(declaration: Declaration, images: Images, qemu: Qemu) -> Iterator[F
         yield fail(what, f"it runs, but {agent} is not there", "correct guest_agent_socket")
 
 
-def _file_systems(declarations: Sequence[Declaration], files: Files) -> Iterator[Finding]:
+def _file_systems(declarations: Sequence[Declaration], files: Files, trusted: frozenset[int]) -> Iterator[Finding]:
     folders: dict[int, tuple[Path, list[Path]]] = {}
     for declaration in declarations:
         for disk in declaration.disks:
@@ -128,13 +115,13 @@ def _file_systems(declarations: Sequence[Declaration], files: Files) -> Iterator
                 folder = disk.file.parent
                 folders.setdefault(folder.stat().st_dev, (folder, []))[1].append(disk.file)
     for folder, disks in folders.values():
-        yield _file_system(folder, disks, files)
+        yield _file_system(folder, disks, files, trusted)
 
 
-def _file_system(folder: Path, disks: Sequence[Path], files: Files) -> Finding:
+def _file_system(folder: Path, disks: Sequence[Path], files: Files, trusted: frozenset[int]) -> Finding:
     what = f"file system of {folder}"
     try:
-        clones, free = files.can_clone(folder), files.free(folder)
+        clones, free = files.can_clone(folder, trusted), files.free(folder)
         used = sum(allocated(disk) for disk in disks)
     except opening.Unverified as error:
         why = f"nobody knows whether it has reflinks: {error.folder} {error.why} could swap files"

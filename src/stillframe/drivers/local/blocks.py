@@ -89,8 +89,14 @@ def own(fresh: int, model: int) -> None:
 
 
 def take_attributes(model: int, fresh: int) -> None:
-    """Give a file the extended attributes of another one."""
-    for name in os.listxattr(model):
+    """Give a file the extended attributes of another one; where there are none, nothing is to be done."""
+    try:
+        names = os.listxattr(model)
+    except OSError as problem:
+        if problem.errno in _NO_ATTRIBUTE:
+            return
+        raise
+    for name in names:
         os.setxattr(fresh, name, os.getxattr(model, name))
 
 

@@ -68,12 +68,12 @@ class Copies:
         return (copy for copy in self.records.all() if copy.method is Method.LINK and copy.source == str(disk))
 
 
-def trouble(copy: Copy) -> str | None:
+def trouble(copy: Copy, trusted: frozenset[int] | None = None) -> str | None:
     """Why the data of a complete copy cannot be used, in words for a tenant, or None; raises `Unverified`."""
     if not _mounted(copy):
         return _NOT_MOUNTED
     try:
-        with opening.file(copy.data, links=False) as data:
+        with opening.file(copy.data, os.O_RDONLY, trusted, links=False) as data:
             if data.found.st_size != copy.file_size:
                 return "The copy's data are damaged: they have another length than was recorded."
     except FileNotFoundError:

@@ -62,9 +62,9 @@ class Files:
 
     # Looking.
 
-    def can_clone(self, folder: Path) -> bool:
+    def can_clone(self, folder: Path, trusted: frozenset[int] | None = None) -> bool:
         """Whether files in this folder can share their blocks; tried each time, with two files that have no name."""
-        with opening.folder(folder) as opened:
+        with opening.folder(folder, trusted) as opened:
             try:
                 with _held(_nameless(opened)) as origin, _held(_nameless(opened)) as fresh:
                     os.write(origin, bytes(4096))
@@ -295,10 +295,10 @@ def is_regular(path: Path) -> bool:
     return stat.S_ISREG(path.lstat().st_mode)
 
 
-def names_in(folder: Path) -> list[str]:
+def names_in(folder: Path, trusted: frozenset[int] | None = None) -> list[str]:
     """What lies in a verified folder beside a disk, sorted; nothing where there is none. Raises `Unverified`."""
     try:
-        with opening.folder(folder, links=False) as opened, _listed(opened) as listed:
+        with opening.folder(folder, trusted, links=False) as opened, _listed(opened) as listed:
             return sorted(_entries(listed))
     except FileNotFoundError:
         return []

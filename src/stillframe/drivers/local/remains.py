@@ -32,6 +32,8 @@ class LocalRemains:
         self._copies = Copies(files, self._declarations, state)
         self._holding = holding
         self._files = files
+        # An administrator may look on behalf of the service's user.
+        self._trusted = opening.trusted_users(state)
 
     def quiesced(self) -> Sequence[str]:
         """See `Remains`; who is not declared any more cannot be let run by us, and is left out."""
@@ -63,7 +65,7 @@ class LocalRemains:
     def losses(self) -> Sequence[Loss]:
         """See `Remains`."""
         with border("looking at the copies"):
-            return [Loss(copy.id, copy.name.snapshot_id, why) for copy in self._ready() if (why := _why(copy))]
+            return [Loss(copy.id, copy.name.snapshot_id, why) for copy in self._ready() if (why := self._why(copy))]
 
     def orphans(self) -> Sequence[str]:
         """See `Remains`."""
@@ -72,9 +74,22 @@ class LocalRemains:
             return [
                 str(root / name)
                 for root in self._copies.roots()
-                for name in _names(root)
+                for name in self._names(root)
                 if name not in known and not name.endswith(RESTORING)
             ]
+
+    def _names(self, root: Path) -> list[str]:
+        try:
+            return names_in(root, self._trusted)
+        except (OSError, Refused):
+            # The doctor tells of a folder that cannot be entered or believed; it hides no other one.
+            return []
+
+    def _why(self, copy: Copy) -> str | None:
+        try:
+            return trouble(copy, self._trusted)
+        except Refused as problem:
+            return problem.message
 
     def _ready(self) -> Iterator[Copy]:
         return (copy for copy in self._copies.records.all() if copy.stage is Stage.READY)
@@ -84,7 +99,7 @@ class LocalRemains:
         drafts = [path for path in records.glob(f".*{_DRAFT}") if path.is_file()] if records.is_dir() else []
         known = {name for copy in self._copies.records.all() for name in (copy.id, copy.aside.name)}
         return sorted(drafts) + [
-            root / name for root in self._copies.roots() for name in _names(root) if name not in known
+            root / name for root in self._copies.roots() for name in self._names(root) if name not in known
         ]
 
     def _is_scrap(self, path: Path, before: datetime) -> bool:
@@ -93,27 +108,12 @@ class LocalRemains:
             if touched > before:
                 return False
             if path.is_dir():
-                return not names_in(path)
+                return not names_in(path, self._trusted)
             if path.parent == self._copies.records.folder:
                 return True
             return path.name.endswith(RESTORING) and _unheld(path)
         except (FileNotFoundError, Refused):
             return False
-
-
-def _names(root: Path) -> list[str]:
-    try:
-        return names_in(root)
-    except (OSError, Refused):
-        # The doctor tells of a folder that cannot be entered or believed; it hides no other one.
-        return []
-
-
-def _why(copy: Copy) -> str | None:
-    try:
-        return trouble(copy)
-    except Refused as problem:
-        return problem.message
 
 
 def _unheld(path: Path) -> bool:
