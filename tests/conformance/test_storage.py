@@ -23,6 +23,12 @@ class TestCopies:
         assert found == {one.id: one for one in made}
         assert all(one.ready for one in found.values())
 
+    def test_what_is_said_to_be_cut_at_one_instant_is(self, world: World) -> None:
+        instance = world.add((SIZE, SIZE))
+        expected = world.storage.simultaneous(instance.volume_ids)
+        cut = world.storage.cut(a_call(), instance, world.names(instance))
+        assert cut.simultaneous or not expected
+
     def test_copies_are_listed_by_snapshot_or_all_together(self, world: World) -> None:
         instance = world.add()
         first, second = world.snapshot(instance), world.snapshot(instance)

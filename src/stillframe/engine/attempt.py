@@ -38,6 +38,8 @@ class RunningAttempt:
     ) -> None:
         self.operation = operation
         self.meter: Meter | None = None
+        # Nothing more is done about it than to settle it.
+        self.settling = False
         # When the operation was settled because a call of it hangs, by `clock`.
         self.hung_at: float | None = None
         self._queue = queue

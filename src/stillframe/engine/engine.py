@@ -170,14 +170,23 @@ class Engine:
         for operation in self._queue.take(
             self.worker, self._limits.workers - len(running), self._limits.claim_seconds, without=running
         ):
-            attempt = self._note(operation, asked_at)
-            if self._stopping.is_set():
-                # Told to meanwhile.
-                self._let_go(attempt)
-                self._queue.put_back(operation, counted=False)
-            else:
-                # One of its own each: a thread that hangs takes no other's place.
-                threading.Thread(target=self._run, args=(attempt,), name="operation", daemon=True).start()
+            self._begin(self._note(operation, asked_at), self._run)
+
+    def _begin(self, attempt: RunningAttempt, act: Callable[[RunningAttempt], None]) -> None:
+        """Do something about an attempt in a thread of its own: one that hangs takes no other's place."""
+
+        def run() -> None:
+            with logs.about(attempt.operation.request_id, attempt.operation.id):
+                act(attempt)
+
+        try:
+            if not self._stopping.is_set():
+                threading.Thread(target=run, name="operation", daemon=True).start()
+                return
+        except RuntimeError:
+            LOG.exception("there is no thread for task %s", attempt.operation.id)
+        self._let_go(attempt)
+        self._queue.put_back(attempt.operation, counted=False)
 
     def _note(self, operation: Operation, asked_at: float) -> RunningAttempt:
         attempt = RunningAttempt(operation, self._queue, self._execution.now, asked_at, self._limits.claim_seconds)
@@ -195,10 +204,6 @@ class Engine:
         self._wake.set()
 
     def _run(self, attempt: RunningAttempt) -> None:
-        with logs.about(attempt.operation.request_id, attempt.operation.id):
-            self._run_attempt(attempt)
-
-    def _run_attempt(self, attempt: RunningAttempt) -> None:
         operation = attempt.operation
         wait, counted = 0.0, True
         try:
@@ -268,7 +273,11 @@ class Engine:
 
     def _oversee(self) -> None:
         self._look_after_late_ones()
+        late = self._execution.now() - _GRACE
         for attempt in self._attempts():
+            if attempt.hung_at is None and attempt.operation.deadline < late:
+                # Whoever has settled it: another worker does so too, if the claim has passed on to it.
+                attempt.hung_at = clock()
             if attempt.hung_at is not None and clock() - attempt.hung_at > self._limits.hang_seconds:
                 with logs.about(attempt.operation.request_id, attempt.operation.id):
                     self._abandon(attempt)
@@ -287,10 +296,10 @@ class Engine:
             self._abandoned.append(attempt)
         LOG.error("task %s: a call that hangs is given up, and its instance is free", operation.id)
         self._execution.replace_threads()
-        self._execution.close_books(operation.id)
-        self._board.done(operation.id)
         self.on_abandoned()
         self._wake.set()
+        self._execution.close_books(operation.id)
+        self._board.done(operation.id)
 
     def _look_after_late_ones(self) -> None:
         """Fail what is past its deadline because it hangs here, or because no worker was free for it."""
@@ -306,16 +315,23 @@ class Engine:
         with self._lock:
             attempt = self._running.get(operation.id)
         if attempt is not None:
-            self._execution.fail_late(attempt, self._limits.hang_seconds)
-            attempt.hung_at = clock()
+            if not attempt.settling:
+                self._execution.fail_late(attempt, self._limits.hang_seconds)
             return
         asked_at = clock()
         claimed = self._queue.claim(operation.id, self.worker, self._limits.claim_seconds)
         if claimed is None:
             return
         attempt = self._note(claimed, asked_at)
+        attempt.settling = True
+        # That asks the platform, which may be what hangs.
+        self._begin(attempt, self._settle)
+
+    def _settle(self, attempt: RunningAttempt) -> None:
         try:
             self._execution.fail_late(attempt, None)
+        except Exception:
+            LOG.exception("task %s is late and could not be settled", attempt.operation.id)
         finally:
             self._end(attempt, _FIRST_WAIT, counted=True)
 
