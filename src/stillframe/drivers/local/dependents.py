@@ -44,14 +44,15 @@ class Dependents:
         for other, taken in self._declared:
             if (other.id, taken.name) == (declaration.id, disk.name) or taken.format is not Format.QCOW2:
                 continue
-            if self._leads_to(taken.file, file):
+            if self._leads_to(taken.path, file):
                 self._tell(file.path, f"disk '{taken.name}' of instance '{other.name}' has it below it")
                 raise Refused(
                     "Another declared image has this disk below it, as its backing file, and would change with it; the "
                     "service's log names it. Copy what it needs into it first: qemu-img rebase -b ''"
                 )
+        declared = {taken.path for _, taken in self._declared}
         for path in _images_beside(file):
-            if self._leads_to(path, file) and not self._is_raw(path):
+            if path not in declared and self._leads_to(path, file) and not self._is_raw(path):
                 self._tell(file.path, f"{path} has it below it")
                 raise Refused(
                     "An image in the same folder, which is not declared, has this disk below it, as its backing file; "
