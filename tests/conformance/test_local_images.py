@@ -9,13 +9,16 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stillframe.domain.errors import Conflict, InvalidInput, NotSupported, Refused
 from stillframe.domain.instance import Instance, PowerState
+from stillframe.drivers.local import opening
 from stillframe.drivers.local.declaration import Declaration, Disk
+from stillframe.drivers.local.identity import BackingFile, Digests
 from stillframe.drivers.local.images import Format, Images
 from tests.conformance.conftest import local_world
 from tests.conformance.worlds import MIB, SIZE, LocalWorld, a_call, ask, content, machine, pattern, run
@@ -221,6 +224,7 @@ class TestBelow:
             'json:{"driver":"raw","offset":512,"file":{"driver":"file","filename":"base.qcow2"}}',
             'json:{"driver":"qcow2","file":{"driver":"file","filename":"base.qcow2"},"backing":null}',
             'json:{"file":{"driver":"file","filename":"base.qcow2"}}',
+            'json:{"driver":"qcow2","file":{"driver":"file","filename":"base\\u0000.qcow2"}}',
             "json:{",
             "json:" + "[" * 1000,
         ],
@@ -282,6 +286,32 @@ class TestBelow:
         base.write_bytes(saved)
         restore(qcow2, instance, copy.id)
         assert qcow2.read(instance.volume_ids[0])[:4096] == bytes([5]) * 4096
+
+    def test_a_record_of_a_release_without_digests_is_judged_by_size_and_time(self, tmp_path: Path) -> None:
+        path = tmp_path / "base"
+        path.write_bytes(pattern(1))
+        found, digests = path.stat(), Digests()
+        old = BackingFile(str(path), "raw", found.st_size, found.st_mtime_ns, inode=1)
+        with opening.file(path) as file:
+            assert digests.is_same(file, old)
+            assert not digests.is_same(file, replace(old, size=1))
+            new = digests.record(file, "raw", lambda: None)
+        assert new.ctime_ns is None  # it has just been written
+        path.write_bytes(pattern(2))
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+        with opening.file(path) as file:
+            assert not digests.is_same(file, new)
+            assert not digests.is_same(file, replace(new, size=SIZE + 1))
+
+    def test_zeroes_and_holes_are_the_same_content(self, tmp_path: Path) -> None:
+        for name in ("holes", "zeroes"):
+            (tmp_path / name).write_bytes(pattern(1, MIB) + (b"" if name == "holes" else bytes(9 * MIB)))
+        os.truncate(tmp_path / "holes", 10 * MIB)
+        records = []
+        for name in ("holes", "zeroes"):
+            with opening.file(tmp_path / name) as file:
+                records.append(Digests().record(file, "raw", lambda: None).digest)
+        assert records[0] == records[1]
 
 
 class TestDependents:

@@ -97,7 +97,7 @@ def _from_json(text: str, home: Path) -> Name:
     name, driver = options.pop("file.filename", None), options.pop("driver", None)
     plain = options.pop("file.driver", "file") == "file" and driver in tuple(Format)
     strange = {key for key in options if key.removeprefix("file.").partition(".")[0] not in _HARMLESS}
-    if not plain or strange or not isinstance(name, str) or not name:
+    if not plain or strange or not isinstance(name, str) or not name or "\0" in name:
         raise NotSupported(
             "The json: name of the image below it says something else than the drivers qcow2 or raw over file; only "
             "local files can be relied on."

@@ -72,9 +72,8 @@ class Dependents:
 
     def _is_raw(self, path: Path) -> bool:
         """Whether the file is declared as raw: what looks like a header there is its guest's."""
-        found = path.stat()
-        raw = [disk for _, disk in self._declared if disk.format is Format.RAW]
-        return any(_inode(disk.path) == (found.st_dev, found.st_ino) for disk in raw)
+        there = _inode(path)
+        return any(_inode(disk.path) == there for _, disk in self._declared if disk.format is Format.RAW)
 
     @staticmethod
     def _tell(path: Path, what: str) -> None:
