@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from stillframe.api.app import build_observation, build_wsgi
 from stillframe.domain.errors import InvalidInput
+from stillframe.domain.leftover import LeftoverKind
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.problem import Problem
 from stillframe.drivers.remains import Remains
@@ -162,8 +163,8 @@ def build(
     execution = Execution(operations, queue, books, planner(ports), tries, now)
     board = _board(settings, queue)
     engine = Engine(operations, queue, board, execution, _limits(settings, alone=database.is_file))
-    remains = plain.remains
-    held = HeldGuests(remains.quiesced if remains is not None else tuple)
+    leftovers = build_leftovers(settings, database, plain, now)
+    held = HeldGuests(lambda: [one.id for one in leftovers.look(LeftoverKind.QUIESCE)])
     metrics = Metrics(CollectorRegistry(), operations, queue.waiting, now, held, engine.hung)
     execution.on_finished = metrics.operation_finished
     power = PowerActions(drivers.compute, PowerLocks(settings.state_dir / "power"), graceful)
@@ -190,7 +191,6 @@ def build(
         deadlines=settings.engine.deadlines,
         held=held,
     )
-    leftovers = build_leftovers(settings, database, plain, now)
     janitor = Janitor(leftovers, metrics, settings.engine.janitor_interval.total_seconds())
     wsgi = build_wsgi(settings, service, instances, metrics) if serve else build_observation(settings, metrics)
     return Service(
@@ -271,6 +271,7 @@ def _openstack(settings: Settings) -> Drivers:
     from stillframe.drivers.openstack.cinder import CinderStorage
     from stillframe.drivers.openstack.nova import NovaCompute
     from stillframe.drivers.openstack.pausing import Pausing
+    from stillframe.drivers.openstack.remains import CloudRemains
     from stillframe.drivers.openstack.reverting import Reverter
     from stillframe.drivers.openstack.sight import CloudSight
     from stillframe.drivers.openstack.volumes import Looking
@@ -287,7 +288,13 @@ def _openstack(settings: Settings) -> Drivers:
     pausing = Pausing(connected, waiting, seconds=chosen.pause_seconds)
     compute = NovaCompute(connected, waiting, pausing, pauses=chosen.quiesce == "pause")
     kinds = [kind for kind in cloud.MICROVERSIONS if chosen.reimage or kind != "image"]
-    return Drivers(compute, storage, sight=CloudSight(connected), problems=partial(login.problems, connected, kinds))
+    return Drivers(
+        compute,
+        storage,
+        sight=CloudSight(connected),
+        remains=CloudRemains(pausing),
+        problems=partial(login.problems, connected, kinds),
+    )
 
 
 def on_arrays(settings: Settings, platform: Drivers) -> Drivers:

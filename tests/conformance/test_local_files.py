@@ -335,6 +335,17 @@ class TestDeclarations:
         with pytest.raises(Refused, match="raw"):
             Images().probe(tmp_path / "r")
 
+    @pytest.mark.parametrize("key", ["qmp_socket", "guest_agent_socket"])
+    def test_a_socket_that_nobody_can_connect_to_is_refused(self, tmp_path: Path, key: str) -> None:
+        disks = '[[disks]]\nname = "d"\npath = "/d"\nformat = "raw"\n'
+        told = 'id = "{0}"\nname = "a"\nproject_id = "p"\n{1} = "{2}"\n' + disks
+        path = tmp_path / "vm.toml"
+        path.write_text(told.format(uuid.UUID(int=1), key, "/" + "x" * 106))
+        assert load(path).name == "a"
+        path.write_text(told.format(uuid.UUID(int=1), key, "/" + "x" * 107))
+        with pytest.raises(InvalidInput, match=rf"^{key}: .*107 bytes"):
+            load(path)
+
     def test_an_error_names_the_file_and_the_key(self, declarations: Declarations, tmp_path: Path) -> None:
         broken = tmp_path / "instances" / "broken.toml"
         broken.parent.mkdir()

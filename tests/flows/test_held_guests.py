@@ -70,7 +70,7 @@ class Ward:
             lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108 -- a plain WSGI callable
             headers={"Host": "localhost"},
         )
-        return client.simulate_request(method, path, json=body)
+        return client.simulate_request(method, path, json=body, remote_addr="127.0.0.1")
 
     def create(self) -> str:
         path = f"/compute/v2.1/project/servers/{self.instance.id}/action"

@@ -11,7 +11,7 @@ from tests.lab.speakers import line
 
 #: As many cases everywhere, and the same ones.
 fuzzed = settings(
-    max_examples=60,
+    max_examples=2000,
     derandomize=True,
     database=None,
     deadline=None,

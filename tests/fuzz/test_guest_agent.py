@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -15,7 +14,7 @@ from stillframe.domain.errors import StillframeError
 from stillframe.drivers.local import agent, watchdog
 from stillframe.drivers.local.conversation import MOST_LINE, GarbledError, RefusalError, parsed
 from tests.fuzz.cases import NOISE, WORDS, fuzzed
-from tests.lab.speakers import line, saying, speaking
+from tests.lab.speakers import line, messages, saying, speaking
 
 if TYPE_CHECKING:
     import socket
@@ -93,11 +92,9 @@ def ending(words: bytes) -> Part:
     """An agent that shows that it is there, and answers three questions with words; it waits for no end of a line."""
 
     def part(connection: socket.socket) -> None:
-        with connection.makefile("rb") as stream:
-            for number, asked in enumerate(stream):
-                message = json.loads(asked.rpartition(b"\xff")[2])
-                connection.sendall(line({"return": message["arguments"]["id"]}) if number == 0 else words)
-                if number == 3 or (number and b"\n" not in words):
-                    return
+        for number, asked in enumerate(messages(connection)):
+            connection.sendall(line({"return": asked["arguments"]["id"]}) if number == 0 else words)
+            if number == 3 or (number and b"\n" not in words):
+                return
 
     return part

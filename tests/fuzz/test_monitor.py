@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -16,7 +15,7 @@ from stillframe.drivers.local import watchdog
 from stillframe.drivers.local.conversation import RefusalError
 from stillframe.drivers.local.qemu import Qemu
 from tests.fuzz.cases import NOISE, REPLIES, VALUES, WORDS, fuzzed
-from tests.lab.speakers import GREETING, line, saying, speaking
+from tests.lab.speakers import GREETING, line, messages, saying, speaking
 
 if TYPE_CHECKING:
     import socket
@@ -105,12 +104,11 @@ def conversing(answer: Callable[[object], bytes], answers: int = 10) -> Part:
 
     def part(connection: socket.socket) -> None:
         connection.sendall(line(GREETING))
-        with connection.makefile("rb") as stream:
-            for number, asked in enumerate(stream):
-                identity = json.loads(asked).get("id")
-                agreed = line({"return": {}} | ({} if identity is None else {"id": identity}))
-                connection.sendall(agreed if number == 0 else answer(identity))
-                if number == answers:
-                    return
+        for number, asked in enumerate(messages(connection)):
+            identity = asked.get("id")
+            agreed = line({"return": {}} | ({} if identity is None else {"id": identity}))
+            connection.sendall(agreed if number == 0 else answer(identity))
+            if number == answers:
+                return
 
     return part

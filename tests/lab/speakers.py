@@ -65,11 +65,24 @@ def answering(answer: Callable[[dict[str, Any]], bytes], first: bytes = b"") -> 
 
     def part(connection: socket.socket) -> None:
         connection.sendall(first)
-        with connection.makefile("rb") as stream:
-            for line in stream:
-                connection.sendall(answer(json.loads(line.rpartition(b"\xff")[2])))
+        for message in messages(connection):
+            connection.sendall(answer(message))
 
     return part
+
+
+def messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
+    """What the other side says, one message after the other; not every client ends them by a newline."""
+    heard = ""
+    while some := connection.recv(1 << 16):
+        heard = (heard + some.replace(b"\xff", b"").decode()).lstrip()
+        while heard:
+            try:
+                message, end = json.JSONDecoder().raw_decode(heard)
+            except ValueError:
+                break
+            heard = heard[end:].lstrip()
+            yield message
 
 
 def line(message: object) -> bytes:

@@ -17,6 +17,7 @@ from stillframe.drivers.openstack import watchdog
 from tests.lab.openstack.services import HOST, until
 
 LONG: Final = 600.0
+OURS: Final = "the service's user"
 
 
 class Nova:
@@ -28,6 +29,8 @@ class Nova:
         self.task: str | None = None
         self.failures = 0
         self.asked: list[Any] = []
+        self.paused_by = OURS
+        self.odd: list[object] = []
         self.tokens: set[str | None] = set()
         self.watchdogs: list[int] = []
 
@@ -36,6 +39,10 @@ class Nova:
         if self.failures:
             self.failures -= 1
             return 503, {}
+        if self.odd:
+            return 200, self.odd.pop()
+        if handler.path.endswith("/os-instance-actions"):
+            return 200, {"instanceActions": [{"action": "pause", "user_id": self.paused_by}]}
         if handler.command == "GET":
             return 200, {"server": {"status": self.status, "OS-EXT-STS:task_state": self.task}}
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
@@ -84,7 +91,14 @@ def lifeline(nova: Nova) -> Iterator[Lifeline]:
 
 
 def order(nova: Nova, seconds: float = LONG) -> dict[str, Any]:
-    return {"url": nova.url, "headers": {"X-Auth-Token": "t"}, "verify": True, "cert": None, "seconds": seconds}
+    return {
+        "url": nova.url,
+        "headers": {"X-Auth-Token": "t"},
+        "verify": True,
+        "cert": None,
+        "seconds": seconds,
+        "user_id": OURS,
+    }
 
 
 def test_a_paused_server_runs_again_when_its_service_is_gone(nova: Nova) -> None:
@@ -124,3 +138,18 @@ def test_a_pause_that_comes_after_its_service_has_died_is_taken_back(nova: Nova)
     nova.task = "pausing"
     nova.status, nova.task = "PAUSED", None
     until(lambda: nova.asked == [{"unpause": None}], 20)
+
+
+def test_a_server_that_somebody_else_has_paused_since_is_left_to_them(nova: Nova) -> None:
+    nova.paused_by = "its owner"
+    with lifeline(nova) as ours:
+        ours.arm("one", order(nova))
+    until(lambda: not Path(f"/proc/{nova.watchdogs[0]}").exists(), 60)
+    assert nova.asked == []
+
+
+def test_answers_of_another_form_do_not_end_the_watchdog(nova: Nova) -> None:
+    nova.odd = [[], None, "x", {"server": []}, {"server": None}, {"server": {"status": 1}}, 3]
+    with lifeline(nova) as ours:
+        ours.arm("one", order(nova))
+    until(lambda: nova.asked == [{"unpause": None}], 30)

@@ -21,7 +21,7 @@ class Remains(Protocol):
     """What a driver left behind that no other port shows. May raise `Unavailable` and `BackendError`."""
 
     def quiesced(self) -> Sequence[str]:
-        """The instances whose guest may be held still by us, and by no process that lives."""
+        """The instances whose guest may be held still by us; those that a process holds that lives only if need be."""
         ...
 
     def let_run(self, instance_id: str) -> None:

@@ -174,12 +174,18 @@ class Leftovers:
         return None
 
     def _quiesced(self) -> Iterator[Leftover]:
-        for instance_id in self._remains.quiesced() if self._remains is not None else ():
-            why = "its guest may be held still: nobody has seen that it goes on, and no process that lives holds it"
-            yield Leftover(LeftoverKind.QUIESCE, instance_id, instance_id, why, sure=True)
+        noted = self._remains.quiesced() if self._remains is not None else ()
+        # An operation lets its guest go by itself, or its next attempt does.
+        held = {lock.instance_id for lock in self._store.locks()} if noted else frozenset()
+        for instance_id in noted:
+            if instance_id not in held:
+                why = "its guest may be held still: nobody has seen that it goes on, and no operation runs on it"
+                yield Leftover(LeftoverKind.QUIESCE, instance_id, instance_id, why, sure=True)
 
     def _let_run(self, leftover: Leftover, _call: Call) -> str | None:
-        # A guest that does not answer is waited for, and no operation must wait for that.
+        if any(lock.instance_id == leftover.id for lock in self._store.locks()):
+            return "an operation runs on it"
+        # Not holding the instance: a guest that does not answer is waited for, and no operation must wait for that.
         if self._remains is not None:
             self._remains.let_run(leftover.id)
         return None

@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 _NAMESPACE: Final = uuid.UUID("7a2c6c1e-0f0e-5a7e-8f53-6d0c64d7b1f2")
 _SUFFIX: Final = ".toml"
 _REMEMBERED: Final = 10_000
+# Linux has 108 bytes for the name of a unix socket, the last of them is zero (unix(7)).
+_MOST_SOCKET_BYTES: Final = 107
 
 
 def _absolute(path: Path) -> Path:
@@ -43,7 +45,14 @@ def _identity(value: str) -> str:
     return str(uuid.UUID(value))
 
 
+def _connectable(path: Path) -> Path:
+    if len(bytes(path)) > _MOST_SOCKET_BYTES:
+        raise ValueError(f"must not be longer than {_MOST_SOCKET_BYTES} bytes, or nobody can connect to it")
+    return path
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+SocketPath = Annotated[AbsolutePath, AfterValidator(_connectable)]
 PlainName = Annotated[str, AfterValidator(_plain_name), Field(max_length=200)]
 
 
@@ -84,8 +93,8 @@ class Declaration(BaseModel):
     project_id: Annotated[str, Field(min_length=1)]
     disks: tuple[Disk, ...] = ()
     vdisks: tuple[DeclaredVdisk, ...] = ()
-    qmp_socket: AbsolutePath | None = None
-    guest_agent_socket: AbsolutePath | None = None
+    qmp_socket: SocketPath | None = None
+    guest_agent_socket: SocketPath | None = None
     start_command: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -12,12 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from stillframe.domain.errors import BackendError, Conflict, NotFound
+from stillframe.domain.errors import BackendError, Conflict, GuestHeld, NotFound
 from stillframe.drivers.call import Call
 from stillframe.drivers.lifeline import Lifeline
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.drivers.outcomes import Outcome, Seen, is_over
 
 LOG = logging.getLogger(__name__)
 
@@ -53,19 +54,22 @@ class Pausing:
     def paused(self, call: Call, server_id: str) -> Iterator[bool]:
         """Pause an active server while the context is open; yields whether it is paused: not every hypervisor can.
 
-        Raises `BackendError` if it did not stay paused, or could not be let run again, which the watchdog then goes on
-        trying, and `Unavailable`.
+        Raises `BackendError` if it did not stay paused, `GuestHeld` if nobody knows whether it runs again, which the
+        watchdog then goes on trying, and `Unavailable`.
         """
         self._lifeline.arm(server_id, self._order(server_id))
+        asked = Outcome.UNKNOWN
         try:
             held = self._pause(call, server_id)
+            asked = Outcome.DONE if held else Outcome.REFUSED
             before = self.history(server_id)
             yield held
             still = not held or (_status(self._server(server_id)) == "PAUSED" and self.history(server_id) == before)
         finally:
-            # In an error it stays armed.
             self.let_run(server_id)
-            self._lifeline.disarm(server_id)
+            # A pause of unknown outcome may come after that look, and so may its end be the watchdog's.
+            if asked is not Outcome.UNKNOWN:
+                self._lifeline.disarm(server_id)
         if not still:
             raise BackendError(
                 f"Server {server_id} did not stay paused while its volumes were cut: somebody let it run, or Cinder "
@@ -80,7 +84,8 @@ class Pausing:
             task = server["OS-EXT-STS:task_state"]
             if task in ("pausing", "unpausing"):
                 return None
-            if server["status"] != "PAUSED" or not self._ours(server_id):
+            seen = Seen.HELD if server["status"] == "PAUSED" else Seen.FREE
+            if is_over(Outcome.DONE, seen) or not self.is_ours(server_id):
                 return True
             with suppress(Conflict):
                 self._act(server_id, {"unpause": None})
@@ -92,15 +97,23 @@ class Pausing:
             self._waiting.until(unstoppable, _PATIENCE, f"server {server_id} to run again", look)
         except NotFound:
             return
-        except BackendError:
-            LOG.exception("server %s may be paused; once Nova can, unpause it: openstack server unpause", server_id)
-            raise
+        except BackendError as problem:
+            raise GuestHeld(
+                f"Server {server_id} may still be paused: {problem.message} Stillframe goes on trying; once Nova can, "
+                f"unpause it: openstack server unpause {server_id}"
+            ) from None
 
     def history(self, server_id: str) -> list[str]:
         """The requests that have let a server run or kept it from running, as Nova tells them, the latest first."""
         return [action["request_id"] for action in self._actions(server_id)]
 
-    def _ours(self, server_id: str) -> bool:
+    def abandoned(self) -> list[str]:
+        """The servers that are paused at present, and that we paused last: by an operation that runs, or that did."""
+        paused = self._api.pages("/servers/detail", documents.SERVERS, all_tenants="1", status="PAUSED")
+        return [server["id"] for server in paused if self.is_ours(server["id"])]
+
+    def is_ours(self, server_id: str) -> bool:
+        """Whether the last to pause a server were we; what somebody else has paused since is theirs."""
         pauses = (action for action in self._actions(server_id) if action["action"] == "pause")
         latest = next(pauses, None)
         return latest is not None and latest["user_id"] == self._cloud.user_id()
@@ -129,6 +142,7 @@ class Pausing:
             "verify": way.verify,
             "cert": way.cert,
             "seconds": self._seconds,
+            "user_id": self._cloud.user_id(),
         }
 
     def _actions(self, server_id: str) -> list[dict[str, Any]]:

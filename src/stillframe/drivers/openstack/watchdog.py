@@ -28,7 +28,7 @@ QUIET = 5.0
 
 class Watch:
     """One server that is armed: `url` of the server, `headers` with a token, `verify` and `cert` as requests takes
-    them, and `seconds` that it may stay paused.
+    them, `seconds` that it may stay paused, and `user_id` of whoever pauses it: what others have paused stays so.
     """
 
     def __init__(self, order: dict[str, Any]) -> None:
@@ -52,7 +52,8 @@ class Watch:
         end, pause, quiet_since = time.monotonic() + PATIENCE, PAUSE, None
         while time.monotonic() < end and not self._disarmed.is_set():
             running = False
-            with suppress(requests.RequestException, ValueError, KeyError):
+            # Whatever else than a server is told there says nothing about the server.
+            with suppress(requests.RequestException, ValueError, LookupError, TypeError, AttributeError):
                 running = self._let_run()
             quiet_since = (quiet_since or time.monotonic()) if running else None
             if quiet_since is not None and (self._unpaused or time.monotonic() - quiet_since > QUIET):
@@ -70,9 +71,18 @@ class Watch:
         if server["OS-EXT-STS:task_state"] is not None:
             return False
         if server["status"] == "PAUSED":
+            if not self._is_ours():
+                return True
             self._unpaused = self._ask("POST", "/action", {"unpause": None}).ok
             return False
         return True
+
+    def _is_ours(self) -> bool:
+        reply = self._ask("GET", "/os-instance-actions")
+        reply.raise_for_status()
+        pauses = [action for action in reply.json()["instanceActions"] if action["action"] == "pause"]
+        # The latest comes first; Nova may have paused it and not have noted so yet.
+        return not pauses or bool(pauses[0]["user_id"] == self._order["user_id"])
 
     def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
         order = self._order

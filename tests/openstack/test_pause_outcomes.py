@@ -1,0 +1,110 @@
+"""A pause or an unpause of which nobody knows what became of it; this needs no OpenStack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import pytest
+
+from stillframe.domain.errors import GuestHeld, Unavailable
+from stillframe.drivers.call import Call
+from stillframe.drivers.openstack import pausing
+from stillframe.drivers.openstack.cloud import Cloud
+from stillframe.drivers.openstack.pausing import Pausing
+from stillframe.drivers.openstack.remains import CloudRemains
+from stillframe.drivers.openstack.waiting import Waiting
+
+OURS: Final = "the service's user"
+CALL: Final = Call("operation", "request", lambda: None, lambda _done, _total: None)
+
+
+@dataclass
+class Nova:
+    """One server; `late`: what is asked for comes only when it `arrives`, and its answer is lost."""
+
+    status: str = "ACTIVE"
+    late: bool = False
+    deaf: bool = False
+    history: list[dict[str, str]] = field(default_factory=list)
+    queue: list[str] = field(default_factory=list)
+
+    def get(self, path: str, _shape: object, **_query: str) -> Any:
+        if path.endswith("os-instance-actions"):
+            return list(self.history)
+        return self._server()
+
+    def pages(self, _path: str, _shape: object, **query: str) -> Iterator[Any]:
+        return iter([self._server()] if query["status"] == self.status else [])
+
+    def act(self, _path: str, body: dict[str, None], _request_id: str | None = None) -> None:
+        (action,) = body
+        if self.deaf:
+            return
+        if self.late:
+            self.queue.append(action)
+            raise Unavailable("the reply is lost")
+        self.change(action)
+
+    def change(self, action: str, user: str = OURS) -> None:
+        self.status = "PAUSED" if action == "pause" else "ACTIVE"
+        self.history.insert(0, {"action": action, "user_id": user, "request_id": f"req-{len(self.history)}"})
+
+    def arrive(self) -> None:
+        self.late = False
+        while self.queue:
+            self.change(self.queue.pop(0))
+
+    def _server(self) -> dict[str, Any]:
+        return {"id": "one", "status": self.status, "OS-EXT-STS:task_state": None}
+
+
+@dataclass
+class Scene:
+    nova: Nova
+    pausing: Pausing
+    armed: set[str]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    nova, armed = Nova(), set[str]()
+    watchdog = SimpleNamespace(arm=lambda key, _order: armed.add(key), disarm=armed.discard, process_id=None)
+    monkeypatch.setattr(pausing, "Lifeline", lambda *_args, **_kwargs: watchdog)
+    monkeypatch.setattr(pausing, "_PATIENCE", 0.2)
+    passport = SimpleNamespace(endpoint="http://127.0.0.1", headers={}, verify=True, cert=None)
+    cloud = SimpleNamespace(service=lambda _kind: nova, user_id=lambda: OURS, passport=lambda _kind, _seconds: passport)
+    return Scene(nova, Pausing(cast("Cloud", cloud), Waiting(0.01, 0.02), seconds=5), armed)
+
+
+def test_a_pause_whose_answer_is_lost_stays_with_the_watchdog(scene: Scene) -> None:
+    scene.nova.late = True
+    with pytest.raises(Unavailable), scene.pausing.paused(CALL, "one"):
+        pytest.fail("nobody knows that it is paused")
+    assert scene.armed == {"one"}
+    scene.nova.arrive()
+    remains = CloudRemains(scene.pausing)
+    assert (scene.nova.status, remains.quiesced()) == ("PAUSED", ["one"])
+    remains.let_run("one")
+    assert (scene.nova.status, remains.quiesced()) == ("ACTIVE", [])
+
+
+def test_a_pause_that_is_known_of_is_no_longer_watched_once_it_has_ended(scene: Scene) -> None:
+    with scene.pausing.paused(CALL, "one") as held:
+        assert (held, scene.nova.status, scene.armed) == (True, "PAUSED", {"one"})
+    assert (scene.nova.status, scene.armed) == ("ACTIVE", set())
+
+
+def test_an_unpause_that_nobody_sees_is_a_guest_that_may_be_held(scene: Scene) -> None:
+    with pytest.raises(GuestHeld, match="openstack server unpause one"), scene.pausing.paused(CALL, "one"):
+        scene.nova.deaf = True
+    assert scene.armed == {"one"}
+
+
+def test_a_server_that_its_owner_has_paused_is_neither_ours_nor_left_over(scene: Scene) -> None:
+    scene.nova.change("pause", "its owner")
+    assert CloudRemains(scene.pausing).quiesced() == []
+    scene.pausing.let_run("one")
+    assert scene.nova.status == "PAUSED"
