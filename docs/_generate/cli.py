@@ -46,6 +46,10 @@ def page() -> Iterator[str]:
     yield "one thing also `shell`) and `-c COLUMN`, which may be repeated. `stillframe help COMMAND` names all options."
     yield "Results go to the standard output; progress and errors go to the standard error."
     yield ""
+    yield "Names and other text of strangers are printed without effect: an end of line, an escape sequence of a"
+    yield "terminal or an invisible character is written out (`\\n`, `\\x1b`), in `value` and `csv` too, so that a line is"
+    yield "always one thing; `shell` also quotes what a shell would carry out. `json` and `yaml` keep the exact values."
+    yield ""
     yield "## Exit codes"
     yield ""
     yield from table(("Code", "Meaning"), ((str(int(code)), text) for code, text in MEANINGS.items()))

@@ -209,6 +209,16 @@ class TestPower:
                 shown = api.call("GET", "/compute/v2.1/p/servers/detail").json()["servers"]
                 assert {one["OS-EXT-STS:task_state"] for one in shown} == {"powering-off"}
 
+    def test_a_platform_that_hangs_holds_up_nobody_who_needs_none(self, tmp_path: Path) -> None:
+        with running(tmp_path) as api, api.faults.holding("get_instance"):
+            where = urlsplit(api.url).netloc.encode()
+            with ExitStack() as stack:
+                for _ in range(40):
+                    waiting = stack.enter_context(connected(api.url))
+                    waiting.sendall(b"GET /compute/v2.1/p/servers/x HTTP/1.1\r\nHost: " + where + b"\r\n\r\n")
+                assert slowest_answer(api.url + "/healthcheck") < PROMPT
+                assert slowest_answer(api.url + LIST) < PROMPT
+
 
 class TestGuess:
     def test_whoever_guesses_passwords_holds_up_neither_known_nor_new_clients(self, tmp_path: Path) -> None:

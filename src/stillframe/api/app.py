@@ -17,6 +17,7 @@ from stillframe.api.bodies import read_action, read_query
 from stillframe.api.exchange import Exchange, Links, Services
 from stillframe.api.fields import storable
 from stillframe.api.hosts import known_hosts
+from stillframe.api.lanes import Lane, choose
 from stillframe.api.middleware import ROUTE_KEY, known_only, surround, with_health
 from stillframe.api.openapi import build_document
 from stillframe.api.peers import METRICS
@@ -44,10 +45,14 @@ _NOBODY: Final = Caller(user_id="", project_id="", roles=frozenset(), request_id
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The WSGI application; `costly` is the guard's, for a server that has a lane of its own for such requests."""
+    """The WSGI application, and for a server that has threads for each lane of requests the choice of it."""
 
     wsgi: WSGIApplication
-    costly: Callable[[str | None], bool]
+    guard: Guard
+
+    def lane(self, method: str, path: str, authorization: str | None) -> Lane:
+        """See `lanes.choose`."""
+        return choose(method, path, authorization, self.guard.costly)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self.wsgi(environ, start_response)
@@ -82,7 +87,7 @@ def build_wsgi(
     for template, responders in resources.items():
         app.add_route(template, _resource(responders))
     public = {form for route in ROUTES if route.public for form in route.forms()} | {_OPENAPI, METRICS}
-    return Application(surround(app, frozenset(public), guard, metrics, settings), guard.costly)
+    return Application(surround(app, frozenset(public), guard, metrics, settings), guard)
 
 
 def build_observation(settings: Settings, metrics: Metrics) -> WSGIApplication:

@@ -2,8 +2,8 @@
 
 waitress reads requests and sends replies in one thread, without blocking, and has threads only for complete requests.
 What it lacks is added here: an end to a request that never becomes complete and to a reply that is never taken, room
-for the next client, no thread that waits for a reader, turns among clients, and lanes of their
-own for whoever asks how the service is and for passwords that have to be checked.
+for the next client, no thread that waits for a reader, turns among clients, and threads for
+each lane of requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import ipaddress
 import logging
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -22,15 +21,15 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
-LOG = logging.getLogger(__name__)
+from stillframe.api.lanes import Choose, Lane
 
-#: What has a lane of its own: it says whether the service is well when everything else waits for something.
-HEALTH: Final = "/healthcheck"
+LOG = logging.getLogger(__name__)
 
 _ACCEPTED_AT_A_TIME: Final = 64
 _TOLD_EVERY: Final = 60.0
 _PEER_BITS: Final = 64
-_FEW_THREADS: Final = 2
+# For what takes little time, and for checks of passwords, of which few run at a time; the rest is as the settings say.
+_THREADS: Final = {Lane.HEALTH: 2, Lane.STORE: 4, Lane.CHECKING: 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,7 @@ class _Phase(Enum):
 
     IDLE = "idle"
     RECEIVING = "receiving"
+    QUEUED = "queued"
     WORKING = "working"
     SENDING = "sending"
 
@@ -59,6 +59,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """One connection; of several requests that came at once the next waits until the reply before it is taken."""
 
     held = False
+    working = False
     served = 0
 
     def __init__(self, server: Listener, connection: Any, address: Any, adj: Any, map: Any) -> None:  # noqa: A002
@@ -81,15 +82,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     def service(self) -> None:
         """See `HTTPChannel`."""
         self.served += 1
-        super().service()
+        self.working = True
+        try:
+            super().service()
+        finally:
+            self.working = False
 
     def phase(self, now: float) -> _Phase:
         """What it is doing, and with `since` from when on, as far as somebody looked."""
         found: tuple[_Phase, object]
         if self.total_outbufs_len:
             found = (_Phase.SENDING, self.served)
-        elif self.requests:
+        elif self.working:
             found = (_Phase.WORKING, self.served)
+        elif self.requests:
+            found = (_Phase.QUEUED, self.served)
         elif self.request is not None:
             found = (_Phase.RECEIVING, self.request)
         else:
@@ -123,33 +130,32 @@ class Turns:
 
 
 class Lanes:
-    """The threads that handle requests: `main` for most of them, and a few that no request of another kind can take."""
+    """The threads that handle requests: each lane has some of its own, and waits for nothing that another waits for."""
 
-    def __init__(self, costly: Callable[[str | None], bool]) -> None:
-        self._costly = costly
-        self.main, self._health, self._checking = (self._dispatcher() for _ in range(3))
+    def __init__(self, choose: Choose) -> None:
+        self._choose = choose
+        self._of = {lane: ThreadedTaskDispatcher() for lane in Lane}
+        for dispatcher in self._of.values():
+            dispatcher.queue = Turns()
 
     @property
-    def all(self) -> Sequence[ThreadedTaskDispatcher]:
-        return self.main, self._health, self._checking
+    def main(self) -> ThreadedTaskDispatcher:
+        return self._of[Lane.MAIN]
 
     def start(self, threads: int) -> None:
-        """Begin to handle requests, `threads` of the main kind at a time."""
-        for dispatcher, count in ((self.main, threads), (self._health, _FEW_THREADS), (self._checking, _FEW_THREADS)):
-            dispatcher.set_thread_count(count)
+        """Begin to handle requests, `threads` of the main lane's at a time."""
+        for lane, dispatcher in self._of.items():
+            dispatcher.set_thread_count(_THREADS.get(lane, threads))
+
+    def stop(self) -> None:
+        for dispatcher in self._of.values():
+            dispatcher.shutdown(timeout=1)
 
     def of(self, request: Any) -> ThreadedTaskDispatcher:
-        """Where a request (of waitress) is handled."""
-        # One that could not be read has no path.
-        if getattr(request, "path", None) == HEALTH:
-            return self._health
-        return self._checking if self._costly(request.headers.get("AUTHORIZATION")) else self.main
-
-    @staticmethod
-    def _dispatcher() -> ThreadedTaskDispatcher:
-        dispatcher = ThreadedTaskDispatcher()
-        dispatcher.queue = Turns()
-        return dispatcher
+        """Where a request (of waitress) is handled; one that could not be read takes no time."""
+        if request.error:
+            return self._of[Lane.HEALTH]
+        return self._of[self._choose(request.command, request.path, request.headers.get("AUTHORIZATION"))]
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
@@ -206,7 +212,10 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         return [one for one in self._map.values() if isinstance(one, Channel)]
 
     def _make_room(self, needed: int) -> None:
-        """Close connections of whoever has the most, the longest at it first; but none whose request is handled."""
+        """Close connections of whoever has the most, the longest at it first; but none whose request is handled.
+
+        One that waits for its turn is as good as one that was never made: nothing has been done for it.
+        """
         if needed <= 0:
             return
         now, channels = time.monotonic(), self._channels()

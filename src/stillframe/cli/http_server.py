@@ -15,6 +15,7 @@ from waitress import server, wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 
+from stillframe.api.lanes import Lane
 from stillframe.cli.connections import Bounds, Lanes, Listener
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 
@@ -77,7 +78,7 @@ class HttpServer:
                 log_socket_errors=False,  # a client that goes away is no error of ours
                 clear_untrusted_proxy_headers=False,  # oslo.middleware decides about those
             )
-            self._lanes = Lanes(getattr(application, "costly", lambda _authorization: False))
+            self._lanes = Lanes(getattr(application, "lane", _one_lane))
             listeners = [
                 Listener(
                     *(application, self._channels),
@@ -113,13 +114,16 @@ class HttpServer:
         until = time.monotonic() + _LAST_REPLIES_SECONDS
         while self._replies_left() and time.monotonic() < until:
             self._turn()
-        for dispatcher in self._lanes.all:
-            dispatcher.shutdown(timeout=1)
+        self._lanes.stop()
         wasyncore.close_all(self._channels)
 
     def _replies_left(self) -> bool:
         channels = [one for one in self._channels.values() if isinstance(one, HTTPChannel)]
         return any(one.requests or one.total_outbufs_len for one in channels)
+
+
+def _one_lane(_method: str, _path: str, _authorization: str | None) -> Lane:
+    return Lane.MAIN
 
 
 def _within_the_limit(bounds: Bounds) -> Bounds:

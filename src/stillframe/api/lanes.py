@@ -1,0 +1,37 @@
+"""What a request will wait for, told from its first line and its credentials, before anything is done for it.
+
+A server that has threads for each lane answers those of one whatever the others wait for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+Choose = Callable[[str, str, str | None], "Lane"]
+
+_HEALTH: Final = "/healthcheck"
+_SNAPSHOTS: Final = re.compile(r"(/volume)?/v3/[^/]+/instance-snapshots(/[^/]*)?/?")
+_CHANGE_NOTHING_ELSE: Final = frozenset({"GET", "HEAD", "PUT"})
+
+
+class Lane(Enum):
+    """What a request waits for."""
+
+    MAIN = "the platform behind"
+    STORE = "the database"
+    CHECKING = "the check of a password"
+    HEALTH = "nothing"
+
+
+def choose(method: str, path: str, authorization: str | None, costly: Callable[[str | None], bool]) -> Lane:
+    """The lane of a request; `path` is decoded, `costly` the guard's."""
+    if path == _HEALTH:
+        return Lane.HEALTH
+    if costly(authorization):
+        return Lane.CHECKING
+    if method in _CHANGE_NOTHING_ELSE and _SNAPSHOTS.fullmatch(path):
+        return Lane.STORE
+    return Lane.MAIN
