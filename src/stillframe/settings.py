@@ -120,7 +120,7 @@ def new_conf() -> cfg.ConfigOpts:
         conf.register_opts(options, group=group)
     log.register_options(conf)
     # One line for each request to an array would drown everything else.
-    conf.set_default("default_log_levels", [*log.get_default_log_levels(), "httpx=WARN", "httpcore=WARN"])
+    conf.set_default("default_log_levels", [*log.get_default_log_levels(), "urllib3=WARN"])
     return conf
 
 

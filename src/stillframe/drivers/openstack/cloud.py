@@ -252,7 +252,7 @@ def connect(conf: cfg.ConfigOpts, endpoints: Endpoints) -> Cloud:
         raise InvalidInput(f"the cloud cannot be logged in to with these settings: {error}", GROUP) from None
 
 
-class _CloudAdapter(Bounded, TCPKeepAliveAdapter):
+class CloudAdapter(Bounded, TCPKeepAliveAdapter):
     """As keystoneauth's own; what reads documents above it would break at those that are no documents."""
 
     def accept(self, content: bytes) -> None:
@@ -264,7 +264,7 @@ class _CloudAdapter(Bounded, TCPKeepAliveAdapter):
 def harden(session: Session) -> None:
     """Give a session of keystoneauth's a bound on the bytes, the depth and the whole time of each reply."""
     tls = {key: getattr(session, key, None) for key in ("tls_ciphers", "tls_min_version")}
-    mount(session.session, _CloudAdapter(**{key: value for key, value in tls.items() if value is not None}))
+    mount(session.session, CloudAdapter(**{key: value for key, value in tls.items() if value is not None}))
     session.redirect = _REDIRECTS
 
 

@@ -189,9 +189,11 @@ def _trust(options: ArrayOptions) -> str | bool:
     if not options.verify_tls:
         LOG.warning("array '%s': nobody looks at its certificate, for verify_tls is off", options.name)
         return False
+    if options.ca_file is None:
+        known = ssl.get_default_verify_paths()
+        return known.cafile or known.capath or True
     try:
         ssl.create_default_context(cafile=options.ca_file)
     except (OSError, ssl.SSLError) as problem:
         raise InvalidInput(f"{options.ca_file} cannot be used: {problem}", f"array:{options.name}.ca_file") from None
-    known = ssl.get_default_verify_paths()
-    return str(options.ca_file or known.cafile or known.capath or "") or True
+    return str(options.ca_file)
