@@ -89,6 +89,14 @@ class TestFileSystem:
         apart.storage.restore(a_call(), volume_id, copy_id)
         assert apart.read(volume_id) == pattern(1)
 
+    def test_one_that_is_gone_for_good_can_be_forgotten_with_an_empty_one_in_its_place(self, apart: LocalWorld) -> None:
+        _, copy_id = kept(apart)
+        point = apart.disks.parent
+        subprocess.run(["umount", str(point)], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], check=True)
+        apart.storage.delete(a_call(), copy_id)
+        assert apart.storage.find(None) == []
+
     def test_its_disk_that_was_deleted_is_named(self, plain: LocalWorld) -> None:
         instance, copy_id = kept(plain)
         plain.lose(instance.volume_ids[0])
@@ -108,7 +116,7 @@ def test_the_janitor_counts_them(plain: LocalWorld) -> None:
             lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108 -- a plain WSGI callable
             headers={"Host": "localhost"},
         )
-        text = client.simulate_get("/metrics").text
+        text = client.simulate_get("/metrics", remote_addr="127.0.0.1").text
         return next(line for line in text.splitlines() if line.startswith("stillframe_copies_lost "))
 
     try:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from stillframe import main
 from stillframe.domain.errors import NotFound, Refused
 from stillframe.domain.instance import Instance
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.takeover import TakeOver
+from stillframe.settings import load
 from tests.conformance.worlds import SIZE, LocalWorld, Stopped, a_call, pattern, stopping
 
 NEIGHBOUR = 65534
@@ -181,3 +183,23 @@ def test_a_folder_that_is_not_there_waits_until_it_is(before: LocalWorld) -> Non
     away.rename(before.disks)
     take_over(before)
     assert {one.id for one in before.storage.find(None)} == {whole, half}
+
+
+def test_the_service_does_it_when_it_starts(tmp_path: Path) -> None:
+    world = LocalWorld(tmp_path, Format.RAW)
+    world.state = tmp_path / "service" / "local"
+    world.use(Files())
+    try:
+        _, whole, half = snapshots(world)
+        aged(world)
+        overrides = [
+            (None, "state_dir", str(tmp_path / "service")),
+            (None, "auth_strategy", "noauth"),
+            ("drivers", "instances_dir", str(world.instances)),
+        ]
+        service = main.build(load(overrides=overrides))
+        service.start()
+        service.stop()
+        assert {one.id for one in world.storage.find(None)} == {whole, half}
+    finally:
+        world.close()

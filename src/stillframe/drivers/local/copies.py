@@ -19,7 +19,10 @@ from stillframe.drivers.local.records import Copy, Method, Records
 LOG = logging.getLogger(__name__)
 
 FOLDER: Final = ".stillframe"
-_NOT_MOUNTED: Final = "The file system that the disk and its copies lay on is not mounted; mount it and try again."
+_NOT_MOUNTED: Final = (
+    "The file system that the disk and its copies lay on is not mounted; mount it, or an empty one if it is gone for "
+    "good, and try again."
+)
 
 
 class Copies:
@@ -70,13 +73,13 @@ class Copies:
 
 def trouble(copy: Copy, trusted: frozenset[int] | None = None) -> str | None:
     """Why the data of a complete copy cannot be used, in words for a tenant, or None; raises `Unverified`."""
-    if not _mounted(copy):
-        return _NOT_MOUNTED
     try:
         with opening.file(copy.data, os.O_RDONLY, trusted, links=False) as data:
             if data.found.st_size != copy.file_size:
                 return "The copy's data are damaged: they have another length than was recorded."
     except FileNotFoundError:
+        if not _mounted(copy):
+            return _NOT_MOUNTED
         return "The copy's data are gone: somebody has removed them from the folder of the disk."
     except (OSError, Refused) as problem:
         if isinstance(problem, opening.Unverified):
@@ -106,7 +109,7 @@ def mount_of(folder: Path) -> str:
 
 
 def _mounted(copy: Copy) -> bool:
-    return copy.mount == "/" or os.path.ismount(copy.mount)
+    return Path(copy.root).is_dir() or copy.mount == "/" or os.path.ismount(copy.mount)
 
 
 def _is(path: Path, found: os.stat_result) -> bool:
