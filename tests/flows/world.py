@@ -178,7 +178,7 @@ class World:
             lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108
             headers={"Host": "localhost"},
         )
-        return client.simulate_request(method, path, json=body)
+        return client.simulate_request(method, path, json=body, remote_addr="127.0.0.1")
 
     def act(self, body: object, instance: Instance | None = None) -> Any:
         return self.ask("POST", f"/compute/v2.1/{PROJECT}/servers/{(instance or self.instance).id}/action", body)
