@@ -126,6 +126,14 @@ def test_an_undoing_that_fails_by_what_nobody_expected_comes_to_an_end(world: Wo
     assert world.copies() == []
 
 
+def test_a_guest_that_cannot_be_released_keeps_no_copy_from_being_removed(world: World) -> None:
+    world.faults.fail("complete", BackendError("broken"))
+    world.faults.fail("release", KeyError("a mistake"), after=1)
+    shown = world.show(world.create())
+    assert (shown["status"], shown["fault"]["message"]) == ("error", "broken")
+    assert world.copies() == []
+
+
 @pytest.mark.parametrize("error", [OSError("gone"), StillframeError("ours"), ValueError("a mistake")])
 def test_what_breaks_off_in_the_same_way_twice_is_given_up_and_undone(world: World, error: Exception) -> None:
     with world.broken_store("UPDATE atomdetails", error=error):

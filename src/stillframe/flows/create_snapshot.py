@@ -7,7 +7,7 @@ from typing import Any
 
 from taskflow.patterns import linear_flow
 
-from stillframe.domain.errors import Refused, StillframeError
+from stillframe.domain.errors import Refused
 from stillframe.domain.operation import OperationState, Settlement
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind, achieved, too_little
 from stillframe.domain.status import Event
@@ -71,7 +71,7 @@ class CreatingSnapshot(Step):
         for undo in (self._let_run, self._drop):
             try:
                 undo(self.undo_call())
-            except StillframeError:
+            except Exception:
                 # What is left carries the snapshot's id and goes with its deletion, or stays marked as held still.
                 LOG.exception("task %s: what was half-made could not all be undone", self.operation.id)
 
