@@ -39,9 +39,9 @@ Type this in another terminal. The instance 'demo' is off; its disks are two fil
   stillframe snapshot delete before --wait
   stillframe doctor
 
-The same as any client of the API does it. It shows the token that the service has made at its first start, in a file
-that only you can read, and that the command line finds by itself. Handed over in this way, no list of processes has it.
-Each answer has the URI of its task, where its progress can be read:
+Any client of the API can do the same. It has to show the token that the service made at its first start, in a file that
+only you can read; the command line finds it by itself. The function hands it to curl past the list of processes. Each
+answer has the URI of its task, where its progress can be read:
 
   ask() { curl -s -H @- "\$@" <<<"X-Auth-Token: \$(cat $root/var/auth/token)"; }
   ask $api/compute/v2.1/default/servers/$instance/action -H 'Content-Type: application/json' \\

@@ -24,6 +24,8 @@ from stillframe import settings
 from stillframe.api.auth.token_file import ensure, path_of
 from stillframe.cli.connection import open_client
 from stillframe.cli.exit_codes import CommandFailed
+from stillframe.cli.health import service as health
+from stillframe.cli.health.finding import Level
 from stillframe.cli.local_service import login
 from stillframe.cli.options import add_connection_options
 from tests.cli.program import started
@@ -261,12 +263,28 @@ def test_the_services_user_is_named_to_whoever_may_not_read_the_token() -> None:
     assert "belongs to root; with sudo -u root it is found" in done.stdout
 
 
+def test_the_doctor_looks_at_the_way_in_and_makes_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (finding,) = health.settings(chosen(state, 8790))
+    assert (finding.level, state.exists()) == (Level.OK, False)
+    ensure(state)
+    (finding,) = health.settings(chosen(state, 8790))
+    assert finding.level is Level.OK
+    path_of(state).chmod(0o644)
+    (finding,) = health.settings(chosen(state, 8790))
+    assert (finding.level, f"rm -r {path_of(state)}" in finding.detail) == (Level.FAIL, True)
+    (finding,) = health.settings(chosen(state, 8790, auth_strategy="noauth"))
+    assert (finding.level, "everything" in finding.detail) == (Level.WARN, True)
+    (finding,) = health.settings(chosen(state, 8790, auth_strategy="noauth", allowed_hosts=["a:1"]))
+    assert (finding.level, "allowed_hosts" in finding.detail) == (Level.FAIL, True)
+
+
 def test_the_real_service_and_the_real_command_find_each_other(place: Place) -> None:
     with listening() as elsewhere:
         place.configure(public_endpoint=elsewhere.url)
         place.instance("i", root=b"r")
-        with started(place, "serve") as service:
-            assert service.said.endswith(f"(authentication: token, in {path_of(place.folder / 'state')})")
+        with started(place, "serve") as process:
+            assert process.said.endswith(f"(authentication: token, in {path_of(place.folder / 'state')})")
             done = place.run(
                 "--debug", "snapshot", "create", "s", "--instance", "i", "--wait", http_proxy=elsewhere.url
             )
@@ -283,5 +301,5 @@ def test_the_real_service_and_the_real_command_find_each_other(place: Place) -> 
             assert json.loads(shown.stdout) == reply.json()
             wrong = place.run("snapshot", "list", OS_TOKEN="x" * 43)
             assert (wrong.code, wrong.err) == (5, "The token is not that of this service.\n")
-        assert place.token not in service.log.read_text()
+        assert place.token not in process.log.read_text()
     assert elsewhere.heard == []

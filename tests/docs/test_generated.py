@@ -61,6 +61,7 @@ TERMS: Final = (
     "status",
     "step",
     "strategy",
+    "token",
     "volume",
     "volume snapshot",
     "watchdog",

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stillframe import main
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, check_strategy
+from stillframe.api.hosts import known_hosts
 from stillframe.cli.borders import reason
 from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
@@ -34,6 +35,7 @@ def settings(found: Settings) -> Iterator[Finding]:
     api = found.api
     try:
         check_strategy(found)
+        known_hosts(api.bind_host, api.public_endpoint, api.allowed_hosts)
     except StillframeError as error:
         yield fail("settings", error.message, "correct the settings file")
         return
