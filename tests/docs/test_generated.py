@@ -112,7 +112,22 @@ def test_decisions_are_numbered_and_complete() -> None:
     for page in pages:
         title, *parts = _HEADING.findall(page.read_text(encoding="utf-8"))
         assert title.startswith(f"{page.name[:4]}: ")
-        assert parts == ["Context", "Decision", "Consequences"]
+        assert [part for part in parts if part != "Alternatives"] == ["Context", "Decision", "Consequences"]
+
+
+def test_every_line_about_trust_names_tests_that_exist() -> None:
+    rows = [
+        line
+        for line in (DOCS / "explanation" / "trust.md").read_text(encoding="utf-8").splitlines()
+        if line[:2] == "| "
+    ]
+    named = [re.findall(r"`([a-z_/.:]+)`", row.rsplit("|", 2)[1]) for row in rows]
+    assert sum(map(len, named)) > 30
+    for name in (name for names in named for name in names):
+        path, _, test = name.partition("::")
+        found = ROOT / "tests" / path
+        assert found.exists(), name
+        assert not test or f"def {test}(" in found.read_text(encoding="utf-8"), name
 
 
 def test_fragments_of_the_changelog_are_of_a_known_kind() -> None:
