@@ -16,6 +16,7 @@ from stillframe.api.app import build_observation, build_wsgi
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.preparation import Preparation
 from stillframe.drivers.problem import Problem
 from stillframe.drivers.remains import Remains
 from stillframe.drivers.sight import Sight
@@ -36,6 +37,7 @@ from stillframe.service.leftovers import Leftovers
 from stillframe.service.metrics import Metrics
 from stillframe.service.policy import Policy
 from stillframe.service.power import PowerActions, PowerLocks
+from stillframe.service.preparing import Preparing
 from stillframe.settings import Settings
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
@@ -51,7 +53,7 @@ LOG = logging.getLogger(__name__)
 class Drivers:
     """The platforms behind the service; `problems` looks at the way to them, where there is something to look at.
 
-    `prepare` brings what the release before had left to this one's form; repeating it does nothing.
+    `preparation` brings what the release before had left to this one's form.
     """
 
     compute: ComputeDriver
@@ -60,7 +62,7 @@ class Drivers:
     sight: Sight | None = None
     remains: Remains | None = None
     problems: Callable[[], Iterable[Problem]] | None = None
-    prepare: Callable[[], None] | None = None
+    preparation: Preparation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Service:
     janitor: Janitor
     releaser: Releaser
     power: PowerActions
+    preparing: Preparing
     wsgi: Any
 
     def start(self) -> None:
@@ -87,20 +90,17 @@ class Service:
         if self.drivers.problems is not None:
             # A platform that is down when the service starts is none the worse for it: it is only told.
             threading.Thread(target=_tell, args=(self.drivers.problems,), name="problems", daemon=True).start()
-        if self.drivers.prepare is not None:
-            self.drivers.prepare()
-        self.engine.start()
-        self.janitor.start()
-        self.releaser.start()
+        self.preparing.start()
 
     def stop(self, seconds: float = 10.0) -> bool:
         """Stop working; False if something still ran after `seconds`, which the next start resumes."""
+        self.preparing.stop()
         self.janitor.stop()
         self.releaser.stop()
         switched = self.power.stop(seconds=2.0)
         ended = self.engine.stop(seconds)
         # A copy that is being deleted is no operation; whoever sweeps next deletes it again.
-        ended = self.janitor.ended(seconds=1.0) and ended and switched
+        ended = self.preparing.ended(seconds=1.0) and self.janitor.ended(seconds=1.0) and ended and switched
         self.database.close()
         return ended
 
@@ -120,10 +120,11 @@ def open_database(settings: Settings) -> Database:
 
 
 def upgrade_database(database: Database) -> None:
-    """Bring our tables and TaskFlow's to this release; repeating it does nothing."""
-    if schema.current(database) != schema.head():
-        schema.upgrade(database)
-    FlowBooks(database.books).upgrade()
+    """Bring our tables and TaskFlow's to this release; repeating it does nothing, and a later one's schema is left."""
+    with schema.alone(database):
+        if not schema.fits(database):
+            schema.upgrade(database)
+        FlowBooks(database.books).upgrade()
 
 
 def build(
@@ -192,9 +193,15 @@ def build(
         held=held,
     )
     janitor = Janitor(leftovers, metrics, settings.engine.janitor_interval.total_seconds())
+    releaser = Releaser(leftovers)
+    preparing = Preparing(
+        drivers.preparation,
+        None if database.is_file else queue.quiet,
+        [engine.start, janitor.start, releaser.start],
+    )
     wsgi = build_wsgi(settings, service, instances, metrics) if serve else build_observation(settings, metrics)
     return Service(
-        settings, database, drivers, engine, service, instances, policy, janitor, Releaser(leftovers), power, wsgi
+        settings, database, drivers, engine, service, instances, policy, janitor, releaser, power, preparing, wsgi
     )
 
 
@@ -254,7 +261,7 @@ def _local(settings: Settings) -> Drivers:
         compute,
         LocalStorage(instances, state, files, images, qemu),
         remains=LocalRemains(instances, state, files, compute.holding),
-        prepare=TakeOver(files, state).run,
+        preparation=TakeOver(files, state),
     )
 
 
@@ -343,7 +350,7 @@ def _with_retries(drivers: Drivers, retries: RetryPolicy) -> Drivers:
         sight=drivers.sight and with_retries(drivers.sight, retries),
         remains=drivers.remains,
         problems=drivers.problems,
-        prepare=drivers.prepare,
+        preparation=drivers.preparation,
     )
 
 

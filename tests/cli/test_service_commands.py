@@ -112,6 +112,20 @@ def test_the_database_is_checked_and_upgraded(place: Place) -> None:
     assert place.good("db", "upgrade").out.startswith("the database is at revision")
 
 
+def test_a_release_can_be_gone_back_to(place: Place) -> None:
+    place.good("db", "upgrade")
+    url = sa.make_url(f"sqlite:///{place.folder / 'state' / 'stillframe.sqlite'}")
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE stillframe_version SET version_num = '9999'")
+    engine.dispose()
+    assert "9999 of a later release" in place.good("db", "check").out
+    assert place.good("db", "upgrade").out == "the database is at revision 9999\n"
+    place.instance("i", root=b"r")
+    with started(place, "serve"):
+        place.good("snapshot", "create", "s", "--instance", "i", "--wait")
+
+
 def test_a_database_that_does_not_answer(place: Place) -> None:
     place.configure(database__connection="postgresql+psycopg://u:secret@127.0.0.1:9/db")
     for command in (("serve",), ("db", "check")):

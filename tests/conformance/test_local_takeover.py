@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stillframe import main
-from stillframe.domain.errors import NotFound, Refused
+from stillframe.domain.errors import NotFound, Refused, Unavailable
 from stillframe.domain.instance import Instance
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format
@@ -80,6 +80,17 @@ def test_copies_of_the_release_before_are_restored_from_and_completed(before: Lo
     )
     assert {stat.S_IMODE(path.stat().st_mode) for path in (root, root / whole, root / half)} == {0o700}
     assert list((before.state / "roots").iterdir()) == []
+
+
+def test_copies_that_are_yet_to_be_taken_over_are_not_said_to_be_gone(before: LocalWorld) -> None:
+    instance, whole, _half = snapshots(before)
+    aged(before)
+    with pytest.raises(Unavailable, match="not been taken over yet"):
+        before.storage.check_restore(instance, {instance.volume_ids[0]: whole})
+    take_over(before)
+    before.storage.check_restore(instance, {instance.volume_ids[0]: whole})
+    with pytest.raises(NotFound):
+        before.storage.check_restore(instance, {instance.volume_ids[0]: "another"})
 
 
 def test_a_kill_at_any_point_is_made_good_by_the_next_start(before: LocalWorld) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from stillframe.domain.operation import Settlement
 from stillframe.domain.status import Event
-from stillframe.store.first_release import Silence
+from stillframe.store.first_release import Silence, works
 from stillframe.store.tables import INSTANCE_LOCKS, OPERATIONS
 from tests.store.samples import LATER, creating
 
@@ -37,6 +38,12 @@ def first_release_works(store: Store) -> Iterator[None]:
         assert connection.exec_driver_sql(LOCKS[kind]).scalar_one()
         yield
         connection.invalidate()
+    # The server notices in its own time that a connection has gone.
+    until = time.monotonic() + 60
+    with store.database.reader.connect() as connection:
+        while works(connection):
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
 
 def taken_up_by_first_release(store: Store) -> Operation:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 import stillframe.store
-from stillframe.domain.errors import InvalidInput, Refused
+from stillframe.domain.errors import InvalidInput, Refused, Unavailable
 from stillframe.domain.operation import OperationState
 from stillframe.engine.persistence import FlowBooks
+from stillframe.main import upgrade_database
 from stillframe.store import schema
 from stillframe.store.database import connect
 from stillframe.store.operations import OperationStore
@@ -210,4 +212,29 @@ def test_an_upgrade_that_is_killed_is_finished_by_the_next_one(database: Databas
     os.waitpid(child, 0)
     schema.upgrade(database)
     assert schema.current(database) == schema.head()
+    assert differences(database) == []
+
+
+def test_upgrades_at_a_time_wait_for_each_other(database: Database, server_kind: str) -> None:
+    if server_kind == "sqlite":
+        pytest.skip("a file is upgraded by the one process that works on it")
+    url = database.writer.url.render_as_string(hide_password=False)
+    opened = [connect(url) for _ in range(4)]
+    with ThreadPoolExecutor(len(opened)) as pool:
+        list(pool.map(upgrade_database, opened))
+    for one in opened:
+        one.close()
+    assert schema.current(database) == schema.head()
+    assert differences(database) == []
+
+
+def test_tables_that_are_in_use_are_not_waited_for_without_end(database: Database, server_kind: str) -> None:
+    if server_kind == "sqlite":
+        pytest.skip("a file is upgraded by the one process that works on it")
+    migrate(database, "upgrade", "0001")
+    with database.writer.begin() as sleeper:
+        sleeper.exec_driver_sql("SELECT * FROM operations").all()
+        with pytest.raises(Unavailable, match="repeat the upgrade"):
+            schema.upgrade(database)
+    schema.upgrade(database)
     assert differences(database) == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,7 @@ from stillframe.store.shares import Shares
 from stillframe.store.tables import INSTANCE_LOCKS, OPERATIONS, TURNSTILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from stillframe.domain.operation import Operation
@@ -137,6 +138,21 @@ class OperationQueue:
                 .where(OPERATIONS.c.state == OperationState.RUNNING.value)
                 .values(worker=None, claimed_until=utc_now(connection))
             )
+
+    @contextmanager
+    def quiet(self) -> Iterator[bool]:
+        """Whether no worker of any release is at anything; if so, none takes anything up until the block ends.
+
+        That is sure for as long as the database leaves a transaction open in which nothing happens.
+        """
+        with self._database.writing(durable=False) as connection:
+            self._enter(connection)
+            # A call may still hang in what is settled and holds its instance.
+            busy = sa.or_(is_open(), OPERATIONS.c.id.in_(sa.select(INSTANCE_LOCKS.c.operation_id)))
+            claimed = sa.select(OPERATIONS.c.id).where(
+                busy, OPERATIONS.c.worker.is_not(None), OPERATIONS.c.claimed_until > utc_now(connection)
+            )
+            yield not first_release.works(connection) and connection.execute(claimed.limit(1)).first() is None
 
     def holds(self, operation: Operation, *, open_only: bool = True) -> bool:
         """Whether a claim is the latest and, if `open_only`, its operation open."""

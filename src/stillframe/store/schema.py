@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,30 +13,74 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from stillframe.domain.errors import Refused
+from stillframe.domain.errors import Conflict, Refused, Unavailable
 from stillframe.store.border import translated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from stillframe.store.database import Database
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # The flow engine keeps its tables in the same database, and Alembic's default name for its own revision.
 VERSION_TABLE: Final = "stillframe_version"
+# Seconds that a change of a table waits for transactions that use it: whoever comes after it waits for as long.
+_PATIENCE: Final = 10
+_HASTE: Final[Mapping[str, str]] = {
+    "postgresql": f"SET lock_timeout = '{_PATIENCE}s'",
+    "mysql": f"SET SESSION lock_wait_timeout = {_PATIENCE}",
+}
+# The server takes it back with the connection, however that ends.
+_TURN: Final[Mapping[str, str]] = {
+    "postgresql": "SELECT 1 FROM pg_advisory_lock(hashtext('stillframe-upgrade'))",
+    "mysql": "SELECT GET_LOCK(CONCAT('stillframe-up-', MD5(DATABASE())), 600)",
+}
+
+
+@contextmanager
+def alone(database: Database) -> Iterator[None]:
+    """Let nobody else upgrade the same database of a server until the end of the block, and wait for who does.
+
+    A file is left to the one process that works on it.
+    """
+    if database.is_file:
+        yield
+        return
+    with _session(database, _TURN):
+        yield
 
 
 def upgrade(database: Database) -> None:
     """Apply every migration that is missing; repeating it does nothing, and so a broken one is taken up again.
 
-    Raises `Refused` for the database of a later release.
+    Raises `Refused` for the database of a later release, `Unavailable` if its tables are in use for too long.
     """
-    with translated(), database.writer.connect() as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        try:
+    try:
+        with _session(database, _HASTE) as connection:
+            config = _config()
+            config.attributes["connection"] = connection
             command.upgrade(config, "head")
-        except CommandError as error:
-            raise Refused(f"The database cannot be brought to this release's schema: {error}") from None
-        connection.commit()
+            connection.commit()
+    except CommandError as error:
+        raise Refused(f"The database cannot be brought to this release's schema: {error}") from None
+    except Conflict:
+        raise Unavailable(
+            f"The tables were in use for more than {_PATIENCE} s: a process is in the middle of a long transaction, or "
+            "suspended in one. Let it go on or end it, and repeat the upgrade; it takes up where it was."
+        ) from None
+
+
+@contextmanager
+def _session(database: Database, first: Mapping[str, str]) -> Iterator[sa.Connection]:
+    """A connection that begins with the statement for its kind of server, and ends with what that set."""
+    with translated(), database.writer.connect() as connection:
+        kind = connection.dialect.name
+        statement = first.get("mysql" if kind == "mariadb" else kind)
+        if statement is not None:
+            connection.exec_driver_sql(statement)
+            connection.commit()
+            connection.detach()
+        yield connection
 
 
 def current(database: Database) -> str | None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Check(Command):
-    """Say whether the database is at this release's schema; exit code 1 if it is not."""
+    """Say whether this release can work with the database's schema; exit code 1 if it has to be upgraded."""
 
     def take_action(self, parsed_args: Namespace) -> int:  # noqa: ARG002  # it has none
         """See `cliff`."""
@@ -23,16 +23,21 @@ class Check(Command):
 
         settings = self.settings()
         with usable_settings(), answering_database():
-            current = None
+            current, fits = None, False
             # Looking at an SQLite file that is not there would make it.
             url = parsed(settings.database.url)
             if url.get_backend_name() != "sqlite" or Path(url.database or "").exists():
                 database = connect(settings.database.url)
-                current = schema.current(database)
+                current, fits = schema.current(database), schema.fits(database)
                 database.close()
         head = schema.head()
         if current == head:
             self.app.stdout.write(f"the database is at this release's revision {head}\n")
+            return ExitCode.OK
+        if fits:
+            self.app.stdout.write(
+                f"the database is at revision {current} of a later release, which this one works with\n"
+            )
             return ExitCode.OK
         found = f"is at revision {current}" if current else "has no tables of ours yet"
         self.app.stdout.write(f"the database {found}, and this release needs {head}; run: stillframe db upgrade\n")

@@ -17,7 +17,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from stillframe.domain.errors import Damaged, NotFound
+from stillframe.domain.errors import Damaged, NotFound, Unavailable
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import BackingFile, Format
@@ -27,6 +27,8 @@ LOG = logging.getLogger(__name__)
 
 #: The folder of the records in the local drivers' state folder.
 RECORDS: Final = "copies"
+#: The folder in which the release before noted where copies lie; each note goes when they are taken over.
+NOTES: Final = "roots"
 DATA: Final = "data"
 _ASIDE: Final = ".deleting"
 _REMEMBERED: Final = 50_000
@@ -105,6 +107,7 @@ class Records:
 
     def __init__(self, files: Files, state: Path) -> None:
         self.folder = state / RECORDS
+        self.notes = state / NOTES
         self._files = files
         self._read = Remembered(_read, most=_REMEMBERED)
 
@@ -128,8 +131,13 @@ class Records:
         return None
 
     def get(self, copy_id: str) -> Copy:
-        """What is on record of a copy; raises `NotFound`, `Damaged`."""
+        """What is on record of a copy; raises `NotFound`, `Damaged`, `Unavailable` as long as it may be yet to come."""
         copy = self.find(copy_id)
+        if copy is None and any(self.notes.glob("[!.]*")):
+            raise Unavailable(
+                "The copies of the release before have not been taken over yet. A worker does that once the operations "
+                "of that release are over; try again then."
+            )
         if copy is None:
             raise NotFound(f"no copy {copy_id} is on record")
         return copy

@@ -24,7 +24,6 @@ from stillframe.drivers.local.records import DATA, Copy, Records, Stage
 
 LOG = logging.getLogger(__name__)
 
-NOTES: Final = "roots"
 META: Final = "meta.json"
 _PARTIAL: Final = ".partial"
 _GONE: Final = (".deleting", ".partial.new")
@@ -38,12 +37,15 @@ class TakeOver:
 
     def __init__(self, files: Files, state: Path) -> None:
         self._files = files
-        self._notes = state / NOTES
         self._records = Records(files, state)
+
+    def needed(self) -> bool:
+        """See `Preparation`."""
+        return any(self._noted())
 
     def run(self) -> None:
         """Take over every folder that is noted and can be believed; what cannot be is logged and left as it is."""
-        for note in sorted(self._notes.glob("[!.]*")):
+        for note in self._noted():
             root = Path(note.read_text())
             if not root.is_dir():
                 LOG.warning("the copies in %s are taken over when its file system is mounted at a start", root)
@@ -55,6 +57,9 @@ class TakeOver:
             except Exception:
                 # One folder that cannot be believed or read keeps nobody from using the others; the note stays.
                 LOG.exception("the copies in %s are not taken over; mend it and start again", root)
+
+    def _noted(self) -> list[Path]:
+        return sorted(self._records.notes.glob("[!.]*"))
 
     def _folder(self, root: Path) -> None:
         with opening.folder(root, links=False):
