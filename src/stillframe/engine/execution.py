@@ -87,13 +87,13 @@ class Execution:
         work = self._planner(attempt)
         books = self.books.guarded(self._queue.guard(operation))
         detail = books.open(operation.id, work.flow.name)
-        if not _reverted(detail):
+        if not _reverted(detail, work.flow):
             if detail.state == states.REVERTED:
                 # See `_reverted`; as it stands, TaskFlow would do everything anew.
                 books.mark_suspended(detail)
             self._run_flow(attempt, work, books, detail)
             detail = books.open(operation.id, work.flow.name)
-        if _reverted(detail) and self._queue.holds(operation):
+        if _reverted(detail, work.flow) and self._queue.holds(operation):
             self._settle_failure(operation, work, None, undone=detail.state == states.REVERTED)
 
     def fail_late(self, attempt: RunningAttempt, hangs_for: float | None) -> None:
@@ -155,7 +155,7 @@ class Execution:
                     # Suspended from within: another thread would have to wait for the task that runs.
                     steps.send(self._suspending.is_set())
         except Exception:
-            if not _reverted(self.books.read(detail.uuid)):
+            if not _reverted(self.books.read(detail.uuid), work.flow):
                 raise
             LOG.warning("the flow of task %s was reverted", detail.uuid)
 
@@ -189,15 +189,16 @@ class Execution:
         )
 
 
-def _reverted(detail: Any) -> bool:
+def _reverted(detail: Any, flow: Any) -> bool:
     """Whether a recorded flow has been reverted, or could not be: then it must not run again.
 
     Its own state alone does not tell: TaskFlow takes a flow for reverted, too, that was suspended while all that could
-    have been done next was waiting for a thread.
+    have been done next was waiting for a thread. Tasks that only another release's flow has stay as that one left them.
     """
     if detail is None:
         return False
-    found = {atom.state for atom in detail}
+    ours = {task.name for task in _tasks(flow)}
+    found = {atom.state for atom in detail if atom.name in ours}
     return states.REVERT_FAILURE in found or (detail.state == states.REVERTED and not found & _UNDER_WAY)
 
 
