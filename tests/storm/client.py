@@ -24,7 +24,7 @@ class Failed(AssertionError):  # it is an assertion
 class Client:
     """The client of one instance; nobody else changes its snapshots."""
 
-    def __init__(self, machine: Machine, urls: list[str], rng: random.Random) -> None:
+    def __init__(self, machine: Machine, urls: Callable[[], list[str]], rng: random.Random) -> None:
         self._machine = machine
         self._urls = urls
         self._rng = rng
@@ -122,7 +122,7 @@ class Client:
 
     def _send(self, method: str, path: str, body: Any = None) -> requests.Response:
         # Longer than any API is ever stopped: what was given up might be carried out after all.
-        return self._session.request(method, self._rng.choice(self._urls) + path, json=body, timeout=PATIENCE)
+        return self._session.request(method, self._rng.choice(self._urls()) + path, json=body, timeout=PATIENCE)
 
     @property
     def _action(self) -> str:

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError
+from stillframe.domain.operation import Operation
 from stillframe.drivers.call import Call
 
 # They look, and change nothing.
 _LOOKS: Final = frozenset(
     {"list_instances", "get_instance", "fenced_by", "list_volumes", "get_volume", "find", "check_cut", "check_restore"}
 )
+_LOOK_EVERY: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,7 @@ class Ledger:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, call: Call, worker: str, method: str, what: str) -> None:
-        # A call does not say under which claim it is made, but what it is checked by does.
-        generation = call.check.__self__.operation.generation  # type: ignore[attr-defined]
+        generation = _generation(call)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         line = f"{now:.6f} {call.operation_id} {generation} {worker} {method} {what}\n"
         os.write(self._file, line.encode())
@@ -54,7 +55,11 @@ class Ledger:
 
 
 class Recorder:
-    """Around a driver: writes down what is called, and makes the restore of marked volumes fail."""
+    """Around a driver: writes down what is called.
+
+    A call that a mark `fail-METHOD` or `fail-METHOD-ID` is there for fails; the id is that of the volume or copy. One
+    that a mark `hold-METHOD` is there for begins, does nothing until the mark is gone, and then is checked again.
+    """
 
     def __init__(self, ledger: Ledger, worker: str, marks: Path) -> None:
         self._ledger = ledger
@@ -67,11 +72,21 @@ class Recorder:
             return method(*args, **kwargs)
         self._ledger.write(call, self._worker, name, "begins")
         try:
-            if name == "restore" and (self._marks / args[1]).exists():
-                raise BackendError("this volume cannot be restored, as the storm wished")
+            self._hold(call, name)
+            subject = args[1] if isinstance(args[1], str) else ""
+            if any((self._marks / mark).exists() for mark in (f"fail-{name}", f"fail-{name}-{subject}")):
+                raise BackendError("this does not work, as the test wished")
             return method(*args, **kwargs)
         finally:
             self._ledger.write(call, self._worker, name, "ends")
+
+    def _hold(self, call: Call, name: str) -> None:
+        mark = self._marks / f"hold-{name}"
+        if not mark.exists():
+            return
+        while mark.exists():
+            time.sleep(_LOOK_EVERY)
+        call.check()
 
 
 def overtaken(entries: Sequence[Entry]) -> list[Entry]:
@@ -85,6 +100,15 @@ def overtaken(entries: Sequence[Entry]) -> list[Entry]:
             wrong.append(entry)
         latest[entry.operation] = max(entry.generation, latest.get(entry.operation, 0))
     return wrong
+
+
+def _generation(call: Call) -> int:
+    """That of the claim that a call is made under: it does not say, but what it is checked by does."""
+    if "generation" not in Operation.__dataclass_fields__:
+        # The first release knows no claims.
+        return 0
+    operation: Operation = call.check.__self__.operation  # type: ignore[attr-defined]
+    return operation.generation
 
 
 def _entry(line: str) -> Entry:

@@ -1,8 +1,10 @@
 """A process that has everything loaded and forks APIs and workers, so that a new one costs no start-up.
 
 It reads one JSON order a line and answers with one JSON line. What it forks are processes with threads, connections
-and a log of their own, as `stillframe api` and `stillframe worker` are; only their birth is cheaper, and their driver
-is written down in a ledger.
+and a log of their own, which do what `stillframe api`, `worker` and `serve` do; only their birth is cheaper, and their
+drivers are written down in a ledger.
+
+The release is the one that PYTHONPATH leads to, so all that is used of it here has to be what each release has.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from typing import Any, Final, NoReturn
 
 from falcon.testing import TestClient
 
+import stillframe
 from stillframe import main
-from stillframe.cli.http_server import HttpServer, end_on_signal
+from stillframe.cli import running
+from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.domain.errors import Unavailable
 from stillframe.drivers.wrappers import surround
 from stillframe.settings import Settings, load
@@ -30,65 +34,56 @@ from tests.storm.ledger import Ledger, Recorder
 
 LOG = logging.getLogger(__name__)
 
-#: How a process ends that found no database to begin with; whoever keeps it up starts it again.
-NO_DATABASE: Final = 6
-_UNFINISHED: Final = 7
-_STOP_SECONDS: Final = 30.0
+_ROLES: Final[dict[str, dict[str, Any]]] = {
+    "api": {"serve": True, "work": False},
+    "worker": {"serve": False, "work": True},
+    "serve": {"serve": True, "work": True},
+}
 
 
 def live(order: dict[str, Any]) -> NoReturn:
-    """Be an API or a worker until a signal ends it."""
+    """Be an API or a worker until a signal ends it; the exit code is the program's own."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     logging.disable(logging.NOTSET)
-    form = f"%(asctime)s {order['name']} %(levelname)s %(threadName)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, force=True)
     code = 1
     try:
-        code = _serve(order) if order["role"] == "api" else _work(order)
+        recorder = Recorder(Ledger(Path(order["ledger"])), order["name"], Path(order["marks"]))
+        _record(recorder)
+        settings = load(overrides=[tuple(one) for one in order["overrides"]])
+        running.run(settings, lambda line: _say(order, line), **_ROLES[order["role"]])
+        code = 0
+    except CommandFailed as error:
+        LOG.info("%s", error)
+        code = int(error.code)
     except Unavailable as error:
         LOG.info("no database: %s", error)
-        code = NO_DATABASE
+        code = int(ExitCode.UNAVAILABLE)
     except BaseException:  # noqa: BLE001  # whatever it is, the log tells it
         traceback.print_exc()
     finally:
         os._exit(code)
 
 
-def _build(order: dict[str, Any]) -> main.Service:
-    settings = _settings(order)
-    recorder = Recorder(Ledger(Path(order["ledger"])), order["name"], Path(order["marks"]))
-    plain = main.build_drivers(settings)
-    drivers = replace(
-        plain,
-        compute=surround(plain.compute, recorder.around),
-        storage=surround(plain.storage, recorder.around),
-    )
-    return main.build(settings, drivers=drivers, serve=order["role"] == "api")
+def _record(recorder: Recorder) -> None:
+    """Let every driver that is built from now on be written down: the composition root is where it is given to all."""
+    build = main.build_drivers
+
+    def build_recorded(settings: Settings) -> main.Drivers:
+        plain = build(settings)
+        compute = surround(plain.compute, recorder.around)
+        return replace(plain, compute=compute, storage=surround(plain.storage, recorder.around))
+
+    main.build_drivers = build_recorded
 
 
-def _serve(order: dict[str, Any]) -> int:
-    with end_on_signal() as ending:
-        service = _build(order)
-        api = service.settings.api
-        HttpServer(service.wsgi, api.bind_host, api.bind_port, api.threads, api.max_body_size).run(ending)
-    return 0 if service.stop(_STOP_SECONDS) else _UNFINISHED
-
-
-def _work(order: dict[str, Any]) -> int:
-    with end_on_signal() as ending:
-        service = _build(order)
-        service.start()
-        LOG.info("works")
-        ending.wait()
-    return 0 if service.stop(_STOP_SECONDS) else _UNFINISHED
-
-
-def _settings(order: dict[str, Any]) -> Settings:
-    return load(overrides=[tuple(one) for one in order["overrides"]])
+def _say(order: dict[str, Any], line: str) -> None:
+    """What the program says once it is up; from then on it ends in order when it is told to."""
+    LOG.info("%s is up: %s", order["name"], line)
+    (Path(order["ups"]) / order["name"]).touch()
 
 
 def _warm_up() -> None:
@@ -118,6 +113,22 @@ def _ended() -> list[list[int]]:
         found.append([pid, os.waitstatus_to_exitcode(status)])
 
 
+def _upgrade(order: dict[str, Any]) -> int:
+    """Bring the database to this release's schema, as `stillframe db upgrade` does; 0 if that went well.
+
+    In a process of its own: no thread and no connection may be here when others are forked.
+    """
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        main.upgrade_database(main.open_database(load(overrides=[tuple(one) for one in order["overrides"]])))
+    except BaseException:  # noqa: BLE001  # the exit code tells it
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
 def _serve_orders() -> None:
     logging.disable(logging.CRITICAL)
     _warm_up()
@@ -128,6 +139,10 @@ def _serve_orders() -> None:
             answer = os.fork()
             if answer == 0:
                 live(order)
+        elif order["do"] == "where":
+            answer = stillframe.__file__
+        elif order["do"] == "upgrade":
+            answer = _upgrade(order)
         else:
             answer = _ended()
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -18,7 +18,8 @@ _MOST_SNAPSHOTS: Final = 4
 class Step:
     """One thing that is done with an instance; `fails` are the disks whose restore fails.
 
-    `write` is done by the guest, so to speak: new content for a disk. All others are requests.
+    `write` is done by the guest, so to speak: new content for a disk. All others are requests; `undo` is a restore that
+    fails before any volume has changed.
     """
 
     kind: str
@@ -74,6 +75,8 @@ def apply(model: Model, step: Step) -> None:
         model.disks[step.disk] = step.content
     elif step.kind == "create":
         model.create(step.snapshot, step.snapshot, "", DISKS, fails=False)
+    elif step.kind == "undo":
+        model.restore_undone(step.snapshot)
     elif step.kind == "delete":
         model.delete(step.snapshot, ())
     else:

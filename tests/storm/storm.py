@@ -6,14 +6,13 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from stillframe import main
 from stillframe.engine import etcd_board, redis_board
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store.database import connect
@@ -21,6 +20,7 @@ from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
 from tests.databases import database_server
 from tests.lab.boards import board_server, options_of
 from tests.property.model import Model
+from tests.releases import THIS, Release
 from tests.storm.client import Client
 from tests.storm.crew import Crew, Overrides
 from tests.storm.ledger import Ledger, overtaken
@@ -30,6 +30,10 @@ from tests.storm.world import Machine, machines
 # What a server has acknowledged has to outlive its kill, though not a loss of power.
 _DURABLE: Final = {"postgresql": ("--synchronous-commit=on",), "mariadb": ("--innodb-flush-log-at-trx-commit=2",)}
 _PATIENCE: Final = 120.0
+# Bytes of the ledger between two blows, some calls: on a machine that is busy otherwise nothing would ever be done. A
+# lull has an end, for there may be nobody left to do anything.
+_BETWEEN_BLOWS: Final = 800
+_LULL: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +82,23 @@ class Report:
 def storm(weather: Weather, folder: Path, *, calm: bool = False) -> Report:
     """Have a storm in an empty folder, which keeps the logs; `calm` leaves out what goes wrong."""
     began = time.monotonic()
-    with _crew(weather, folder) as crew:
-        made = machines(folder / "disks", folder / "state" / "instances", weather.instances, weather.projects)
-        crew.enlist(workers=weather.workers, apis=weather.apis)
+    claim_seconds = weather.claim_seconds
+    with crew(folder, database=weather.database, board=weather.board, claim_seconds=claim_seconds) as enrolled:
+        made = machines(folder / "disks", folder / "state", weather.instances, weather.projects)
+        enrolled.enlist(workers=weather.workers, apis=weather.apis)
         report = Report(weather)
         with ThreadPoolExecutor(weather.instances) as pool:
-            playing = [pool.submit(_play, weather, machine, crew, report) for machine in made]
+            playing = [pool.submit(_play, weather, machine, enrolled, report) for machine in made]
             # Here, not in a thread of its own: servers end with the thread that started them.
-            _blow(crew, weather, playing, calm=calm)
+            _blow(enrolled, weather, playing, calm=calm)
         played = [one.result() for one in playing]
-        _finish(crew)
+        _finish(enrolled)
         for player in played:
             report.wrong += player.check()
             report.repeated += player.client.repeated
-        report.wrong += crew.troubles + _left_over(weather, crew, [player.model for player in played])
-        report.blows = crew.counts
-    _judge(Ledger(crew.ledger), report)
+        report.wrong += enrolled.troubles + left_over(enrolled, [player.model for player in played])
+        report.blows = enrolled.counts
+    _judge(Ledger(enrolled.ledger), report)
     report.seconds = time.monotonic() - began
     return report
 
@@ -101,17 +106,17 @@ def storm(weather: Weather, folder: Path, *, calm: bool = False) -> Report:
 class Player:
     """Has the plan of one instance carried out, and knows what has to come of it."""
 
-    def __init__(self, weather: Weather, machine: Machine, crew: Crew) -> None:
+    def __init__(self, seed: int, machine: Machine, crew: Crew) -> None:
         self.machine = machine
         self.model = Model({disk: first_content(machine.name, disk) for disk in DISKS})
-        self.client = Client(machine, crew.urls(), random.Random(f"{weather.seed}-{machine.name}-urls"))
+        self.client = Client(machine, crew.urls, random.Random(f"{seed}-{machine.name}-urls"))
         self._marks = crew.marks
 
     def play(self, step: Step) -> None:
         if step.kind == "write":
             self.machine.write(step.disk, step.content)
         else:
-            marks = [self._marks / self.machine.volume(disk) for disk in step.fails]
+            marks = [self._marks / f"fail-restore-{self.machine.volume(disk)}" for disk in step.fails]
             for mark in marks:
                 mark.touch()
             self._request(step)
@@ -136,12 +141,14 @@ class Player:
             self.client.create(step.snapshot)
         elif step.kind == "delete":
             self.client.delete(step.snapshot)
+        elif step.kind == "undo":
+            self.client.restore(step.snapshot)
         else:
             self.client.restore(step.snapshot, **({} if step.kind == "restore" else {step.kind: True}))
 
 
 def _play(weather: Weather, machine: Machine, crew: Crew, report: Report) -> Player:
-    player = Player(weather, machine, crew)
+    player = Player(weather.seed, machine, crew)
     for step in steps(weather.seed, machine.name, weather.operations // weather.instances):
         try:
             player.play(step)
@@ -158,8 +165,9 @@ def _play(weather: Weather, machine: Machine, crew: Crew, report: Report) -> Pla
 def _blow(crew: Crew, weather: Weather, playing: list[Future[Player]], *, calm: bool) -> None:
     """Have things go wrong until everything has been played."""
     for blow in blows(weather.seed, claim_seconds=weather.claim_seconds, workers=weather.workers, apis=weather.apis):
-        until = time.monotonic() + weather.pauses * blow.after
-        while time.monotonic() < until:
+        until, latest = time.monotonic() + weather.pauses * blow.after, time.monotonic() + _LULL
+        written = crew.written() + _BETWEEN_BLOWS
+        while time.monotonic() < until or (crew.written() < written and time.monotonic() < latest):
             crew.tend()
             if not wait(playing, 0.1).not_done:
                 crew.calm()
@@ -175,49 +183,52 @@ def _finish(crew: Crew) -> None:
 
 
 @contextmanager
-def _crew(weather: Weather, folder: Path) -> Iterator[Crew]:
-    with database_server(weather.database, *_DURABLE[weather.database]) as database, _board(weather, folder) as board:
-        url = database.create_database().render_as_string(hide_password=False)
-        opened = connect(url)
-        main.upgrade_database(opened)
-        opened.close()
+def crew(
+    folder: Path,
+    *,
+    database: str,
+    board: str = "none",
+    claim_seconds: float = 3.0,
+    release: Release = THIS,
+    more: Overrides = (),
+) -> Iterator[Crew]:
+    """A crew without anybody in it, on a database at the schema of a release; `more` are overrides."""
+    with ExitStack() as stack:
+        server = None
+        url = f"sqlite:///{folder / 'stillframe.sqlite'}"
+        if database != "sqlite":
+            server = stack.enter_context(database_server(database, *_DURABLE[database]))
+            url = server.create_database().render_as_string(hide_password=False)
+        jobs: Any = None if board == "none" else stack.enter_context(board_server(board, folder / board))
         overrides: Overrides = [
             (None, "state_dir", str(folder / "state")),
             (None, "auth_strategy", "noauth"),
             (None, "bind_host", "127.0.0.1"),
+            (None, "auth_strategy", "noauth"),
             ("database", "connection", url),
             ("database", "pool_size", 5),
             ("engine", "workers", 4),
-            ("engine", "claim_seconds", weather.claim_seconds),
+            ("engine", "claim_seconds", claim_seconds),
             ("engine", "max_attempts", 100),
             ("drivers", "first_wait", 0.1),
             ("drivers", "longest_wait", 2),
-            *((("job_board", option, value) for option, value in board.settings.items()) if board else ()),
+            *((("job_board", option, value) for option, value in jobs.settings.items()) if jobs else ()),
+            *more,
         ]
-        crew = Crew(folder, overrides, database, board)
-        try:
-            yield crew
-        finally:
-            crew.dismiss()
+        enrolled = Crew(folder, overrides, server, jobs)
+        stack.callback(enrolled.dismiss)
+        enrolled.upgrade(release)
+        yield enrolled
 
 
-@contextmanager
-def _board(weather: Weather, folder: Path) -> Iterator[Any]:
-    if weather.board == "none":
-        yield None
-        return
-    with board_server(weather.board, folder / weather.board) as board:
-        yield board
-
-
-def _left_over(weather: Weather, crew: Crew, models: list[Model]) -> list[str]:
+def left_over(crew: Crew, models: list[Model]) -> list[str]:
     """What is still there of operations that are over; books and jobs are given the time of one look."""
     url = next(value for _group, option, value in crew.overrides if option == "connection")
     database = connect(str(url))
     try:
         until = time.monotonic() + _PATIENCE
         while True:
-            found = _rows(database.reader, sum(model.fence is not None for model in models)) + _jobs(weather, crew)
+            found = _rows(database.reader, sum(model.fence is not None for model in models)) + _jobs(crew)
             if not found or time.monotonic() > until:
                 return found
             crew.tend()
@@ -240,11 +251,11 @@ def _rows(engine: sa.Engine, fences: int) -> list[str]:
     return found + ([f"there are {fenced} fences instead of {fences}"] if fenced != fences else [])
 
 
-def _jobs(weather: Weather, crew: Crew) -> list[str]:
+def _jobs(crew: Crew) -> list[str]:
     if crew.board is None:
         return []
     options = options_of(crew.board.settings)
-    board: Any = (etcd_board if weather.board == "etcd" else redis_board).connect(options)
+    board: Any = (etcd_board if options.backend == "etcd" else redis_board).connect(options)
     try:
         return [f"the job of operation {job.name} is left" for job in board.listed()]
     finally:

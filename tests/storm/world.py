@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import uuid
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from stillframe.drivers.local.copies import FOLDER
-from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
-from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.declaration import Declaration, Disk
+from stillframe.drivers.local.images import Format
+from stillframe.drivers.local.records import RECORDS
 from tests.property.model import Model
 from tests.storm.plan import DISKS, first_content
 
@@ -24,6 +27,7 @@ class Machine:
     name: str
     project: str
     folder: Path
+    state: Path
     declaration: Declaration
 
     @property
@@ -62,11 +66,30 @@ class Machine:
             if (copies / one / "data").read_bytes() != expected[one] * _REPEATED
         ]
         left = {path.name for path in self.folder.iterdir()} - {FOLDER, *(f"{disk}.img" for disk in DISKS)}
-        return found + [f"{self.name}: {one} is left over" for one in sorted(left)]
+        found += [f"{self.name}: {one} is left over" for one in sorted(left)]
+        return found + self._noted(expected, fenced=model.fence is not None)
+
+    def _noted(self, copies: Collection[str], *, fenced: bool) -> list[str]:
+        """What of the service's own notes about this instance should not be there, or is missing."""
+        fence = self.state / "fences" / self.id
+        found = (
+            [f"{self.name}: the fence is {'missing' if fenced else 'left over'}"] if fence.exists() != fenced else []
+        )
+        # Folders may go while they are walked through, which `os.walk` takes as it is.
+        for path in (Path(folder) / name for folder, _folders, names in os.walk(self.state) for name in names):
+            if path.parent.name == RECORDS:
+                with suppress(FileNotFoundError):
+                    if str(self.folder) in path.read_text() and path.name.rpartition(".")[2] not in copies:
+                        found.append(f"{self.name}: the record {path.name} is left over")
+            elif self.id in path.name and path != fence:
+                found.append(f"{self.name}: the note {path} is left over")
+        return found
 
 
-def machines(folder: Path, instances: Path, count: int, projects: int) -> list[Machine]:
-    """New instances, in turn of each project, with content of their own."""
+def machines(folder: Path, state: Path, count: int, projects: int) -> list[Machine]:
+    """New instances, in turn of each project, with content of their own; `state` is the service's state folder."""
+    instances = state / "instances"
+    instances.mkdir(parents=True)
     made = []
     for number in range(count):
         name = f"vm{number:02}"
@@ -80,6 +103,14 @@ def machines(folder: Path, instances: Path, count: int, projects: int) -> list[M
             project_id=f"project-{number % projects}",
             disks=tuple(Disk(name=disk, path=home / f"{disk}.img", format=Format.RAW) for disk in DISKS),
         )
-        Declarations(instances).add(Files(), Images(), declaration)
-        made.append(Machine(name, declaration.project_id, home, declaration))
+        (instances / f"{name}.toml").write_text(_declared(declaration))
+        made.append(Machine(name, declaration.project_id, home, state / "local", declaration))
     return made
+
+
+def _declared(declaration: Declaration) -> str:
+    """The file, written out: every release reads it."""
+    lines = [f'{key} = "{getattr(declaration, key)}"' for key in ("id", "name", "project_id")]
+    for disk in declaration.disks:
+        lines += ["[[disks]]", *(f'{key} = "{getattr(disk, key)}"' for key in ("name", "path", "format"))]
+    return "\n".join([*lines, ""])

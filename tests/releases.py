@@ -1,0 +1,55 @@
+"""Earlier releases, taken from the history of the project, to be run beside this one."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+_ROOT: Final = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release whose package is imported from `source`; `claims`: it has them, and so any number of workers."""
+
+    name: str
+    source: Path
+    claims: bool = True
+
+
+#: What is in the working tree.
+THIS: Final = Release("this", _ROOT / "src")
+
+#: The commits by which earlier releases are known, and whether each has claims.
+FIRST: Final = "774b346"
+BEFORE: Final = "642be15"
+_CLAIMS: Final = {FIRST: False, BEFORE: True}
+
+
+def release(commit: str, folder: Path) -> Release:
+    """An earlier release, unpacked below a folder.
+
+    Fails where the history is missing, for nothing would be tried then; skips in an archive of the source, which has
+    none.
+    """
+    if not (_ROOT / ".git").exists():
+        pytest.skip(f"this is no clone but an archive of the source: it has no history to take {commit} from")
+    if shutil.which("git") is None:
+        pytest.fail(f"{commit} is taken from the history with git; apt-get install --yes git")
+    # The clone may belong to somebody else than the tests run as.
+    command = ["git", "-c", f"safe.directory={_ROOT}", "-C", str(_ROOT), "archive", "--format=tar", commit, "src"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        why = done.stderr.decode(errors="replace").strip()
+        pytest.fail(f"{commit} is not in the history of this clone ({why}); git fetch --unshallow")
+    place = folder / commit
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(place, filter="data")
+    return Release(commit, place / "src", _CLAIMS[commit])
