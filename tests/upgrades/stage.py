@@ -121,6 +121,17 @@ class Stage:
         post.due = float("inf")
         self.crew.send(post, how)
 
+    def leave(self, *releases: Release) -> None:
+        """Have nobody but these releases at work, and asked."""
+        others = [post for post in self.crew.posts if post.release not in releases]
+        for post in others:
+            if signal.SIGKILL not in post.sent:
+                post.due = float("inf")
+                self.crew.end(post)
+        self.until(lambda: not any(post.pid for post in others), "the others to end")
+        for post in others:
+            post.port = 0
+
     def workers(self, release: Release) -> list[Post]:
         return [post for post in self.crew.posts if post.role != "api" and post.release == release]
 
