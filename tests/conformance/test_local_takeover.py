@@ -206,7 +206,7 @@ def test_the_service_does_it_when_it_starts(tmp_path: Path) -> None:
         overrides = [
             (None, "state_dir", str(tmp_path / "service")),
             (None, "auth_strategy", "noauth"),
-            ("drivers", "instances_dir", str(world.instances)),
+            ("local", "instances_dir", str(world.instances)),
         ]
         service = main.build(load(overrides=overrides))
         service.start()
