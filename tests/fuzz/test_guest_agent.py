@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stillframe.domain.errors import StillframeError
 from stillframe.drivers.local import agent, watchdog
-from stillframe.drivers.local.conversation import MOST_LINE, GarbledError, RefusalError, parsed
+from stillframe.drivers.local.conversation import GarbledError, RefusalError, parsed
 from tests.fuzz.cases import NOISE, WORDS, fuzzed
 from tests.lab.speakers import line, messages, saying, speaking
 
@@ -81,7 +81,7 @@ def test_the_watchdog_meets_nothing_that_it_does_not_catch(stage: Stage, words: 
 
 
 @fuzzed
-@given(words=st.one_of(WORDS, st.builds(lambda some, count: some * count, NOISE, st.integers(1, MOST_LINE // 64))))
+@given(words=st.one_of(WORDS, st.builds(lambda some, count: some * count, NOISE, st.integers(1, 50))))
 def test_a_line_is_a_message_or_garbled(words: bytes) -> None:
     for one in words.split(b"\n"):
         with suppress(GarbledError):
