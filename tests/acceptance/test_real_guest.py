@@ -28,6 +28,7 @@ from tests.lab.guest.checks import FilesState, check_filesystem, check_order
 from tests.lab.guest.disks import Disks, Format, make_disks
 from tests.lab.guest.image import GuestUnavailableError, Image, build_image
 from tests.lab.guest.machine import Guest, wait_for
+from tests.lab.guest.monitor import ask_monitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -293,6 +294,37 @@ def test_an_instance_that_was_off_stays_off(image: Image) -> None:
         order, _ = check_order(scene.guest.disks.order_a, scene.guest.disks.order_b)
         assert taken.before[0] <= order <= taken.after[0]
         assert check_filesystem(scene.guest.disks.files).frozen
+
+
+def test_a_guest_that_freezes_only_after_everybody_gave_up_is_thawed(image: Image) -> None:
+    """Its disk takes nothing any more, so that the freeze is still writing when the service waits no longer."""
+    with staged(image, "btrfs-raw") as scene:
+        throttle(scene.guest, scene.guest.disks.files, 512)
+        snapshot_id, _ = scene.service.begin_snapshot(scene.instance_id, "late")
+        wait_for(
+            lambda: scene.service.show(snapshot_id)["status"] != "creating",
+            240.0,
+            lambda: f"it is never given up: {scene.service.log.read_text()[-3000:]}",
+        )
+        shown = scene.service.show(snapshot_id)
+        assert (shown["status"], shown["fault"]["code"]) == ("error", "guest-held")
+        assert shown["guest_may_be_held"]
+        throttle(scene.guest, scene.guest.disks.files, 0)
+        wait_for(
+            lambda: scene.service.show(snapshot_id)["guest_may_be_held"] is False,
+            120.0,
+            lambda: f"nobody lets it go: {scene.service.log.read_text()[-3000:]}",
+        )
+        scene.assert_guest_is_free()
+        scene.take("afterwards")
+
+
+def throttle(guest: Guest, disk: Path, bytes_per_second: int) -> None:
+    """Let a disk of the guest take so much at most; 0: as much as there is."""
+    devices = ask_monitor(guest.control_socket, "query-block")
+    (device,) = (one["qdev"] for one in devices if str(disk) in one.get("inserted", {}).get("file", ""))
+    rates = {"bps": bytes_per_second, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}
+    ask_monitor(guest.control_socket, "block_set_io_throttle", id=device, **rates)
 
 
 @pytest.mark.crash

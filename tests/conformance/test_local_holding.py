@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from stillframe.domain.errors import BackendError, Conflict, GuestHeld
+from stillframe.domain.errors import BackendError, Conflict, GuestHeld, Refused
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.local.compute import LocalCompute
 from stillframe.drivers.local.declaration import Disk
@@ -149,6 +150,19 @@ def test_a_guest_that_a_living_process_holds_is_left_alone(scene: Scene) -> None
             scene.remains.let_run(scene.instance.id)
         assert scene.run_state == "paused"
     assert scene.run_state == "running"
+
+
+def test_a_monitor_that_another_client_holds_is_refused_before_anything_is_done(scene: Scene) -> None:
+    monitor = scene.world.declarations.instance(scene.instance.id).qmp_socket
+    scene.use(Qemu(timeout=1, freeze_timeout=1))
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(monitor))
+        assert other.recv(1 << 16)
+        with pytest.raises(Refused, match="another client"):
+            scene.compute.outlook(scene.instance.id)
+        with pytest.raises(Refused, match="another client"):
+            scene.cut()
+    assert (scene.agent.heard, scene.remains.quiesced(), scene.run_state) == ([], [], "running")
 
 
 HOLDER = """
