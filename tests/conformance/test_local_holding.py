@@ -117,6 +117,13 @@ def test_a_freeze_that_is_refused_is_not_thawed(scene: Scene) -> None:
     assert scene.agent.heard == ["guest-fsfreeze-freeze"]
 
 
+def test_a_guest_without_file_systems_to_freeze_is_cut_as_after_a_power_failure(scene: Scene) -> None:
+    scene.agent.file_systems = 0
+    assert scene.cut() is ConsistencyLevel.CRASH
+    assert "no file system" in scene.reason
+    assert (scene.run_state, scene.remains.quiesced()) == ("running", [])
+
+
 def test_a_freeze_that_somebody_ends_meanwhile_spoils_the_cut(scene: Scene) -> None:
     with pytest.raises(BackendError, match="stay still"), scene.compute.quiesced(a_call(), scene.instance.id):
         scene.agent.frozen = False

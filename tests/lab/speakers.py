@@ -121,6 +121,7 @@ class ScriptedAgent:
 
     def __init__(self) -> None:
         self.frozen = False
+        self.file_systems = 2
         self.hangs: set[str] = set()
         self.refuses: set[str] = set()
         self.heard: list[str] = []
@@ -151,5 +152,5 @@ class ScriptedAgent:
         before = self.frozen
         if command == "guest-fsfreeze-status":
             return line({"return": "frozen" if before else "thawed"})
-        self.frozen = command == "guest-fsfreeze-freeze"
-        return line({"return": 2 if command == "guest-fsfreeze-freeze" or before else 0})
+        self.frozen = command == "guest-fsfreeze-freeze" and self.file_systems > 0
+        return line({"return": self.file_systems if command == "guest-fsfreeze-freeze" or before else 0})

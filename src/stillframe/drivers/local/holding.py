@@ -157,6 +157,10 @@ class Holding:
             self._note(declaration, mark)
             return mark, Stillness(ConsistencyLevel.CRASH, problem.message.rstrip("."))
         if not count:
+            # Some agents count themselves frozen all the same.
+            if not self._qemu.frozen(declaration.guest_agent_socket):
+                mark = replace(mark, frozen=False)
+                self._note(declaration, mark)
             return mark, Stillness(ConsistencyLevel.CRASH, "the guest agent found no file system to freeze")
         return mark, Stillness(ConsistencyLevel.FILESYSTEM, reason)
 
