@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from stillframe.api.auth.guard import Guard, new_caller, wrong_project
 from stillframe.domain.errors import Forbidden, Unauthorized
@@ -14,17 +15,42 @@ if TYPE_CHECKING:
     from stillframe.service.caller import Caller
     from stillframe.settings import Settings
 
+LOG = logging.getLogger(__name__)
+
+_SECONDS: Final = 60
+
 
 def keystone(settings: Settings) -> Guard:
     """As [keystone_authtoken] says."""
     # Imported only where it is used: it brings requests, caches and cryptography along, about 20 MiB of memory.
+    from keystoneauth1.exceptions import ClientException  # noqa: PLC0415
     from keystonemiddleware import auth_token  # noqa: PLC0415
+    from webob import exc  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    from stillframe.drivers.openstack.cloud import harden  # noqa: PLC0415
+
+    class Bounded(auth_token.AuthProtocol):  # type: ignore[misc]  # untyped library
+        """Reads what Keystone answers within bounds; by its own default it waits without end."""
+
+        def _create_session(self, **kwargs: Any) -> Any:
+            seconds = self._conf.get("http_connect_timeout") or _SECONDS
+            session = super()._create_session(**{"timeout": seconds, **kwargs})
+            harden(session)
+            return session
+
+        def fetch_token(self, token: str, **kwargs: Any) -> Any:
+            try:
+                return super().fetch_token(token, **kwargs)
+            except (ClientException, LookupError, TypeError, AttributeError, ValueError) as error:
+                # Of what keeps the service itself from logging in the library knows only a part.
+                LOG.warning("Keystone does not answer with what it should: %s", type(error).__name__)
+                raise exc.HTTPServiceUnavailable("The Keystone service is temporarily unavailable.") from None
 
     def wrap(app: WSGIApplication) -> WSGIApplication:
         # It decides by itself: leaving that to us, it would let an identity service that is down look like bad
         # credentials, and clients throw good ones away.
         options = {"oslo_config_config": settings.conf, "delay_auth_decision": False}
-        wrapped: WSGIApplication = auth_token.AuthProtocol(app, options)
+        wrapped: WSGIApplication = Bounded(app, options)
         return wrapped
 
     return Guard(_identify, wrap)

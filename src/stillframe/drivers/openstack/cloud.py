@@ -194,7 +194,9 @@ class Cloud:
 
     def roles(self) -> frozenset[str]:
         """The names of the roles that the service's user has in its own project; it logs in for them."""
-        return frozenset(self._access(0).role_names)
+        access = self._access(0)
+        with _translated("identity", for_user=False):
+            return frozenset(map(str, access.role_names))
 
     def passport(self, kind: str, seconds: float) -> Passport:
         """A way to a service that is good for so long, where Keystone gives tokens for so long."""
