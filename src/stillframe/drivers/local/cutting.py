@@ -141,6 +141,8 @@ class Cutter:
 
     def _begin(self, call: Call, copy: Copy) -> None:
         """Put aside, quickly, what an earlier cut of this name made; the record comes before anything on the disk."""
+        # Who was suspended until here must not put aside what another worker has made of the same name meanwhile.
+        call.check()
         earlier = self._records.find(copy.id)
         if earlier is not None:
             self._end_backup(call, earlier)
@@ -249,6 +251,7 @@ class Cutter:
             done = replace(copy, stage=Stage.READY, file_size=data.found.st_size, backing=backing)
         self._files.sync(copy.folder)
         self._files.sync_shared(Path(copy.root))
+        call.check()
         self._records.write(done)
         return done
 

@@ -241,7 +241,11 @@ class Files:
 
         Only its content is made durable, by request; the entry in the folder is up to `sync_shared`.
         """
-        _draft(path, content, draft=draft, durably=durably).replace(path)
+        with _held(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
+            # Nameless until it is complete, where that can be: a kill while it is flushed leaves nothing.
+            if not _draw_nameless(opening.Folder(folder, path.parent), draft.name, content, durably=durably):
+                _draft(draft, content, draft=draft, durably=durably)
+        draft.replace(path)
 
     def rename(self, source: Path, target: Path) -> None:
         """Move within one file system; a file in the target's place is replaced at one instant."""
@@ -329,6 +333,22 @@ def _nameless(folder: opening.Folder) -> int:
 
 def _link(fd: int, folder: opening.Folder, name: str) -> None:
     os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder.fd, follow_symlinks=True)
+
+
+def _draw_nameless(folder: opening.Folder, name: str, content: bytes, *, durably: bool) -> bool:
+    try:
+        draft = _nameless(folder)
+    except OSError as problem:
+        if problem.errno in _CANNOT_BE_NAMELESS:
+            return False
+        raise
+    with os.fdopen(draft, "wb") as opened:
+        opened.write(content)
+        opened.flush()
+        if durably:
+            os.fsync(draft)
+        _link(draft, folder, name)
+    return True
 
 
 def _draft(path: Path, content: bytes, *, draft: Path | None = None, durably: bool = True) -> Path:
