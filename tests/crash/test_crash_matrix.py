@@ -131,16 +131,20 @@ def kill_everywhere(stage: Stage, operation: str) -> None:
     seen = stage.order("play", at=None, strike="kill", request=request)["seen"]
     after = stage.order("recover")
     assert before != after
-    wrong = []
+    wrong, unreached = [], 0
     for point, name in enumerate(seen):
         stage.reset()
         played = stage.order("play", at=point, strike="kill", request=request)
-        assert played["signal"] == signal.SIGKILL, f"point {point} ({name}) was not reached: {played}"
+        if played["signal"] != signal.SIGKILL:
+            # How often a claim is renewed and a report is written depends on the time that a play takes.
+            assert len(played["seen"]) <= point, f"point {point} ({name}) was passed by: {played}"
+            unreached += 1
         left = stage.order("recover")
         # A request that was killed before it was accepted has not happened; the client knows, for it got no reply.
         if left != after and not (left == before and "before commit" not in seen[:point]):
             wrong.append((point, name, _difference(left, after)))
     assert not wrong, "\n".join(f"killed at {point}, {name}: {what}" for point, name, what in wrong)
+    assert unreached <= len(seen) // 10
 
 
 def _difference(left: dict[str, Any], right: dict[str, Any]) -> str:
