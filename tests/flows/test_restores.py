@@ -6,9 +6,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 
 from stillframe.domain.errors import BackendError, OutOfSpace, Unavailable
 from stillframe.domain.instance import PowerState
+from stillframe.store.tables import SNAPSHOTS
 from tests.flows.world import wait_until
 
 if TYPE_CHECKING:
@@ -449,6 +451,21 @@ def test_what_an_attempt_that_broke_off_has_touched_is_rolled_back(world: World,
         world.settle()
     assert world.show(snapshot_id)["status"] == "restore-error"
     world.faults.mend()
+    assert world.rollback(snapshot_id)["status"] == "available"
+    assert world.read() == [b"later", b"later"]
+
+
+def test_what_a_release_that_knows_nothing_of_it_has_done_since_counts_as_touched(
+    world: World, snapshot_id: str
+) -> None:
+    world.faults.fail("restore", ALL_REFUSED)
+    assert world.restore(snapshot_id)["status"] == "restore-error"
+    world.faults.mend()
+    # Its retry leaves the column as it is, and puts a volume back before it fails.
+    with world.service.database.writer.begin() as connection:
+        here = SNAPSHOTS.c.id == snapshot_id
+        connection.execute(sa.update(SNAPSHOTS).where(here).values(task_id="another operation"))
+    world.write(b"before")
     assert world.rollback(snapshot_id)["status"] == "available"
     assert world.read() == [b"later", b"later"]
 

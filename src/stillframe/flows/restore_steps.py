@@ -301,9 +301,10 @@ def untouched_by(operation: Operation, snapshot: InstanceSnapshot, outcomes: Col
     if not operation.committed:
         return before
     failed = [outcome for outcome in outcomes if isinstance(outcome, dict) and outcome.get("ok") is False]
-    if not all(outcome["held"] for outcome in failed):
+    # An earlier release has recorded neither.
+    if not all(outcome.get("held", False) for outcome in failed):
         return frozenset()
-    return before & {outcome["volume_id"] for outcome in failed if not outcome["touched"]}
+    return before & {outcome["volume_id"] for outcome in failed if not outcome.get("touched", True)}
 
 
 def settle_if_whole(event: Event, names: Collection[str], failure: Failure) -> Settlement | None:

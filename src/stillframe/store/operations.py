@@ -23,7 +23,9 @@ from stillframe.store.rows import (
     not_before_creation,
     operation_from_row,
     operation_to_row,
+    snapshot_from_row,
     snapshot_to_row,
+    untouched_to_json,
 )
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from stillframe.store.database import Database
 
 
-_OF_A_RESTORE: Final = ("temp_snapshots", "failed_snapshots", "untouched")
+_OF_A_RESTORE: Final = ("temp_snapshots", "failed_snapshots")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class OperationStore:
             self._lock(connection, operation)
             if fence:
                 self._take_fence(connection, operation)
+            untouched = frozenset() if event is Event.RESTORE else self._untouched(connection, operation)
             changed = connection.execute(
                 sa.update(SNAPSHOTS)
                 .where(SNAPSHOTS.c.id == operation.snapshot_id, SNAPSHOTS.c.status == seen.value)
@@ -91,6 +94,7 @@ class OperationStore:
                     task_id=operation.id,
                     action=operation.action.value,
                     updated_at=not_before_creation(operation.created_at),
+                    untouched=untouched_to_json(untouched, operation.id),
                     **forgotten,
                 )
             )
@@ -269,6 +273,11 @@ class OperationStore:
         with self._database.reading() as connection:
             return [(action, created_at) for action, created_at in connection.execute(statement)]
 
+    def _untouched(self, connection: sa.Connection, operation: Operation) -> frozenset[str]:
+        here = sa.select(SNAPSHOTS).where(SNAPSHOTS.c.id == operation.snapshot_id)
+        row = connection.execute(here).mappings().first()
+        return frozenset() if row is None else snapshot_from_row(row).untouched
+
     def _change_open(self, connection: sa.Connection, operation: Operation, values: Mapping[str, Any]) -> None:
         changed = connection.execute(sa.update(OPERATIONS).where(is_mine(operation)).values(**values))
         if changed.rowcount == 0:
@@ -301,7 +310,7 @@ class OperationStore:
             changed = connection.execute(sa.delete(SNAPSHOTS).where(compared))
         else:
             changed = connection.execute(
-                sa.update(SNAPSHOTS).where(compared).values(**_settled(settlement, following, now))
+                sa.update(SNAPSHOTS).where(compared).values(**_settled(settlement, following, operation.id, now))
             )
         if changed.rowcount == 0:
             raise moved
@@ -338,14 +347,14 @@ def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) 
     connection.execute(sa.insert(table).values(**numbered))
 
 
-def _settled(settlement: Settlement, following: Status, now: datetime) -> dict[str, Any]:
+def _settled(settlement: Settlement, following: Status, task_id: str, now: datetime) -> dict[str, Any]:
     """What a settlement makes of a snapshot's row."""
     values: dict[str, Any] = {"status": following.value, "fault": fault_to_json(settlement.fault), **settlement.maps}
     if settlement.event is not Event.CREATED:
         # A snapshot that came to be as it was asked for has not changed, unless it was renamed meanwhile.
         values["updated_at"] = not_before_creation(now)
     if settlement.untouched is not None:
-        values["untouched"] = sorted(settlement.untouched) or None
+        values["untouched"] = untouched_to_json(settlement.untouched, task_id)
     if settlement.consistency is not None:
         values["consistency"] = consistency_to_json(settlement.consistency)
     return values

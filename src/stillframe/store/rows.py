@@ -14,7 +14,7 @@ from stillframe.domain.status import Status
 from stillframe.store.tables import SNAPSHOTS, TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 def snapshot_from_row(row: sa.RowMapping) -> InstanceSnapshot:
@@ -36,7 +36,7 @@ def snapshot_from_row(row: sa.RowMapping) -> InstanceSnapshot:
         fault=_fault_from_json(row["fault"]),
         consistency=_consistency_from_json(row["consistency"]),
         minimum_consistency=ConsistencyLevel(row["minimum_consistency"] or ConsistencyLevel.NONE),
-        untouched=frozenset(row["untouched"] or ()),
+        untouched=_untouched_from_json(row["untouched"], row["task_id"]),
     )
 
 
@@ -59,7 +59,7 @@ def snapshot_to_row(snapshot: InstanceSnapshot) -> dict[str, Any]:
         "fault": fault_to_json(snapshot.fault),
         "consistency": consistency_to_json(snapshot.consistency),
         "minimum_consistency": snapshot.minimum_consistency.value,
-        "untouched": sorted(snapshot.untouched) or None,
+        "untouched": untouched_to_json(snapshot.untouched, snapshot.task_id),
     }
 
 
@@ -133,6 +133,11 @@ def fault_to_json(fault: Fault | None) -> dict[str, Any] | None:
     return {"code": fault.code, "message": fault.message, "created_at": fault.created_at.isoformat()}
 
 
+def untouched_to_json(volume_ids: Collection[str], task_id: str | None) -> dict[str, Any] | None:
+    """With the operation after which it holds: another one, of a release that does not know of it, takes it back."""
+    return {"task_id": task_id, "volumes": sorted(volume_ids)} if volume_ids else None
+
+
 def consistency_to_json(consistency: Consistency | None) -> dict[str, Any] | None:
     if consistency is None:
         return None
@@ -141,6 +146,10 @@ def consistency_to_json(consistency: Consistency | None) -> dict[str, Any] | Non
         "cut_window_ms": consistency.cut_window_ms,
         "reason": consistency.reason,
     }
+
+
+def _untouched_from_json(value: Any, task_id: str | None) -> frozenset[str]:
+    return frozenset(value["volumes"]) if value is not None and value["task_id"] == task_id else frozenset()
 
 
 def _fault_from_json(value: Any) -> Fault | None:
