@@ -11,7 +11,8 @@ import requests
 
 from tests.storm.world import Machine
 
-PATIENCE: Final = 120.0
+#: Seconds; a busy machine may take its time, and only what never comes is waited for so long.
+PATIENCE: Final = 600.0
 # What an API that was killed had sent to the database may still come through.
 _AFTERMATH: Final = 0.5
 _FINAL: Final = frozenset({"available", "error", "restore-error", "rollback-error", "error-deleting"})

@@ -29,7 +29,7 @@ HELD: Final = {
     "cutting": "cut",
 }
 METHODS: Final = frozenset(HELD.values())
-_PATIENCE: Final = 240.0
+_PATIENCE: Final = 600.0
 
 
 @dataclass
