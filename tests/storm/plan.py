@@ -112,6 +112,8 @@ def _request(rng: random.Random, model: Model, name: str) -> Step:
     snapshot = rng.choice(model.ready_for(kind))
     fails: tuple[str, ...] = ()
     if kind != "delete" and rng.random() < {"restore": 0.4, "retry": 0.3, "rollback": 0.2}[kind]:
-        known = model.snapshots[snapshot].failed if kind == "retry" else None
-        fails = (rng.choice(sorted(known or DISKS)),)
+        failed = model.snapshots[snapshot].failed or set()
+        # A rollback leaves alone what the restore had not touched.
+        asked = {"restore": {*DISKS}, "retry": failed or {*DISKS}, "rollback": {*DISKS} - failed}[kind]
+        fails = tuple(rng.sample(sorted(asked), min(1, len(asked))))
     return Step(kind, snapshot, fails)
