@@ -41,6 +41,7 @@ demo-flashcopy: $(VENV)/.test-ready ## play the story on a simulated array and s
 	@examples/demo_flashcopy.sh
 
 test: check ## check everything: style, types, layers, and all tests that need no cloud
+	$(VENV)/bin/pytest tests/gate
 	$(VENV)/bin/pytest -n 2 --dist worksteal
 	STILLFRAME_APART=1 $(VENV)/bin/pytest -n 2 --dist worksteal tests/api/test_operations.py tests/api/test_refusals.py
 

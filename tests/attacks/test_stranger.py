@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.attacks.served import Probe
 
 PROJECT: Final = "blue"
-EVERYTHING: Final = {name.removeprefix("HTTP_").replace("_", "-"): "admin" for name in CLAIMS}
+EVERYTHING: Final = {name.removeprefix("HTTP_").replace("_", "-"): "admin" for name in sorted(CLAIMS)}
 SECRET: Final = "x" * 43
 
 
