@@ -42,13 +42,13 @@ def copy(origin: int, fresh: int, tick: Tick) -> None:
 
     Room for all of it is taken before the first byte is copied.
     """
-    extents = list(_extents(origin))
+    parts = list(extents(origin))
     os.ftruncate(fresh, os.fstat(origin).st_size)
-    for start, end in extents:
+    for start, end in parts:
         reserve(fresh, start, end - start)
-    total, done = sum(end - start for start, end in extents), 0
+    total, done = sum(end - start for start, end in parts), 0
     tick(0, total)
-    for start, end in extents:
+    for start, end in parts:
         for moved in _moved(origin, fresh, start, end):
             done += moved
             tick(done, total)
@@ -57,7 +57,7 @@ def copy(origin: int, fresh: int, tick: Tick) -> None:
 def free_holes(file: int) -> None:
     """Give blocks back that are allocated but were never written."""
     size, position = os.fstat(file).st_size, 0
-    for start, end in [*_extents(file), (size, size)]:
+    for start, end in [*extents(file), (size, size)]:
         if start > position:
             _fallocate(file, _KEEP_SIZE | _PUNCH_HOLE, position, start - position)
         position = end
@@ -136,7 +136,8 @@ def _agree_on_cow(origin: int, fresh: int) -> None:
             raise
 
 
-def _extents(file: int) -> Iterator[tuple[int, int]]:
+def extents(file: int) -> Iterator[tuple[int, int]]:
+    """The stretches of a file that are not holes: start and end, in bytes."""
     end, size = 0, os.fstat(file).st_size
     while end < size:
         try:

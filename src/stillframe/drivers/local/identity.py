@@ -7,7 +7,6 @@ one that was changed does not, whatever its times have been set to.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import threading
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillframe.domain.errors import Refused
+from stillframe.drivers.local import blocks
 from stillframe.drivers.local.opening import File
 
 _CHUNK: Final = 4 << 20
@@ -112,14 +112,8 @@ def _digest(fd: int, tick: Callable[[], None]) -> str:
 
 def _written(fd: int) -> Iterator[int]:
     """Where the chunks begin in which there may be something else than a hole."""
-    position, size = 0, os.fstat(fd).st_size
-    while position < size:
-        try:
-            data = os.lseek(fd, position, os.SEEK_DATA)
-        except OSError as problem:
-            if problem.errno == errno.ENXIO:  # nothing but a hole up to the end
-                return
-            raise
-        position = max(position, data // _CHUNK * _CHUNK)
-        yield position
-        position += _CHUNK
+    done = 0
+    for start, end in blocks.extents(fd):
+        first = max(done, start // _CHUNK * _CHUNK)
+        yield from range(first, end, _CHUNK)
+        done = max(done, -(-end // _CHUNK) * _CHUNK)
