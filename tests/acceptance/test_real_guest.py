@@ -299,7 +299,7 @@ def test_an_instance_that_was_off_stays_off(image: Image) -> None:
 def test_a_guest_that_freezes_only_after_everybody_gave_up_is_thawed(image: Image) -> None:
     """Its disk takes nothing any more, so that the freeze is still writing when the service waits no longer."""
     with staged(image, "btrfs-raw") as scene:
-        throttle(scene.guest, scene.guest.disks.files, 512)
+        throttle(scene.guest, scene.guest.disks.files, 16)
         snapshot_id, _ = scene.service.begin_snapshot(scene.instance_id, "late")
         wait_for(
             lambda: scene.service.show(snapshot_id)["status"] != "creating",

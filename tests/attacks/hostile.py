@@ -14,7 +14,8 @@ from typing import Final
 
 Way = Callable[[socket.socket], None]
 
-_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+# It hangs up after each answer, and says so, or a client could take the connection for one that goes on.
+_HEAD: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n"
 _PIECE: Final = b"x" * (1 << 16)
 
 

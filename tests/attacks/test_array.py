@@ -98,7 +98,7 @@ def test_a_redirection_gets_neither_the_token_nor_the_password() -> None:
 
 
 def test_cookies_are_not_kept() -> None:
-    head = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=" + b"b" * 4000 + b"; Path=/\r\n"
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nSet-Cookie: a=" + b"b" * 4000 + b"; Path=/\r\n"
     with hostile(plain(b'{"token": "good"}', head)) as server:
         client = client_of(server.url)
         for _ in range(3):

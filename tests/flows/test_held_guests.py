@@ -15,6 +15,7 @@ from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.remains import LocalRemains
+from stillframe.service.held_guests import HeldGuests
 from stillframe.settings import Settings, load
 from tests.conformance.worlds import SIZE, LocalWorld, a_call, run
 from tests.flows.world import wait_until
@@ -143,3 +144,11 @@ def test_a_guest_that_another_tool_has_frozen_is_cut_and_stays_frozen(ward: Ward
     assert (shown["status"], shown["consistency"]["level"], shown["guest_may_be_held"]) == ("available", "crash", False)
     assert "another tool" in shown["consistency"]["reason"]
     assert (ward.agent.frozen, ward.agent.heard) == (True, [])
+
+
+def test_a_look_from_before_an_operation_ended_is_no_answer_about_it() -> None:
+    looks = iter([[], ["held"]])
+    guests = HeldGuests(lambda: next(looks), seconds=3600)
+    assert guests.ids() == frozenset()
+    assert guests.ids(changed=1800.0) == frozenset()
+    assert guests.ids(changed=0.0) == frozenset({"held"})

@@ -35,10 +35,13 @@ class HeldGuests:
         self._lock = threading.Lock()
         self._known: tuple[float, frozenset[str] | None] = (float("-inf"), None)
 
-    def ids(self) -> frozenset[str] | None:
-        """The ids of their instances; None where nobody can tell at present."""
+    def ids(self, changed: float = float("inf")) -> frozenset[str] | None:
+        """The ids of their instances; None where nobody can tell at present.
+
+        `changed`: so many seconds ago something ended that may have left one; a look from before then is no answer.
+        """
         with self._lock:
-            if time.monotonic() - self._known[0] > self._seconds:
+            if time.monotonic() - self._known[0] > min(self._seconds, changed):
                 try:
                     found: frozenset[str] | None = frozenset(self._look())
                 except StillframeError as error:

@@ -107,7 +107,8 @@ class SnapshotService:
 
     def may_be_held(self, snapshot: InstanceSnapshot) -> bool | None:
         """Whether the instance's guest may be held still though nobody works on it; None where nobody can tell."""
-        held = self.held.ids()
+        last = snapshot.updated_at or snapshot.created_at
+        held = self.held.ids((self.now() - last).total_seconds())
         return None if held is None else snapshot.instance_id in held
 
     def update(self, caller: Caller, snapshot_id: str, changes: Mapping[str, str]) -> None:
