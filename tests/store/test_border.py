@@ -307,10 +307,20 @@ def test_an_sqlite_file_that_is_none_is_damaged(tmp_path: Path) -> None:
         schema.upgrade(connect(f"sqlite:///{path}"))
 
 
-def test_an_sqlite_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "stillframe.sqlite").mkdir()
+def test_an_sqlite_file_that_cannot_be_opened_any_more_is_unavailable(tmp_path: Path) -> None:
+    file = tmp_path / "stillframe.sqlite"
+    database = connect(f"sqlite:///{file}")
+    file.unlink(missing_ok=True)
+    file.mkdir()
     with pytest.raises(Unavailable):
-        schema.current(connect(f"sqlite:///{tmp_path / 'stillframe.sqlite'}"))
+        schema.current(database)
+
+
+def test_a_folder_in_the_place_of_an_sqlite_file_is_bad_input(tmp_path: Path) -> None:
+    file = tmp_path / "stillframe.sqlite"
+    file.mkdir()
+    with pytest.raises(InvalidInput, match="Is a directory"):
+        connect(f"sqlite:///{file}")
 
 
 def test_an_sqlite_folder_that_cannot_be_made_is_bad_input(tmp_path: Path) -> None:
