@@ -32,6 +32,7 @@ run: $(VENV)/.run-ready ## serve an example instance from ./var on 127.0.0.1:879
 	@examples/run.sh
 
 demo: $(VENV)/.run-ready ## play snapshot, restore, a restore that fails, retry and rollback; then clean up
+	@examples/install-packages.sh e2fsprogs
 	@examples/demo.sh
 
 array-lab: $(VENV)/.test-ready ## serve a simulated IBM Storage Virtualize array on 127.0.0.1:7443
