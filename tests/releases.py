@@ -51,5 +51,5 @@ def release(commit: str, folder: Path) -> Release:
         pytest.fail(f"{commit} is not in the history of this clone ({why}); git fetch --unshallow")
     place = folder / commit
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(place, filter="data")
+        archive.extractall(place)  # noqa: S202 -- it is of our own history, and Python 3.11.2 knows no filters
     return Release(commit, place / "src", _CLAIMS[commit])

@@ -198,6 +198,8 @@ class Story(RuleBasedStateMachine):
         if not self.model.ready_for("rollback"):
             return
         chosen = self.choose("rollback", which)
+        # What a restore has not touched needs not be put back, so nothing can fail there; the others have to be.
+        failing = failing - (chosen.failed or set())
         world, accepted = self.ask_for("rollback", chosen, [("restore", disk) for disk in failing], kills)
         if accepted:
             self.model.rollback(chosen.id, failing)

@@ -31,13 +31,19 @@ def list_summaries(exchange: Exchange) -> schemas.ServersReply:
 
 
 def list_details(exchange: Exchange) -> schemas.ServersReply:
+    instances = exchange.services.instances
     page, links = _page(exchange)
-    return schemas.ServersReply(servers=[_view(exchange, one) for one in page], servers_links=links)
+    return schemas.ServersReply(
+        servers=[_view(exchange, one, instances.task_state(one.id)) for one in page], servers_links=links
+    )
 
 
 def show(exchange: Exchange) -> schemas.ServerReply:
-    instance = exchange.services.instances.get_instance(exchange.caller, exchange.ids["server_id"])
-    return schemas.ServerReply(server=_view(exchange, instance))
+    instance_id = exchange.ids["server_id"]
+    # In this order: who sees that nothing is being done any more also sees what came of it.
+    task_state = exchange.services.instances.task_state(instance_id)
+    instance = exchange.services.instances.get_instance(exchange.caller, instance_id)
+    return schemas.ServerReply(server=_view(exchange, instance, task_state))
 
 
 def start(exchange: Exchange) -> None:
@@ -74,7 +80,7 @@ def _summary(exchange: Exchange, instance: Instance) -> schemas.ServerSummary:
     return schemas.ServerSummary(id=instance.id, name=instance.name, links=_links(exchange, instance))
 
 
-def _view(exchange: Exchange, instance: Instance) -> schemas.ServerView:
+def _view(exchange: Exchange, instance: Instance, task_state: str | None) -> schemas.ServerView:
     status, vm_state, power_state = _STATES[instance.power_state]
     created = None if instance.created_at is None else instance.created_at.strftime(_TIME)
     known = {
@@ -87,7 +93,7 @@ def _view(exchange: Exchange, instance: Instance) -> schemas.ServerView:
         "created": created,
         "updated": created,
         "vm_state": vm_state,
-        "task_state": exchange.services.instances.task_state(instance),
+        "task_state": task_state,
         "power_state": power_state,
         "volumes_attached": [schemas.VolumeReference(id=volume_id) for volume_id in instance.volume_ids],
     }

@@ -111,9 +111,9 @@ class InstanceService:
         """Raises `Conflict` for an instance that is being started or stopped through this service."""
         self.power.require_none(instance.id, verb)
 
-    def task_state(self, instance: Instance) -> str | None:
+    def task_state(self, instance_id: str) -> str | None:
         """What is being done with an instance, as Nova calls it (`powering-on`, `powering-off`), or None."""
-        return self.power.task_state(instance.id)
+        return self.power.task_state(instance_id)
 
     def start(self, caller: Caller, instance_id: str) -> None:
         """Accept that an instance is started; raises `Conflict` if it is busy or fenced, or if it is not off."""
