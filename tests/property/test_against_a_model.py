@@ -381,7 +381,9 @@ class Story(RuleBasedStateMachine):
         for copy_id in copy_ids:
             expected |= {f".stillframe/{copy_id}/data"}
         assert disks == expected
-        assert {name.rpartition(".")[2] for name in self.root_files("state/local/copies")} == set(copy_ids)
+        # A kill in another thread's instant between the two names of a draft leaves it, for the janitor to remove.
+        records = {name for name in self.root_files("state/local/copies") if not name.startswith(".")}
+        assert {name.rpartition(".")[2] for name in records} == set(copy_ids)
         fences = self.root_files("state/local/fences")
         assert fences == ({self.stage.instance_id} if self.model.fence else set())
 
