@@ -36,20 +36,25 @@ _CLAIMS: Final = {FIRST: False, BEFORE: True}
 def release(commit: str, folder: Path) -> Release:
     """An earlier release, unpacked below a folder.
 
-    Fails where the history is missing, for nothing would be tried then; skips in an archive of the source, which has
-    none.
+    Fails where the history is missing, for nothing would be tried then; skips in an archive of the source and in a
+    shallow clone, which were made without it.
     """
     if not (_ROOT / ".git").exists():
         pytest.skip(f"this is no clone but an archive of the source: it has no history to take {commit} from")
     if shutil.which("git") is None:
         pytest.fail(f"{commit} is taken from the history with git; apt-get install --yes git")
-    # The clone may belong to somebody else than the tests run as.
-    command = ["git", "-c", f"safe.directory={_ROOT}", "-C", str(_ROOT), "archive", "--format=tar", commit, "src"]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = _git("archive", "--format=tar", commit, "src")
+    if done.returncode and _git("rev-parse", "--is-shallow-repository").stdout.strip() == b"true":
+        pytest.skip(f"this clone is shallow: {commit} is not in its history; git fetch --unshallow")
     if done.returncode:
-        why = done.stderr.decode(errors="replace").strip()
-        pytest.fail(f"{commit} is not in the history of this clone ({why}); git fetch --unshallow")
+        pytest.fail(f"{commit} is not in the history of this clone: {done.stderr.decode(errors='replace').strip()}")
     place = folder / commit
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(place)  # noqa: S202 -- it is of our own history, and Python 3.11.2 knows no filters
     return Release(commit, place / "src", _CLAIMS[commit])
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    # The clone may belong to somebody else than the tests run as.
+    command = ["git", "-c", f"safe.directory={_ROOT}", "-C", str(_ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, check=False)
