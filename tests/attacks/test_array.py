@@ -113,7 +113,7 @@ def test_secrets_that_come_back_are_not_shown(caplog: pytest.LogCaptureFixture) 
         client = client_of(server.url)
         client.run("lssystem")
         said = f"CMMVC9999E the-token {PASSWORD}\x1b[31m\nforged line".encode()
-        server.way = plain(said, b"HTTP/1.1 500 Error\r\n")
+        server.way = plain(said, b"HTTP/1.1 500 Error\r\nConnection: close\r\n")
         with pytest.raises(BackendError) as told:
             client.run("rmvdisk", "volume")
         for text in (told.value.message, caplog.text):

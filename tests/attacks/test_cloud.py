@@ -92,7 +92,7 @@ def test_pages_without_end_come_to_an_end() -> None:
 
 def test_a_token_that_comes_back_in_a_refusal_is_not_shown() -> None:
     said = json.dumps({"badRequest": {"message": f"bad {TOKEN}\x1b[31m\nforged line", "code": 400}}).encode()
-    with hostile(plain(said, b"HTTP/1.1 400 Bad\r\nContent-Type: application/json\r\n")) as server:
+    with hostile(plain(said, b"HTTP/1.1 400 Bad\r\nConnection: close\r\nContent-Type: application/json\r\n")) as server:
         with pytest.raises(StillframeError) as told:
             nova(server.url).act("/servers/1/action", {"lock": {}})
         assert TOKEN not in told.value.message
@@ -100,7 +100,7 @@ def test_a_token_that_comes_back_in_a_refusal_is_not_shown() -> None:
 
 
 def test_cookies_are_not_kept() -> None:
-    head = b"HTTP/1.1 202 Accepted\r\nSet-Cookie: a=b; Path=/\r\n"
+    head = b"HTTP/1.1 202 Accepted\r\nConnection: close\r\nSet-Cookie: a=b; Path=/\r\n"
     with hostile(plain(b"", head)) as server:
         api = nova(server.url)
         for _ in range(3):
