@@ -121,6 +121,10 @@ def hostile(way: Way) -> Iterator[Hostile]:
                 connection.settimeout(60)
                 server.heard.append(connection.recv(1 << 16))
                 server.way(connection)
+                # Whoever hangs up on bytes that it has not read takes its own answer back.
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    continue
 
         def accept() -> None:
             with contextlib.suppress(OSError):
