@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socket
@@ -60,6 +61,10 @@ def memory(process: Process) -> float:
     return int(Path(f"/proc/{process.process.pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 
+# What it is called depends on what we were at when the server had enough.
+_HUNG_UP: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN})
+
+
 def said_to(url: str, *parts: bytes) -> list[int]:
     """The statuses of what a server answers to bytes, until it closes, after which nothing more comes."""
     answer = b""
@@ -70,8 +75,9 @@ def said_to(url: str, *parts: bytes) -> list[int]:
             connection.shutdown(socket.SHUT_WR)
             while chunk := connection.recv(1 << 16):
                 answer += chunk
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+        except OSError as problem:
+            if problem.errno not in _HUNG_UP:
+                raise
     statuses = [int(one) for one in _STATUS.findall(answer)]
     assert not [one for one in statuses if one >= 500 and one != 501], answer[:500]
     return statuses
