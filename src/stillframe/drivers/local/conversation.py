@@ -116,7 +116,21 @@ def parsed(line: bytes) -> dict[str, Any]:
     return found
 
 
-class Agent:
+class _Speaker:
+    """What ends a conversation with its block."""
+
+    _talk: Conversation
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._talk.__exit__(kind, problem, trace)
+
+
+class Agent(_Speaker):
     """A conversation with a guest agent (QEMU's qga/qapi-schema.json); raises `NotAskedError` where it does not talk.
 
     `seconds` bounds it as a whole; only so many of them as `sync_seconds` are for the agent to show that it is there.
@@ -133,14 +147,6 @@ class Agent:
         except OSError as problem:
             raise NotAskedError(told(problem)) from None
         self._talk.last(seconds)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._talk.__exit__(kind, problem, trace)
 
     def tell(self, command: str) -> None:
         """Ask for what has no answer; raises `UnansweredError` where nobody knows whether it was heard."""
@@ -199,7 +205,7 @@ class Agent:
                 return
 
 
-class Monitor:
+class Monitor(_Speaker):
     """A conversation with QEMU's monitor (docs/interop/qmp-spec of QEMU), for the few words that the watchdog needs."""
 
     def __init__(self, path: str, seconds: float) -> None:
@@ -211,14 +217,6 @@ class Monitor:
         except BaseException:
             self._talk.__exit__(None, None, None)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._talk.__exit__(kind, problem, trace)
 
     def ask(self, command: str) -> object:
         """The answer to one command, whatever events come before it; raises `OSError`, `RefusalError`."""
