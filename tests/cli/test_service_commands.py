@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import shlex
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bcrypt
@@ -157,6 +159,18 @@ def test_an_api_accepts_what_workers_work_off(place: Place, database_url: sa.URL
             assert place.statuses() == {"s": "available", "t": "available"}
         with started(place, "worker") as worker:
             assert worker.end() == 0
+
+
+@pytest.mark.parametrize("server_kind", ["postgresql"])
+def test_a_signal_that_another_thread_gets_ends_a_worker_too(place: Place, database_url: sa.URL) -> None:
+    place.configure(database__connection=database_url.render_as_string(hide_password=False))
+    place.good("db", "upgrade")
+    with started(place, "worker") as worker:
+        pid = worker.process.pid
+        other = next(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if int(task.name) != pid)
+        # The kernel may choose any thread, and does where the main one is about to wake up from a SIGSTOP.
+        assert ctypes.CDLL(None).tgkill(pid, other, signal.SIGTERM) == 0
+        assert worker.process.wait(60) == 0
 
 
 @pytest.mark.parametrize("server_kind", ["postgresql"])

@@ -55,6 +55,8 @@ def sleep_for_long(on: Stage, old: Release) -> None:
     for post in on.workers(old):
         on.crew.send(post, signal.SIGCONT)
     on.until(lambda: all(on.playing[name].done() for name in HELD), "what was held")
+    # Told to end before it has woken up, the release before could miss it.
+    on.until(lambda: not on.held(*METHODS), "the calls of those that woke up")
     end(on, old)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 _STOP_SECONDS: Final = 30.0
+_LOOK_EVERY: Final = 0.5
 
 Say = Callable[[str], None]
 
@@ -49,10 +50,16 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool, build: Callabl
         if http is not None:
             http.run(ending)
         else:
-            ending.wait()
+            _wait(ending)
         LOG.info("ending")
         if hung.is_set():
             raise CommandFailed(ExitCode.HANGS, "a call to a platform hangs; the work was handed on, start this anew")
+
+
+def _wait(ending: threading.Event) -> None:
+    # The kernel may hand a signal to any thread, and its handler runs only once this one wakes up.
+    while not ending.wait(_LOOK_EVERY):
+        pass
 
 
 def _end_where_a_call_hangs(settings: Settings, service: Service, ending: threading.Event) -> threading.Event:
