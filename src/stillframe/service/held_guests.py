@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.leftover import LeftoverKind
+from stillframe.service.background import Background
 from stillframe.service.leftovers import Outcome
 
 if TYPE_CHECKING:
@@ -51,28 +52,23 @@ class HeldGuests:
             return self._known[1]
 
 
-class Releaser:
+class Releaser(Background):
     """Lets them go, in rounds of `interval` seconds while it runs, until each was seen free.
 
     Each worker has one, and they do not know of each other: a guest that two of them let go at a time is let go once.
     """
 
     def __init__(self, leftovers: Leftovers, interval: float = _INTERVAL) -> None:
+        super().__init__("releaser")
         self._leftovers = leftovers
         self._interval = interval
-        self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._trying: set[str] = set()
         self._tried: dict[str, float] = {}
-        self._thread = threading.Thread(target=self._run, name="releaser", daemon=True)
 
     def start(self) -> None:
         """Begin the rounds; the first is at once, for whatever an earlier process left."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Begin no more; what is being tried comes to its end, or is left with the process."""
-        self._stopping.set()
+        self._begin(self._run)
 
     def round(self) -> None:
         """Try to let go all that are not being tried already, those first that were tried longest ago."""
@@ -110,7 +106,3 @@ class Releaser:
                 LOG.exception("looking for guests that are held still broke off; it is tried again")
             if self._stopping.wait(self._interval):
                 return
-
-    def _check(self) -> None:
-        if self._stopping.is_set():
-            raise Interrupted("the service is ending")

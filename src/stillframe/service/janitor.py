@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.leftover import LeftoverKind
+from stillframe.service.background import Background
 
 if TYPE_CHECKING:
     from stillframe.service.leftovers import Leftovers
@@ -18,33 +18,22 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 
-class Janitor:
+class Janitor(Background):
     """Sweeps every `interval` seconds (0: never) while it runs.
 
     Each worker has one, and they do not know of each other: what two of them remove at a time is removed once.
     """
 
     def __init__(self, leftovers: Leftovers, metrics: Metrics, interval: float) -> None:
+        super().__init__("janitor")
         self._leftovers = leftovers
         self._metrics = metrics
         self._interval = interval
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
     def start(self) -> None:
         """Begin the rounds."""
         if self._interval > 0:
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Begin no more; what is being removed is broken off at its next step."""
-        self._stopping.set()
-
-    def ended(self, seconds: float) -> bool:
-        """Whether nothing of it runs any more, waited for so long."""
-        if self._thread.is_alive():
-            self._thread.join(seconds)
-        return not self._thread.is_alive()
+            self._begin(self._run)
 
     def sweep(self) -> None:
         """Remove what is sure; of the rest, say how much there is, and of copies, whether all are there."""
@@ -90,7 +79,3 @@ class Janitor:
             except Exception:
                 LOG.exception("the janitor broke off; it tries again next time")
                 self._metrics.sweep_finished("failed")
-
-    def _check(self) -> None:
-        if self._stopping.is_set():
-            raise Interrupted("the service is ending")

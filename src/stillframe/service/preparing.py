@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import Unavailable
+from stillframe.service.background import Background
 
 if TYPE_CHECKING:
     from stillframe.drivers.preparation import Preparation
@@ -20,7 +20,7 @@ _LOOK_EVERY: Final = 1.0
 Quiet = Callable[[], AbstractContextManager[bool]]
 
 
-class Preparing:
+class Preparing(Background):
     """Has the platform prepared at a moment when no worker is at anything, then begins; at once if nothing is needed.
 
     `quiet` says whether nobody is, and keeps it so until its block ends; without it, no other process works.
@@ -32,34 +32,21 @@ class Preparing:
         quiet: Quiet | None,
         beginnings: Sequence[Callable[[], None]],
     ) -> None:
+        super().__init__("preparing")
         self._preparation = preparation
         self._quiet = quiet
         self._beginnings = beginnings
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(name="preparing", daemon=True)
 
     def start(self) -> None:
         """Begin, or wait for the moment in a thread of its own."""
         if self._preparation is not None and self._preparation.needed():
             if self._quiet is not None:
-                args = (self._preparation, self._quiet)
-                self._thread = threading.Thread(target=self._wait, args=args, name="preparing", daemon=True)
-                self._thread.start()
+                self._begin(self._wait, self._preparation, self._quiet)
                 return
             self._preparation.run()
-        self._begin()
+        self._begin_all()
 
-    def stop(self) -> None:
-        """Wait for it no more; what is being prepared is taken up by the next start."""
-        self._stopping.set()
-
-    def ended(self, seconds: float) -> bool:
-        """Whether nothing of it runs any more, waited for so long."""
-        if self._thread.is_alive():
-            self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    def _begin(self) -> None:
+    def _begin_all(self) -> None:
         for begin in self._beginnings:
             begin()
 
@@ -69,7 +56,7 @@ class Preparing:
             try:
                 if _prepared(preparation, quiet):
                     if not self._stopping.is_set():
-                        self._begin()
+                        self._begin_all()
                     return
                 if not told:
                     LOG.warning("operations of the release before are under way; this process works once they are over")
