@@ -11,7 +11,7 @@ import pytest
 
 from stillframe.domain.errors import GuestHeld, Unavailable
 from stillframe.drivers.call import Call
-from stillframe.drivers.openstack import pausing
+from stillframe.drivers.lifeline import Lifeline
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.remains import CloudRemains
@@ -69,14 +69,14 @@ class Scene:
 
 
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+def scene() -> Scene:
     nova, armed = Nova(), set[str]()
     watchdog = SimpleNamespace(arm=lambda key, _order: armed.add(key), disarm=armed.discard, process_id=None)
-    monkeypatch.setattr(pausing, "Lifeline", lambda *_args, **_kwargs: watchdog)
-    monkeypatch.setattr(pausing, "_PATIENCE", 0.2)
     passport = SimpleNamespace(endpoint="http://127.0.0.1", headers={}, verify=True, cert=None)
     cloud = SimpleNamespace(service=lambda _kind: nova, user_id=lambda: OURS, passport=lambda _kind, _seconds: passport)
-    return Scene(nova, Pausing(cast("Cloud", cloud), Waiting(0.01, 0.02), seconds=5), armed)
+    waiting, lifeline = Waiting(0.01, 0.02), cast("Lifeline", watchdog)
+    pausing = Pausing(cast("Cloud", cloud), waiting, seconds=5, patience=0.2, lifeline=lifeline)
+    return Scene(nova, pausing, armed)
 
 
 def test_a_pause_whose_answer_is_lost_stays_with_the_watchdog(scene: Scene) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,8 @@ class Nova:
         self.asked: list[Any] = []
         self.paused_by = OURS
         self.odd: list[object] = []
+        self.endless = 0
+        self.said = 0
         self.tokens: set[str | None] = set()
         self.watchdogs: list[int] = []
 
@@ -57,6 +59,11 @@ def nova() -> Iterator[Nova]:
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
+            if shown.endless:
+                shown.endless -= 1
+                with suppress(OSError):
+                    say_without_end(self, shown)
+                return
             code, document = shown.answer(self)
             content = json.dumps(document).encode()
             self.send_response(code)
@@ -77,6 +84,15 @@ def nova() -> Iterator[Nova]:
     until(lambda: not any(Path(f"/proc/{one}").exists() for one in shown.watchdogs), 60)
     server.shutdown()
     server.server_close()
+
+
+def say_without_end(handler: BaseHTTPRequestHandler, nova: Nova) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    handler.close_connection = True
+    while True:
+        handler.wfile.write(b" " * (1 << 16))
+        nova.said += 1 << 16
 
 
 @contextmanager
@@ -153,3 +169,12 @@ def test_answers_of_another_form_do_not_end_the_watchdog(nova: Nova) -> None:
     with lifeline(nova) as ours:
         ours.arm("one", order(nova))
     until(lambda: nova.asked == [{"unpause": None}], 30)
+
+
+def test_an_answer_without_end_is_broken_off_and_asked_for_again(nova: Nova) -> None:
+    nova.endless = 2
+    with lifeline(nova) as ours:
+        ours.arm("one", order(nova))
+    until(lambda: nova.asked == [{"unpause": None}], 60)
+    # Besides what is read, buffers of the system hold some.
+    assert nova.said < 2 * (watchdog.MOST_BYTES + (16 << 20))

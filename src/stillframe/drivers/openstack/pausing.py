@@ -32,14 +32,26 @@ _ACTIONS: Final = ("create", "start", "stop", "reboot", "rebuild", "pause", "unp
 
 
 class Pausing:
-    """Pauses servers; `seconds` is the longest that one stays paused, whatever happens."""
+    """Pauses servers; `seconds` is the longest that one stays paused, whatever happens.
 
-    def __init__(self, cloud: Cloud, waiting: Waiting, *, seconds: float) -> None:
+    `patience` in seconds bounds the wait for a server to be seen running; `lifeline` leads to the watchdog.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        waiting: Waiting,
+        *,
+        seconds: float,
+        patience: float = _PATIENCE,
+        lifeline: Lifeline | None = None,
+    ) -> None:
         self._cloud = cloud
         self._waiting = waiting
         self._seconds = seconds
+        self._patience = patience
         # Isolated: it has to work whatever happened to our environment.
-        self._lifeline = Lifeline(_PROGRAM, "-I", answer_seconds=_ANSWER_SECONDS)
+        self._lifeline = lifeline or Lifeline(_PROGRAM, "-I", answer_seconds=_ANSWER_SECONDS)
 
     @property
     def _api(self) -> Api:
@@ -94,7 +106,7 @@ class Pausing:
         # Nothing stops this, not even the end of the operation.
         unstoppable = Call(f"of server {server_id}", "", lambda: None, lambda _done, _total: None)
         try:
-            self._waiting.until(unstoppable, _PATIENCE, f"server {server_id} to run again", look)
+            self._waiting.until(unstoppable, self._patience, f"server {server_id} to run again", look)
         except NotFound:
             return
         except BackendError as problem:

@@ -1,8 +1,8 @@
 """A small process that lets servers run again that the service has paused, when it dies or takes too long.
 
-It is started by path and imports nothing of this package. Over its standard input it is told line by line what is
-armed, and what it needs for reaching Nova; each line is answered by one line. A server is looked after once its time is
-over, and at the end of the input at once.
+It is started by path and imports nothing of this package but what bounds a reply. Over its standard input it is told
+line by line what is armed, and what it needs for reaching Nova; each line is answered by one line. A server is looked
+after once its time is over, and at the end of the input at once.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import requests
+
+if __name__ == "__main__":
+    # Isolated, Python looks nowhere for this package.
+    sys.path.append(str(Path(__file__).resolve().parents[3]))
+
+from stillframe.foreign.session import Bounded, bounded_session
 
 # As long as a token is good for, by Keystone's default.
 PATIENCE = 3600.0
@@ -24,6 +31,8 @@ LONGEST_PAUSE = 5.0
 ANSWER = 10.0
 # A pause that was asked for in the last moment of the service may still be on its way to Nova.
 QUIET = 5.0
+# A thousand of a server's actions, more than Nova shows at a time, are about 300 KB.
+MOST_BYTES = 4 << 20
 
 
 class Watch:
@@ -86,15 +95,16 @@ class Watch:
 
     def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
         order = self._order
-        return requests.request(
-            method,
-            order["url"] + path,
-            json=body,
-            headers=order["headers"],
-            verify=order["verify"],
-            cert=tuple(order["cert"]) if isinstance(order["cert"], list) else order["cert"],
-            timeout=ANSWER,
-        )
+        with bounded_session(Bounded(most_bytes=MOST_BYTES)) as session:
+            return session.request(
+                method,
+                order["url"] + path,
+                json=body,
+                headers=order["headers"],
+                verify=order["verify"],
+                cert=tuple(order["cert"]) if isinstance(order["cert"], list) else order["cert"],
+                timeout=ANSWER,
+            )
 
 
 def serve() -> None:
