@@ -47,10 +47,14 @@ Override = tuple[str | None, str, object]
 
 
 class Faults:
-    """What goes wrong in the world: calls that raise, by method and volume, and calls that wait to be let go."""
+    """What goes wrong in the world: calls that raise, by method and volume, and calls that wait to be let go.
+
+    `after` has what is done just after the calls of a method.
+    """
 
     def __init__(self) -> None:
         self.raising: dict[tuple[str, str], StillframeError] = {}
+        self.after: dict[str, Callable[[], object]] = {}
         self._waiting: dict[str, threading.Event] = {}
 
     def around(self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -60,7 +64,9 @@ class Faults:
         for argument in args:
             if isinstance(argument, str) and (name, argument) in self.raising:
                 raise self.raising[name, argument]
-        return method(*args, **kwargs)
+        found = method(*args, **kwargs)
+        self.after.get(name, lambda: None)()
+        return found
 
     @contextmanager
     def holding(self, name: str) -> Iterator[None]:

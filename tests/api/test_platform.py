@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -140,6 +141,22 @@ def test_what_is_being_switched_says_so_and_is_left_alone(api: Running) -> None:
             assert "task_state powering-off" in reply.json()["conflictingRequest"]["message"]
         assert api.everything() == before
     assert settled(api, instance)["status"] == "SHUTOFF"
+
+
+def test_a_list_tells_of_a_stop_that_ends_while_it_is_made(api: Running) -> None:
+    instance = api.instance(power_state=PowerState.ACTIVE)
+    with ExitStack() as held:
+        held.enter_context(api.faults.holding("stop"))
+        assert api.act(instance, {"os-stop": None}).status_code == 202
+
+        def ends() -> None:
+            held.close()
+            assert settled(api, instance)["status"] == "SHUTOFF"
+
+        api.faults.after["list_instances"] = ends
+        listed = api.call("GET", f"/compute/v2.1/{instance.project_id}/servers/detail").json()["servers"]
+        del api.faults.after["list_instances"]
+    assert [(one["status"], one["OS-EXT-STS:task_state"]) for one in listed] == [("ACTIVE", "powering-off")]
 
 
 def test_a_stop_that_fails_leaves_the_instance_as_it_is(api: Running, caplog: pytest.LogCaptureFixture) -> None:

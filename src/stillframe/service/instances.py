@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -114,6 +114,10 @@ class InstanceService:
     def task_state(self, instance_id: str) -> str | None:
         """What is being done with an instance, as Nova calls it (`powering-on`, `powering-off`), or None."""
         return self.power.task_state(instance_id)
+
+    def task_states(self) -> Callable[[str], str | None]:
+        """Tells of any instance what is being done with it at this moment, as `task_state` does."""
+        return self.power.task_states()
 
     def start(self, caller: Caller, instance_id: str) -> None:
         """Accept that an instance is started; raises `Conflict` if it is busy or fenced, or if it is not off."""

@@ -79,22 +79,32 @@ class PowerLocks:
 
     def holder(self, instance_id: str) -> str | None:
         """The state of the task that holds an instance, or None."""
-        try:
-            file = os.open(self._path(instance_id), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return None
-        try:
-            # Only asked for: taking it, even for an instant, would turn an action away.
-            found = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_OFD_GETLK, _whole(fcntl.F_WRLCK)))
-            if found[0] == fcntl.F_UNLCK:
-                return None
-            return os.pread(file, _LONGEST_STATE, 0).decode() or None
-        finally:
-            os.close(file)
+        return _holder(self._path(instance_id))
+
+    def holders(self) -> Callable[[str], str | None]:
+        """Tells of any instance what `holder` would have told of it at this moment."""
+        files = self._folder.iterdir() if self._folder.is_dir() else ()
+        found = {path: _holder(path) for path in files}
+        return lambda instance_id: found.get(self._path(instance_id))
 
     def _path(self, instance_id: str) -> Path:
         # An id may be longer than a name of a file, and have slashes.
         return self._folder / hashlib.sha256(instance_id.encode()).hexdigest()
+
+
+def _holder(path: Path) -> str | None:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        # Only asked for: taking it, even for an instant, would turn an action away.
+        found = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_OFD_GETLK, _whole(fcntl.F_WRLCK)))
+        if found[0] == fcntl.F_UNLCK:
+            return None
+        return os.pread(file, _LONGEST_STATE, 0).decode() or None
+    finally:
+        os.close(file)
 
 
 def _whole(kind: int) -> bytes:
@@ -116,6 +126,10 @@ class PowerActions:
     def task_state(self, instance_id: str) -> str | None:
         """What is being done with an instance, as Nova calls it, or None."""
         return self._locks.holder(instance_id)
+
+    def task_states(self) -> Callable[[str], str | None]:
+        """Tells of any instance what is being done with it at this moment, as `task_state` does."""
+        return self._locks.holders()
 
     def require_none(self, instance_id: str, verb: str) -> None:
         """Raises `Conflict`, in Nova's words, if the instance is being started or stopped."""
