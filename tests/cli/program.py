@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -89,9 +90,10 @@ class Place:
         assert done.code == 0, done
         return done
 
-    def at_a_terminal(self, *arguments: str, typed: str = "") -> tuple[int, str]:
+    def at_a_terminal(self, *arguments: str, typed: str = "", columns: int = 120) -> tuple[int, str]:
         """Type a command at a terminal, and answers to what it asks; the exit code, and everything that was shown."""
         ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (24, columns))
         os.write(ours, typed.encode())
         process = subprocess.Popen(
             [*PROGRAM, *arguments],

@@ -73,9 +73,9 @@ def test_a_restore_puts_all_disks_back(served: Place, instance: str) -> None:
     assert served.content(instance, "data") == b"the data"
 
 
-def test_without_waiting_the_task_is_told(served: Place, instance: str) -> None:
+def test_without_waiting_the_snapshot_is_shown_as_it_is_now(served: Place, instance: str) -> None:
     accepted = served.good("snapshot", "create", f"{instance}-s", "--instance", instance, "-f", "json").document
-    assert accepted.keys() == {"id", "task_uri"}
+    assert accepted["status"] in ("creating", "available")
     waited = served.good("snapshot", "progress", accepted["task_uri"], "--wait", "-f", "json").document
     assert waited["progress"] == 100
     assert waited["flow_details"] == {"InstSnapshotFlow": "SUCCESS"}
@@ -142,7 +142,7 @@ def test_a_name_that_two_have_is_not_enough(served: Place, instance: str) -> Non
         ("yaml", "name: {name}"),
         ("value", "{name}"),
         ("shell", 'name="{name}"'),
-        ("table", "| name  | {name} |"),
+        ("table", "name  {name}\n"),
     ],
 )
 def test_the_forms_of_output(served: Place, instance: str, form: str, expected: str) -> None:

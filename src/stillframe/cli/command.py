@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from cliff import columns, command, lister, show
+from cliff import columns, command, display, lister, show
 
+from stillframe.cli import tables
 from stillframe.cli.exit_codes import CommandFailed, ExitCode, as_failure
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.printable import printable
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
 
     from stillframe.cli.client import Client
     from stillframe.settings import Settings
@@ -60,7 +62,29 @@ class Command(_Common):
     """A command that prints no table."""
 
 
-class ShowOne(_Common, show.ShowOne):
+class _Displaying(_Common, display.DisplayCommandBase[Any]):
+    """A command that prints a table, whose columns are known before anything is asked for or changed."""
+
+    @abstractmethod
+    def columns(self, parsed_args: Namespace) -> Sequence[str]:
+        """All columns that may be asked for; those that are printed where none is may be fewer."""
+
+    def get_parser(self, prog_name: str) -> ArgumentParser:
+        parser = super().get_parser(prog_name)
+        tables.replace_formatter(self._formatter_plugins)
+        return parser
+
+    def run(self, parsed_args: Namespace) -> int:
+        known = self.columns(parsed_args)
+        unknown = [name for name in parsed_args.columns if self._normalize_column_name(name) not in known]
+        if unknown:
+            raise CommandFailed(
+                ExitCode.USAGE, f"there is no column {', '.join(map(repr, unknown))}; there are: {', '.join(known)}"
+            )
+        return super().run(parsed_args)
+
+
+class ShowOne(_Displaying, show.ShowOne):
     """A command that shows one thing."""
 
     def produce_output(self, parsed_args: Namespace, column_names: Sequence[str], data: Sequence[Any]) -> int:
@@ -68,7 +92,7 @@ class ShowOne(_Common, show.ShowOne):
         return int(super().produce_output(parsed_args, column_names, _shown(parsed_args.formatter, data)))
 
 
-class Lister(_Common, lister.Lister):
+class Lister(_Displaying, lister.Lister):
     """A command that lists things."""
 
     def produce_output(self, parsed_args: Namespace, column_names: Sequence[str], data: Iterable[Sequence[Any]]) -> int:
@@ -84,9 +108,17 @@ class MapColumn(columns.FormattableColumn[Any]):
         return "\n".join(printable(f"{key}: {value}") for key, value in (self._value or {}).items())
 
 
-def fields(thing: Mapping[str, Any]) -> Fields:
-    """One thing as `ShowOne` takes it."""
-    return tuple(thing), tuple(MapColumn(value) if isinstance(value, dict) else value for value in thing.values())
+class TimeColumn(columns.FormattableColumn[Any]):
+    """A time (UTC) that people read to the second, and programs as the service tells it."""
+
+    def human_readable(self) -> str:
+        return printable(str(self._value).partition(".")[0]) if self._value else ""
+
+
+def fields(thing: Mapping[str, Any], known: Sequence[str] = ()) -> Fields:
+    """One thing as `ShowOne` takes it; the `known` columns come first, and are there where the thing lacks them."""
+    whole = {**dict.fromkeys(known), **thing}
+    return tuple(whole), tuple(MapColumn(value) if isinstance(value, dict) else value for value in whole.values())
 
 
 def _shown(form: str, values: Sequence[Any]) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.command import Lister, Rows
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     from stillframe.cli.health.finding import Finding
     from stillframe.settings import Settings
+
+
+_FINDING: Final = ("check", "result", "detail", "mend")
+_REPAIR: Final = ("kind", "of", "what", "result", "detail")
 
 
 class Doctor(Lister):
@@ -41,6 +45,10 @@ class Doctor(Lister):
         parser.add_argument("--yes", action="store_true", help="With --repair, do not ask.")
         return parser
 
+    def columns(self, parsed_args: Namespace) -> Sequence[str]:
+        """See `Lister`."""
+        return _REPAIR if parsed_args.repair else _FINDING
+
     def take_action(self, parsed_args: Namespace) -> Rows:
         """See `cliff`."""
         if parsed_args.repair:
@@ -49,8 +57,7 @@ class Doctor(Lister):
             raise CommandFailed(ExitCode.USAGE, "--also and --yes go with --repair")
         findings = list(_look(self.settings()))
         self._failed = any(finding.level == "fail" for finding in findings)
-        columns = ("check", "result", "detail", "mend")
-        return columns, [(one.check, one.level.value, one.detail, one.mend) for one in findings]
+        return _FINDING, [(one.check, one.level.value, one.detail, one.mend) for one in findings]
 
     def _repair(self, parsed_args: Namespace) -> Rows:
         from stillframe.cli import repairing  # noqa: PLC0415  # brings the whole service along
@@ -59,8 +66,7 @@ class Doctor(Lister):
             self.settings(), frozenset(parsed_args.also), lambda plan: parsed_args.yes or self._agreed(plan)
         )
         self._failed = any(repair.result == "failed" for repair in repairs)
-        columns = ("kind", "of", "what", "result", "detail")
-        return columns, [(one.kind, one.about, one.place, one.result, one.detail) for one in repairs]
+        return _REPAIR, [(one.kind, one.about, one.place, one.result, one.detail) for one in repairs]
 
     def _agreed(self, plan: Sequence[str]) -> bool:
         for line in plan:

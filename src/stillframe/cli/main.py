@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import logging
 import sys
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,10 @@ def _version() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal cannot show must not make a failure of what has been done.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     return Shell().run(list(sys.argv[1:] if argv is None else argv))
 
 

@@ -15,9 +15,11 @@ from stillframe.domain.errors import StillframeError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
     from stillframe.drivers.local.images import Format, Images
 
+_SHOWN: Final = ("id", "name", "project_id", "volumes", "file")
 _KEYS: Final = ("name", "format", "bootable")
 # A path may have commas in it; only one before a known key ends it.
 _SEPARATOR: Final = re.compile(rf",(?=(?:{'|'.join(_KEYS)})=)")
@@ -55,6 +57,10 @@ class Add(ShowOne):
             "--start-command", metavar="COMMAND", help="What starts it, in one argument, quoted as for a shell."
         )
         return parser
+
+    def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
+        """See `ShowOne`."""
+        return _SHOWN
 
     def take_action(self, parsed_args: Namespace) -> Fields:
         """See `cliff`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Fields, ShowOne, fields
-from stillframe.cli.instance.views import view
+from stillframe.cli.instance.views import KEYS, view
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
 
 class Show(ShowOne):
@@ -19,6 +20,10 @@ class Show(ShowOne):
         parser = super().get_parser(prog_name)
         parser.add_argument("instance", metavar="INSTANCE", help="Instance, by id or name.")
         return parser
+
+    def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
+        """See `ShowOne`."""
+        return KEYS
 
     def take_action(self, parsed_args: Namespace) -> Fields:
         """See `cliff`."""

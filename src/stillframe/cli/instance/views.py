@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 #: What is being done with it at present, or null.
 TASK: Final = "OS-EXT-STS:task_state"
+#: What is shown of an instance, and what a list of them shows.
+KEYS: Final = ("id", "name", "status", "task_state", "project_id", "volumes")
+LISTED: Final = ("id", "name", "status")
 _VOLUMES: Final = "os-extended-volumes:volumes_attached"
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Fields, ShowOne
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
-from stillframe.cli.snapshot.views import outcome
+from stillframe.cli.snapshot.views import KEYS, outcome
 from stillframe.cli.watching import add_wait_option
 from stillframe.domain.snapshot import ConsistencyLevel
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
     from stillframe.cli.client import Client
 
@@ -41,6 +42,10 @@ class Create(ShowOne):
         )
         add_wait_option(parser)
         return parser
+
+    def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
+        """See `ShowOne`."""
+        return KEYS
 
     def take_action(self, parsed_args: Namespace) -> Fields:
         """See `cliff`."""

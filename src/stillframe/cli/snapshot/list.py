@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Lister, Rows
-from stillframe.cli.snapshot.views import COLUMNS, MORE_COLUMNS, row
+from stillframe.cli.snapshot.views import COLUMNS, KEYS, MORE_COLUMNS, row
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
 
 class List(Lister):
@@ -27,6 +28,10 @@ class List(Lister):
         parser.add_argument("--marker", metavar="ID", help="Go on after this one.")
         return parser
 
+    def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
+        """See `Lister`."""
+        return KEYS
+
     def take_action(self, parsed_args: Namespace) -> Rows:
         """See `cliff`."""
         client = self.client()
@@ -41,5 +46,5 @@ class List(Lister):
             "marker": parsed_args.marker,
         }
         found = client.snapshots(query, one_page=parsed_args.limit is not None)
-        columns = COLUMNS + (MORE_COLUMNS if parsed_args.long else ())
+        columns = KEYS if parsed_args.columns else COLUMNS + (MORE_COLUMNS if parsed_args.long else ())
         return columns, [row(snapshot, columns) for snapshot in found]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
 from stillframe.cli.command import Fields, ShowOne, fields
@@ -11,6 +11,18 @@ from stillframe.cli.watching import wait
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
+
+#: What the service tells of a task; a later one may tell more.
+KEYS: Final = (
+    "progress",
+    "flow_details",
+    "completed_tasks",
+    "pending_tasks",
+    "estimated_seconds_left",
+    "queue_position",
+    "plan",
+)
 
 
 class Progress(ShowOne):
@@ -25,6 +37,10 @@ class Progress(ShowOne):
         parser.add_argument("--wait", action="store_true", help="Wait for the end, and fail if the operation does.")
         return parser
 
+    def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
+        """See `ShowOne`."""
+        return KEYS
+
     def take_action(self, parsed_args: Namespace) -> Fields:
         """See `cliff`."""
         client, reference = self.client(), parsed_args.snapshot
@@ -35,7 +51,7 @@ class Progress(ShowOne):
             task_uri, snapshot_id = snapshot["task_uri"], snapshot["id"]
         if parsed_args.wait:
             wait(client, snapshot_id, task_uri, "waiting")
-        return fields(client.progress(task_uri))
+        return fields(client.progress(task_uri), KEYS)
 
 
 def _snapshot_id(task_uri: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from stillframe.cli.command import Fields, ShowOne
-from stillframe.cli.snapshot.views import outcome
+from stillframe.cli.snapshot.views import KEYS, outcome
 from stillframe.cli.watching import add_wait_option
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class Restoring(ShowOne):
@@ -28,6 +28,10 @@ class Restoring(ShowOne):
         )
         add_wait_option(parser)
         return parser
+
+    def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
+        """See `ShowOne`."""
+        return KEYS
 
     def take_action(self, parsed_args: Namespace) -> Fields:
         """See `cliff`."""
