@@ -109,6 +109,22 @@ def test_lists_show_everybody_what_lives_and_what_is_not_known(service: Service)
         assert {one["name"] for one in servers} == {"alive", "lost"}
 
 
+def test_each_volume_is_shown_as_in_the_list(service: Service) -> None:
+    for one in listed(service, f"/volume/v3/{PROJECT}/volumes/detail", "volumes"):
+        began = time.monotonic()
+        reply = service.call("GET", f"/volume/v3/{PROJECT}/volumes/{one['id']}")
+        assert time.monotonic() - began < BOUND
+        assert reply.status_code == 200, reply.text
+        assert reply.json()["volume"]["status"] == one["status"]
+
+
+def test_the_flashcopy_check_of_what_lives_is_answered(service: Service) -> None:
+    service.snapshot("one")
+    reply = service.check("alive")
+    assert reply.status_code == 202, reply.text
+    assert len(reply.json()["copy_details"]) == 1
+
+
 def test_many_who_list_at_a_time_are_not_held_up(service: Service) -> None:
     listed(service, f"/volume/v3/{PROJECT}/volumes/detail", "volumes")
     began = time.monotonic()
@@ -141,7 +157,7 @@ def test_the_doctor_tells_of_the_dead_array_and_of_what_is_not_known(
     settings(tmp_path, served, dead)
     began = time.monotonic()
     found = {one["check"]: one for one in Place(tmp_path).run("doctor", "-f", "json").document}
-    assert time.monotonic() - began < 3 * BOUND
+    assert time.monotonic() - began < 10 * BOUND
     assert found["array a"]["result"] == "ok"
     assert found["array b"]["result"] == "fail"
     assert "volume alive-alive" not in found

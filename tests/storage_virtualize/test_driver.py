@@ -199,9 +199,9 @@ class TestOutages:
         world.served.faults.unreachable(60)
         for look in (
             lambda: world.storage.find(None),
-            lambda: world.storage.get_volume(instance.volume_ids[0]),
             lambda: world.storage.check_cut(instance, instance.volume_ids),
         ):
             with pytest.raises(Unavailable):
                 look()
         assert [one.status for one in world.storage.list_volumes(None)] == ["unknown"]
+        assert world.storage.get_volume(instance.volume_ids[0]).status == "unknown"

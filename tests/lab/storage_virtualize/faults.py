@@ -10,9 +10,10 @@ from typing import Final
 
 #: fail: refuse with a CMMVC code. lose: carry out and lose the reply. drop: do nothing and lose the reply.
 #: busy: answer 429. expire: answer 403, as if the token had expired. hang: wait, then carry out. break: answer 502.
-#: lie: do nothing, and say that it is done. page: do nothing, and answer 200 with a page of a proxy's, also to `auth`.
-#: refuse after: carry out, then refuse with a CMMVC code.
-WAYS: Final = ("fail", "lose", "drop", "busy", "expire", "hang", "break", "lie", "page", "refuse after")
+#: lie: do nothing, and say that it is done. say: do nothing, and answer 200 with `content`, also to `auth`.
+#: page: the same with a page of a proxy's. refuse after: carry out, then refuse with a CMMVC code.
+WAYS: Final = ("fail", "lose", "drop", "busy", "expire", "hang", "break", "lie", "say", "page", "refuse after")
+PAGE: Final = "<!DOCTYPE html><html><body>Please log in.</body></html>"
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Fault:
     code: str = "CMMVC5786E"
     seconds: float = 0.0
     subject: str = "*"
+    content: str = ""
     seen: int = 0
 
     def strikes(self, command: str, subject: str) -> bool:
@@ -51,6 +53,8 @@ class Faults:
         if way not in WAYS:
             raise ValueError(f"a fault is one of {', '.join(WAYS)}")
         fault = Fault(command, way, **details)  # type: ignore[arg-type]
+        if way == "page":
+            fault.way, fault.content = "say", PAGE
         with self._lock:
             self.armed.append(fault)
         return fault

@@ -90,6 +90,13 @@ class SimulatedArray:
                 "snapshots": sorted(one.name for one in self.array.snapshots.values()),
             }
 
+    def wait_for(self, objects: dict[str, list[str]], seconds: float = 60.0) -> None:
+        """Wait until there is nothing else than these; what an array deletes by itself takes its time."""
+        end = time.monotonic() + seconds
+        while (present := self.objects()) != objects:
+            assert time.monotonic() < end, present
+            time.sleep(0.02)
+
     def sign_in(self, user: str | None, password: str | None) -> str | None:
         """A new token, or None."""
         if (user, password) != (USER, PASSWORD):
@@ -181,8 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif self.served.too_fast():
             self._reply(429, "Too many requests.")
-        elif path == "/rest/v1/auth" and self._paged("auth"):
-            self._page()
+        elif path == "/rest/v1/auth" and (said := self._said("auth")) is not None:
+            self._say(said)
         elif path == "/rest/v1/auth":
             token = self.served.sign_in(self.headers.get("X-Auth-Username"), self.headers.get("X-Auth-Password"))
             self._reply(200, {"token": token}) if token else self._reply(403, "Authentication failed.")
@@ -211,8 +218,8 @@ class _Handler(BaseHTTPRequestHandler):
             status = {"busy": 429, "expire": 403, "break": 502, "fail": 500}[way]
             self._reply(status, f"{fault.code} as the test wished" if way == "fail" else "as the test wished")
             return
-        if way == "page":
-            self._page()
+        if fault and way == "say":
+            self._say(fault.content)
             return
         if way == "lie":
             self._reply(200, {"id": "999", "message": "successfully created"} if command.startswith("mk") else None)
@@ -233,13 +240,13 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = 500, f"{fault.code} as the test wished"
         self._reply(status, answer)
 
-    def _paged(self, command: str) -> bool:
+    def _said(self, command: str) -> str | None:
         faults = self.served.faults
         fault = faults.next(command, "", force=False) if faults.befalls(command) else None
-        return fault is not None and fault.way == "page"
+        return fault.content if fault is not None and fault.way == "say" else None
 
-    def _page(self) -> None:
-        content = b"<!DOCTYPE html><html><body>Please log in.</body></html>"
+    def _say(self, text: str) -> None:
+        content = text.encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(content)))

@@ -37,9 +37,13 @@ class Array:
 
     def run(
         self, command: str, subject: str | None = None, seconds: float | None = None, /, **parameters: str | int | bool
-    ) -> Any:
-        """See `Client.run`."""
-        return self._client.run(command, subject, seconds or self._seconds, **parameters)
+    ) -> None:
+        """See `Client.run`: a command that changes something and has nothing to say."""
+        self.ask(objects.nothing, command, subject, seconds, **parameters)
+
+    def make(self, command: str, seconds: float | None = None, /, **parameters: str | int | bool) -> None:
+        """See `Client.run`: a command that makes something, and says so."""
+        self.ask(objects.made, command, None, seconds, **parameters)
 
     def ask(
         self,
@@ -51,7 +55,7 @@ class Array:
         **parameters: str | int | bool,
     ) -> T:
         """See `Client.run`: the answer as a shape of `objects`; one of another shape says nothing."""
-        answer = self.run(command, subject, seconds, **parameters)
+        answer = self._client.run(command, subject, seconds or self._seconds, **parameters)
         try:
             return shape(answer)
         except Malformed as problem:

@@ -193,7 +193,7 @@ def _parts(sources: Sources) -> list[Part]:
 def _make(array: Array, is_there: Callable[[], bool], command: str, **parameters: str | int | bool) -> None:
     """Make something that was not there a moment ago; if it is there now, an earlier reply was lost on the way."""
     try:
-        array.run(command, **parameters)
+        array.make(command, **parameters)
     except Conflict as conflict:
         if not is_there():
             raise BackendError(f"{conflict.message} (but what is there is another)") from None

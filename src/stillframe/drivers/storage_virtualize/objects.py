@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import AfterValidator, FailFast, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from stillframe.foreign.replies import plain, shaped
+from stillframe.foreign.replies import Malformed, plain, shaped
 
 _ACTIVE: Final = frozenset({"copying", "stopping", "suspended"})
 WHOLE: Final = 100
@@ -84,7 +84,7 @@ def vdisk(answer: Any) -> Vdisk:
 
 def sizes(answer: Any) -> list[tuple[str, int]]:
     """Names and sizes in bytes from the list of vdisks."""
-    return [(row["name"], row["capacity"]) for row in shaped(_SIZES, answer or [])]
+    return [(row["name"], row["capacity"]) for row in shaped(_SIZES, answer)]
 
 
 def mappings(answer: Any) -> list[Mapping]:
@@ -100,27 +100,29 @@ def mappings(answer: Any) -> list[Mapping]:
             progress=row.get("progress") or 0,
             rc_controlled=row.get("rc_controlled") == "yes",
         )
-        for row in shaped(_MAPPINGS, answer or [])
+        for row in shaped(_MAPPINGS, answer)
     ]
 
 
 def statuses(answer: Any) -> list[str]:
     """The statuses of consistency groups from their list."""
-    return [row["status"] for row in shaped(_GROUPS, answer or [])]
+    return [row["status"] for row in shaped(_GROUPS, answer)]
 
 
 def numbers(answer: Any) -> list[int]:
     """The ids in a list of mappings, by size."""
-    return sorted(row["id"] for row in shaped(_NUMBERS, answer or []))
+    return sorted(row["id"] for row in shaped(_NUMBERS, answer))
 
 
 def rows(answer: Any) -> list[Columns]:
-    """Any list, as the array has it."""
-    return shaped(_ROWS, answer or [])
+    """Mappings from their list, with all columns that the array has."""
+    shaped(_MAPPINGS, answer)
+    return shaped(_ROWS, answer)
 
 
 def columns(answer: Any) -> Columns:
-    """Any one object, as the array has it."""
+    """One mapping from its detailed view, with all columns that the array has."""
+    shaped(_MAPPINGS, [answer])
     return shaped(_ROW, answer)
 
 
@@ -138,7 +140,18 @@ def code_level(answer: Any) -> tuple[int, ...]:
 
 def members(answer: Any) -> list[SnapshotMember]:
     """The volumes that are in snapshots of the array, from their list."""
-    return shaped(_MEMBERS, answer or [])
+    return shaped(_MEMBERS, answer)
+
+
+def made(answer: Any) -> str:
+    """The id of what a command has made."""
+    return shaped(_MADE, answer)["id"]
+
+
+def nothing(answer: Any) -> None:
+    """What an array answers to a command that makes nothing; raises `Malformed` for anything else."""
+    if answer:
+        raise Malformed("the answer has something in it, and this command has nothing to say")
 
 
 def _printable(text: str) -> str:
@@ -188,6 +201,10 @@ class _Group(TypedDict):
     status: _Word
 
 
+class _Made(TypedDict):
+    id: _Word
+
+
 class _Numbered(TypedDict):
     id: _Number
 
@@ -213,6 +230,7 @@ _WHOLE: Final = TypeAdapter(_Whole)
 _SIZES: Final = TypeAdapter(Annotated[list[_Size], FailFast()])
 _MAPPINGS: Final = TypeAdapter(Annotated[list[_Row], FailFast()])
 _GROUPS: Final = TypeAdapter(Annotated[list[_Group], FailFast()])
+_MADE: Final = TypeAdapter(_Made)
 _NUMBERS: Final = TypeAdapter(Annotated[list[_Numbered], FailFast()])
 _ROWS: Final = TypeAdapter(Annotated[list[Columns], FailFast()])
 _ROW: Final = TypeAdapter(Columns)

@@ -107,12 +107,11 @@ class DeclaredVolumes:
         return sorted(found, key=lambda volume: (volume.name, volume.id))
 
     def get_volume(self, volume_id: str) -> Volume:
-        """See `StorageDriver`."""
+        """See `StorageDriver`; as in the list of all."""
         declaration, declared = self._declarations.vdisk(volume_id)
-        found = self._arrays.find(Place(declared.vdisk, declared.array))
-        if found is None:
-            return _volume(declaration, declared, "error")
-        return _volume(declaration, declared, "in-use", found[1].size, found[0].name)
+        arrays = None if declared.array is None else self._arrays.named(frozenset({declared.array}))
+        answers = self._arrays.ask(lambda array: array.sizes({declared.vdisk}), arrays, self._arrays.list_seconds)
+        return _listed(declaration, declared, answers)
 
     def place(self, volume_id: str) -> Place:
         """See `Volumes`."""

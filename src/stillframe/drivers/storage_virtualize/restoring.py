@@ -38,7 +38,7 @@ class Restorer:
         vdisk = self._checks.restore(volume_id, copy)
         name = naming.reverse(volume_id, copy.id)
         if not self._take_place(call, copy.array, vdisk, name):
-            copy.array.run(
+            copy.array.make(
                 "mkfcmap",
                 source=copy.vdisk,
                 target=vdisk.name,
