@@ -187,7 +187,7 @@ def build(
         instances=instances,
         policy=policy,
         submit=engine.submit,
-        measure=ProgressReader(operations, queue, books, now).read,
+        measure=ProgressReader(operations, queue, books, planner(ports), now).read,
         now=now,
         deadlines=settings.engine.deadlines,
         held=held,

@@ -46,7 +46,9 @@ def test_the_object_has_its_keys_and_its_form_of_time(api: Running) -> None:
     assert (shown["name"], shown["description"], shown["status"]) == ("before", "why", "available")
     assert (shown["instance_id"], shown["project_id"]) == (instance.id, instance.project_id)
     assert TIME.fullmatch(shown["created_at"])
-    assert shown["updated_at"] is None
+    # The end of its creation is its first change.
+    assert TIME.fullmatch(shown["updated_at"])
+    assert shown["updated_at"] > shown["created_at"]
     assert shown["temp_snapshots"] is shown["failed_snapshots"] is shown["fault"] is None
     assert shown["consistency"].keys() == {"level", "cut_window_ms", "reason"}
     assert api.call("GET", shown["task_uri"]).json()["details"]["progress"] == 100

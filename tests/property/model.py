@@ -31,7 +31,6 @@ class Snapshot:
     temp: dict[str, bytes] | None = None
     failed: set[str] | None = None
     fault: str | None = None
-    changed: bool = False
     #: The safety copies are left over from a restore that came to its end, and their content means nothing.
     stale: bool = False
 
@@ -62,12 +61,11 @@ class Model:
         snapshot = self.snapshots[snapshot_id]
         snapshot.name = changes.get("name", snapshot.name)
         snapshot.description = changes.get("description", snapshot.description)
-        snapshot.changed = True
 
     def create(self, snapshot_id: str, name: str, description: str, disks: Collection[str], *, fails: bool) -> None:
         content = {disk: self.disks[disk] for disk in disks}
         if fails:
-            made = Snapshot(snapshot_id, name, description, "error", None, fault=TOLD, changed=True)
+            made = Snapshot(snapshot_id, name, description, "error", None, fault=TOLD)
         else:
             made = Snapshot(snapshot_id, name, description, "available", content)
         self.snapshots[snapshot_id] = made
@@ -75,7 +73,7 @@ class Model:
     def restore_undone(self, snapshot_id: str) -> None:
         """A restore that could not take its safety copies."""
         snapshot = self.snapshots[snapshot_id]
-        snapshot.temp, snapshot.stale, snapshot.fault, snapshot.changed = None, False, TOLD, True
+        snapshot.temp, snapshot.stale, snapshot.fault = None, False, TOLD
 
     def restore(self, snapshot_id: str, failing: Collection[str], kept: Collection[str] = ()) -> None:
         """A restore; volumes that fail, and safety copies that cannot be deleted if none does."""
@@ -107,14 +105,13 @@ class Model:
             self.gone.append(snapshot_id)
             self.fence = None if self.fence == snapshot_id else self.fence
             return
-        snapshot.status, snapshot.fault, snapshot.changed = "error-deleting", TOLD, True
+        snapshot.status, snapshot.fault = "error-deleting", TOLD
         snapshot.snapshots = _only(snapshot.snapshots, left)
         snapshot.temp = _only(snapshot.temp, left)
 
     def _put_back(self, snapshot: Snapshot, wanted: Bytes, failing: Collection[str], kept: Collection[str]) -> None:
         self.disks.update({disk: content for disk, content in wanted.items() if disk not in failing})
         snapshot.failed = {*wanted} & {*failing} or None
-        snapshot.changed = True
         if snapshot.failed:
             snapshot.status, snapshot.fault, self.fence = "restore-error", TOLD, snapshot.id
             return

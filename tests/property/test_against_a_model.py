@@ -365,7 +365,7 @@ class Story(RuleBasedStateMachine):
             "temp": snapshot.temp and {*snapshot.temp},
             "failed": snapshot.failed,
             "fault": snapshot.fault,
-            "changed": snapshot.changed,
+            "changed": True,
             "instance": self.stage.instance_id,
         }
         for volume_id, copy_id in (shown["failed_snapshots"] or {}).items():

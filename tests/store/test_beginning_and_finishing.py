@@ -72,7 +72,7 @@ def test_finishing_shows_status_maps_and_consistency_at_once(store: Store) -> No
         {"v1": "c1"},
         consistency,
     )
-    assert snapshot.updated_at is None
+    assert snapshot.updated_at == LATER
     finished = store.operations.get(operation.id)
     assert (finished.state, finished.progress, finished.finished_at) == (OperationState.SUCCEEDED, 100, LATER)
 
@@ -83,7 +83,16 @@ def test_a_failed_operation_leaves_its_fault_and_keeps_its_progress(store: Store
     assert store.operations.finish(operation, CREATE_FAILED, LATER) is Status.ERROR
     snapshot = store.snapshots.get(operation.snapshot_id)
     assert (snapshot.status, snapshot.fault, snapshot.updated_at) == (Status.ERROR, FAULT, LATER)
-    assert store.operations.get(operation.id).progress == 40
+    failed = store.operations.get(operation.id)
+    assert (failed.progress, failed.fault) == (40, FAULT)
+
+
+@pytest.mark.parametrize(("told", "reached", "kept"), [(0, 30, 30), (40, 30, 40), (40, 0, 40)])
+def test_the_progress_of_a_failed_operation_does_not_fall(store: Store, told: int, reached: int, kept: int) -> None:
+    operation = creating(store.operations)
+    store.operations.raise_progress(operation, told)
+    store.operations.finish(operation, CREATE_FAILED, LATER, reached)
+    assert store.operations.get(operation.id).progress == kept
 
 
 def test_the_next_success_takes_the_fault_away(store: Store) -> None:

@@ -180,10 +180,14 @@ class ListReply(Reply):
 
 
 class ProgressDetails(Reply):
-    progress: Annotated[int, Field(ge=0, le=100)]
-    flow_details: dict[str, str]
+    """How far a task is; each task of its flow stands in one of the two maps, and at the end in the first."""
+
+    progress: Annotated[int, Field(ge=0, le=100, description="100 only at a good end")]
+    flow_details: dict[str, str] = Field(description="at the end SUCCESS, FAILURE or REVERTED")
     completed_tasks: dict[str, str]
     pending_tasks: dict[str, str]
+    finished_at: str | None = Field(description="null until the end")
+    fault: FaultView | None = Field(description="what went wrong, as the instance snapshot says it too")
     estimated_seconds_left: int | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
     queue_position: int | None = Field(default=None, exclude_if=lambda position: position is None)
     plan: dict[str, str] | None = Field(

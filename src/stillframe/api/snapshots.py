@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stillframe.api.exchange import Exchange
-    from stillframe.domain.snapshot import InstanceSnapshot
+    from stillframe.domain.snapshot import Fault, InstanceSnapshot
     from stillframe.service.instance_snapshots import Accepted
 
 _TIME: Final = "%Y-%m-%dT%H:%M:%S.%f"
@@ -90,6 +90,8 @@ def progress(exchange: Exchange) -> schemas.ProgressReply:
         flow_details=dict(measured.flow_details),
         completed_tasks=dict(measured.completed_tasks),
         pending_tasks=dict(measured.pending_tasks),
+        finished_at=None if measured.finished_at is None else _time(measured.finished_at),
+        fault=_fault(measured.fault),
         estimated_seconds_left=measured.seconds_left,
         queue_position=measured.queue_position,
         plan=_map(measured.plan),
@@ -112,11 +114,7 @@ def _task_uri(exchange: Exchange, accepted: Accepted) -> str:
 
 
 def _view(exchange: Exchange, snapshot: InstanceSnapshot) -> schemas.SnapshotView:
-    fault, consistency, task_uri = None, None, None
-    if snapshot.fault is not None:
-        fault = schemas.FaultView(
-            code=snapshot.fault.code, message=snapshot.fault.message, created_at=_time(snapshot.fault.created_at)
-        )
+    consistency, task_uri = None, None
     if snapshot.consistency is not None:
         consistency = schemas.ConsistencyView(
             level=snapshot.consistency.level.value,
@@ -139,11 +137,17 @@ def _view(exchange: Exchange, snapshot: InstanceSnapshot) -> schemas.SnapshotVie
         failed_snapshots=_map(snapshot.failed_snapshots),
         project_id=snapshot.project_id,
         user_id=snapshot.user_id,
-        fault=fault,
+        fault=_fault(snapshot.fault),
         consistency=consistency,
         minimum_consistency=snapshot.minimum_consistency.value,
         guest_may_be_held=exchange.services.snapshots.may_be_held(snapshot),
     )
+
+
+def _fault(fault: Fault | None) -> schemas.FaultView | None:
+    if fault is None:
+        return None
+    return schemas.FaultView(code=fault.code, message=fault.message, created_at=_time(fault.created_at))
 
 
 def _time(moment: datetime) -> str:

@@ -52,7 +52,8 @@ class Operation:
     `committed` is the point of no return: beyond it a failure is settled by retry or rollback, never by undoing.
     `progress` is 0..100 and never falls; `record` is the final progress document, kept when the flow's details go.
     `generation` numbers its claims: only the worker of the latest may change anything. `places` are what limits of
-    concurrency count it by besides its project, such as `host:NAME` and `backend:NAME`.
+    concurrency count it by besides its project, such as `host:NAME` and `backend:NAME`. `fault` is why it failed, or
+    what went wrong although it succeeded.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Operation:
     record: Mapping[str, Any] | None = None
     generation: int = 0
     places: tuple[str, ...] = ()
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Progress:
     """How far an operation is: 0..100, its flow's name and state, and the states of its tasks by name.
 
     `seconds_left`: how long it will still take at the pace it has had so far; None where nobody can tell. `plan`: how
-    each volume is put back, by volume id and in a word of its driver's; None where none is.
+    each volume is put back, by volume id and in a word of its driver's; None where none is. `finished_at` is None until
+    the end, and `fault` what went wrong.
     """
 
     percent: int
@@ -89,6 +92,8 @@ class Progress:
     seconds_left: int | None = None
     queue_position: int | None = None
     plan: Mapping[str, str] | None = None
+    finished_at: datetime | None = None
+    fault: Fault | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import DeadlineExceeded, Superseded, Unavailable
@@ -24,6 +25,28 @@ _LOOK_EVERY: Final = 1.0
 def clock() -> float:
     """Seconds that go on while the process or the whole machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class NoAttempt:
+    """What the work of an operation is planned with where it is only looked at; nothing can be done by it."""
+
+    operation: Operation
+
+    def check(self) -> None:
+        """See `Attempt`."""
+        raise Superseded(f"Task {self.operation.id} is only looked at here.")
+
+    def check_claim(self) -> None:
+        """See `Attempt`."""
+        self.check()
+
+    def report(self, task_name: str, done: int, total: int) -> None:
+        """See `Attempt`."""
+
+    def percent(self) -> int:
+        """See `Attempt`."""
+        return 0
 
 
 class RunningAttempt:
@@ -66,6 +89,10 @@ class RunningAttempt:
         """See `Attempt`."""
         if self.meter is not None and total > 0:
             self.meter.report(task_name, done / total)
+
+    def percent(self) -> int:
+        """See `Attempt`."""
+        return 0 if self.meter is None else self.meter.percent()
 
     def _check_claim(self, *, settled_too: bool) -> None:
         moment = clock()

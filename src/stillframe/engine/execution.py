@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from stillframe.domain.snapshot import Fault
 from stillframe.engine.attempt import RunningAttempt
 from stillframe.engine.faults import fault_of
 from stillframe.engine.persistence import FlowBooks, load, translated
-from stillframe.engine.progress import Meter, as_record, measure
+from stillframe.engine.progress import Meter, outline, take_record
 from stillframe.engine.work import Failure, Ledger, Planner, Queue, Work
 
 LOG = logging.getLogger(__name__)
@@ -87,14 +87,14 @@ class Execution:
         work = self._planner(attempt)
         books = self.books.guarded(self._queue.guard(operation))
         detail = books.open(operation.id, work.flow.name)
-        if not _reverted(detail, work.flow):
+        if not _reverted(detail, work):
             if detail.state == states.REVERTED:
                 # See `_reverted`; as it stands, TaskFlow would do everything anew.
                 books.mark_suspended(detail)
             self._run_flow(attempt, work, books, detail)
             detail = books.open(operation.id, work.flow.name)
-        if _reverted(detail, work.flow) and self._queue.holds(operation):
-            self._settle_failure(operation, work, None, undone=detail.state == states.REVERTED)
+        if _reverted(detail, work) and self._queue.holds(operation):
+            self._settle_failure(attempt, work, None, undone=detail.state == states.REVERTED)
 
     def fail_late(self, attempt: RunningAttempt, hangs_for: float | None) -> None:
         """Fail an operation that is past its deadline: it was never begun, or hangs in a call.
@@ -111,7 +111,7 @@ class Execution:
         try:
             # Of what was never begun there is nothing to undo.
             undone = self.books.read(operation.id) is None
-            self._settle_failure(operation, work, DeadlineExceeded(message), undone=undone, free=not hangs)
+            self._settle_failure(attempt, work, DeadlineExceeded(message), undone=undone, free=not hangs)
         except Superseded:
             LOG.info("task %s ended by itself at the last moment", operation.id)
 
@@ -126,7 +126,7 @@ class Execution:
             fault = Fault(error.code, error.message, self.now())
             self._ledger.finish(operation, _plain(operation, fault), self.now())
         else:
-            self._settle_failure(operation, work, error, undone=undo and _undo(operation, work))
+            self._settle_failure(attempt, work, error, undone=undo and _undo(operation, work))
 
     def close_books(self, operation_id: str) -> bool:
         """Once an operation is final: keep its record, drop its flow, give its instance back; False if it is open."""
@@ -134,8 +134,8 @@ class Execution:
         if not operation.state.final:
             return False
         detail = self.books.read(operation_id)
-        if detail is not None and operation.record is None:
-            self._ledger.keep_record(operation_id, as_record(measure(operation, detail)))
+        if operation.record is None:
+            self._ledger.keep_record(operation_id, take_record(operation, outline(self._planner, operation), detail))
             finished = operation.finished_at or self.now()
             self.on_finished(operation, (finished - operation.created_at).total_seconds())
         self.books.drop(operation_id)
@@ -143,10 +143,16 @@ class Execution:
 
     def _run_flow(self, attempt: RunningAttempt, work: Work, books: FlowBooks, detail: Any) -> None:
         finished = {atom.name for atom in detail if atom.state == states.SUCCESS}
-        weights = {name: work.weights.get(name, 1.0) for name in (task.name for task in _tasks(work.flow))}
+        tasks = {task.name: task for task in work.tasks()}
+        weights = {name: work.weights.get(name, 1.0) for name in tasks}
         meter = attempt.meter = Meter(weights, finished, lambda percent: self._show_progress(attempt, percent))
         engine = load(work.flow, detail, books.backend, self._tasks if work.parallel else None)
-        engine.atom_notifier.register(states.SUCCESS, lambda _state, details: meter.report(details["task_name"], 1.0))
+
+        def count(_state: str, details: Mapping[str, Any]) -> None:
+            if tasks[details["task_name"]].achieved(details["result"]):
+                meter.report(details["task_name"], 1.0)
+
+        engine.atom_notifier.register(states.SUCCESS, count)
         try:
             steps = engine.run_iter()
             with translated(), suppress(StopIteration):
@@ -155,7 +161,7 @@ class Execution:
                     # Suspended from within: another thread would have to wait for the task that runs.
                     steps.send(self._suspending.is_set())
         except Exception:
-            if not _reverted(self.books.read(detail.uuid), work.flow):
+            if not _reverted(self.books.read(detail.uuid), work):
                 raise
             LOG.warning("the flow of task %s was reverted", detail.uuid)
 
@@ -167,8 +173,9 @@ class Execution:
             LOG.warning("task %s: its progress is not shown: %s", attempt.operation.id, error)
 
     def _settle_failure(
-        self, operation: Operation, work: Work, error: Exception | None, *, undone: bool, free: bool = True
+        self, attempt: RunningAttempt, work: Work, error: Exception | None, *, undone: bool, free: bool = True
     ) -> None:
+        operation = attempt.operation
         detail = self.books.read(operation.id)
         code, message = fault_of(error, detail)
         fault = Fault(code, message, self.now())
@@ -183,13 +190,13 @@ class Execution:
             settlement = _plain(operation, fault)
         if not free:
             settlement = settlement.keeping_lock()
-        status = self._ledger.finish(operation, settlement, self.now())
+        status = self._ledger.finish(operation, settlement, self.now(), attempt.percent())
         LOG.error(
             "task %s failed; instance snapshot %s is %s: %s", operation.id, operation.snapshot_id, status, message
         )
 
 
-def _reverted(detail: Any, flow: Any) -> bool:
+def _reverted(detail: Any, work: Work) -> bool:
     """Whether a recorded flow has been reverted, or could not be: then it must not run again.
 
     Its own state alone does not tell: TaskFlow takes a flow for reverted, too, that was suspended while all that could
@@ -197,7 +204,7 @@ def _reverted(detail: Any, flow: Any) -> bool:
     """
     if detail is None:
         return False
-    ours = {task.name for task in _tasks(flow)}
+    ours = {task.name for task in work.tasks()}
     found = {atom.state for atom in detail if atom.name in ours}
     return states.REVERT_FAILURE in found or (detail.state == states.REVERTED and not found & _UNDER_WAY)
 
@@ -208,7 +215,7 @@ def _undo(operation: Operation, work: Work) -> bool:
     Each of them can be undone whether it was executed or not.
     """
     whole = True
-    for task in reversed(_tasks(work.flow)):
+    for task in reversed(work.tasks()):
         task.pre_revert()
         try:
             task.revert()
@@ -223,10 +230,3 @@ def _undo(operation: Operation, work: Work) -> bool:
 def _plain(operation: Operation, fault: Fault) -> Settlement:
     """The settlement of an operation of which nothing is known but that it failed."""
     return Settlement(FAILURES[operation.action], succeeded=False, fault=fault)
-
-
-def _tasks(flow: Any) -> list[Any]:
-    tasks: list[Any] = []
-    for node, _links in flow.iter_nodes():
-        tasks.extend(_tasks(node) if hasattr(node, "iter_nodes") else [node])
-    return tasks

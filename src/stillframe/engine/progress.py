@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,8 +13,16 @@ from taskflow import states
 from taskflow.persistence import models
 
 from stillframe.domain.operation import Operation, OperationState, Progress
+from stillframe.engine.attempt import NoAttempt
+from stillframe.engine.task import Task
+from stillframe.engine.work import Planner, Work
 
-_COMPLETED: Final = frozenset({states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE})
+LOG = logging.getLogger(__name__)
+
+_COMPLETED: Final = frozenset({states.SUCCESS, states.FAILURE, states.REVERTED, states.REVERT_FAILURE, states.IGNORE})
+# What comes of a task that was never begun, or was left in the middle, when the operation is settled.
+_ENDS: Final = {states.PENDING: states.IGNORE, states.RUNNING: states.FAILURE, states.REVERTING: states.FAILURE}
+_NOT_YET: Final = {states.SUCCESS: states.RUNNING, states.FAILURE: states.REVERTING, states.REVERTED: states.REVERTING}
 _WRITE_EVERY: Final = 0.5
 
 
@@ -45,23 +54,30 @@ class Meter:
         return min(99, int(100 * done / whole)) if whole else 0
 
 
-def measure(operation: Operation, detail: models.FlowDetail | None) -> Progress:
-    """The progress document of an operation, from its final record or else from its recorded flow."""
-    if operation.record is not None:
-        record = operation.record
-        return Progress(operation.progress, record["flow_details"], record["completed_tasks"], record["pending_tasks"])
-    if detail is None:
-        return Progress(operation.progress, {}, {}, {})
-    tasks = {atom.name: _task_state(operation, atom) for atom in detail if isinstance(atom, models.TaskDetail)}
-    left = [name for name, state in tasks.items() if state not in _COMPLETED]
-    if operation.state.final and [tasks[name] for name in left] == [states.RUNNING]:
-        # It has settled the operation from within, and only its own record has not come through yet.
-        tasks[left[0]] = str(states.SUCCESS)
+def outline(planner: Planner, operation: Operation) -> Work | None:
+    """The work of an operation, to look at; None where a release before has left arguments that nobody knows."""
+    try:
+        return planner(NoAttempt(operation))
+    except Exception:
+        LOG.exception("task %s cannot be planned; no more is told of it than what is recorded", operation.id)
+        return None
+
+
+def measure(operation: Operation, work: Work | None, detail: models.FlowDetail | None) -> Progress:
+    """The progress document of an operation, from its final record or else from its planned and its recorded flow.
+
+    `operation` is of a time after `detail`, so that what settles the operation is not seen to end before it has.
+    """
+    record = operation.record
+    if record is None:
+        record = take_record(operation, work, detail)
     return Progress(
-        percent=operation.progress,
-        flow_details={detail.name: _flow_state(operation, detail)},
-        completed_tasks={name: state for name, state in tasks.items() if state in _COMPLETED},
-        pending_tasks={name: state for name, state in tasks.items() if state not in _COMPLETED},
+        operation.progress,
+        record["flow_details"],
+        record["completed_tasks"],
+        record["pending_tasks"],
+        finished_at=operation.finished_at,
+        fault=operation.fault,
     )
 
 
@@ -73,28 +89,49 @@ def seconds_left(operation: Operation, now: datetime) -> int | None:
     return max(0, round(elapsed * (100 - operation.progress) / operation.progress))
 
 
-def as_record(progress: Progress) -> dict[str, Any]:
-    """The part of the document that is kept when the recorded flow is dropped."""
+def take_record(operation: Operation, work: Work | None, detail: models.FlowDetail | None) -> dict[str, Any]:
+    """The part of the document that is kept when the recorded flow is dropped; see `measure`."""
+    flow = _flow_state(operation, detail)
+    tasks = _task_states(operation, work, detail, flow)
+    name = work.flow.name if work is not None else "" if detail is None else detail.name
     return {
-        "flow_details": dict(progress.flow_details),
-        "completed_tasks": dict(progress.completed_tasks),
-        "pending_tasks": dict(progress.pending_tasks),
+        "flow_details": {name: flow} if name else {},
+        "completed_tasks": {name: state for name, state in tasks.items() if state in _COMPLETED},
+        "pending_tasks": {name: state for name, state in tasks.items() if state not in _COMPLETED},
     }
 
 
-def _task_state(operation: Operation, atom: models.TaskDetail) -> str:
+def _task_states(
+    operation: Operation, work: Work | None, detail: models.FlowDetail | None, flow: str
+) -> Mapping[str, str]:
+    planned = {} if work is None else {task.name: task for task in work.tasks()}
+    found = {**dict.fromkeys(planned, str(states.PENDING)), **_recorded(planned, detail)}
     if operation.state is OperationState.SUCCEEDED:
-        # It settles the operation from within its last task, whose own record may not have come through.
-        return str(states.SUCCESS)
-    # A volume whose restore failed is data to the flow and a failure to the user.
-    if atom.state == states.SUCCESS and isinstance(atom.results, dict) and atom.results.get("ok") is False:
-        return str(states.FAILURE)
-    return str(atom.state or states.PENDING)
+        # What is not recorded as done had no time to be: the last task settles the operation from within.
+        found = {name: state if state == states.FAILURE else flow for name, state in found.items()}
+    if operation.state.final:
+        found = {name: _ENDS.get(state, state) for name, state in found.items()}
+        found.update(dict.fromkeys(list(planned or found)[-1:], flow))
+    return found
 
 
-def _flow_state(operation: Operation, detail: models.FlowDetail) -> str:
+def _recorded(tasks: Mapping[str, Task], detail: models.FlowDetail | None) -> dict[str, str]:
+    """The states of the tasks that are recorded; one that did not do what it is called after has failed."""
+    found: dict[str, str] = {}
+    for atom in detail or ():
+        if isinstance(atom, models.TaskDetail):
+            found[atom.name] = str(atom.state or states.PENDING)
+            task = tasks.get(atom.name)
+            if atom.state == states.SUCCESS and task is not None and not task.achieved(atom.results):
+                found[atom.name] = str(states.FAILURE)
+    return found
+
+
+def _flow_state(operation: Operation, detail: models.FlowDetail | None) -> str:
+    state = None if detail is None else detail.state
     if operation.state is OperationState.SUCCEEDED:
         return str(states.SUCCESS)
     if operation.state is OperationState.FAILED:
-        return str(states.FAILURE if detail.state != states.REVERTED else states.REVERTED)
-    return str(detail.state or states.PENDING)
+        return str(states.REVERTED if state == states.REVERTED else states.FAILURE)
+    # A flow has no end before its operation has.
+    return str(_NOT_YET.get(state, state) or states.PENDING)

@@ -24,6 +24,13 @@ class Task(task.Task):  # type: ignore[misc]  # untyped library
             if name in cls.__dict__:
                 setattr(cls, name, _storing(cls.__dict__[name]))
 
+    def achieved(self, result: Any) -> bool:
+        """Whether a result of `execute` says that what the task is called after was done.
+
+        A failure that is data to the flow is a failure to the user.
+        """
+        return not (isinstance(result, dict) and result.get("ok") is False)
+
 
 def _storing(method: Callable[..., Any]) -> Callable[..., Any]:
     # TaskFlow reads the names of the arguments, which it looks for behind the wrapper.

@@ -12,6 +12,7 @@ from taskflow.patterns.linear_flow import Flow
 from stillframe.domain.operation import Operation, Settlement
 from stillframe.domain.snapshot import Fault
 from stillframe.domain.status import Status
+from stillframe.engine.task import Task
 
 
 class Attempt(Protocol):
@@ -30,6 +31,10 @@ class Attempt(Protocol):
 
     def report(self, task_name: str, done: int, total: int) -> None:
         """Say how far a running task is."""
+        ...
+
+    def percent(self) -> int:
+        """How far the whole is, 0..99, as far as this attempt has seen it."""
         ...
 
 
@@ -58,6 +63,17 @@ class Work:
     weights: Mapping[str, float] = field(default_factory=dict)
     parallel: bool = False
 
+    def tasks(self) -> list[Task]:
+        """All tasks of the flow, in its order; the last one settles the operation."""
+        return _tasks(self.flow)
+
+
+def _tasks(flow: Any) -> list[Task]:
+    tasks: list[Task] = []
+    for node, _links in flow.iter_nodes():
+        tasks.extend(_tasks(node) if hasattr(node, "iter_nodes") else [node])
+    return tasks
+
 
 Planner = Callable[[Attempt], Work]
 
@@ -71,7 +87,7 @@ class Ledger(Protocol):
 
     def raise_progress(self, operation: Operation, percent: int) -> None: ...
 
-    def finish(self, operation: Operation, settlement: Settlement, now: datetime) -> Status: ...
+    def finish(self, operation: Operation, settlement: Settlement, now: datetime, percent: int = 0) -> Status: ...
 
     def keep_record(self, operation_id: str, record: Mapping[str, Any]) -> None: ...
 

@@ -40,6 +40,10 @@ class DeletingSnapshots(Step):
         errors = self.delete_all(call, sorted(named | found))
         return {copy_id: {"code": error.code, "message": error.message} for copy_id, error in errors.items()}
 
+    def achieved(self, result: Any) -> bool:
+        """See `Task`."""
+        return not result
+
     def _release_volumes(self, call: Call, volume_ids: set[str]) -> None:
         """The fence goes with the snapshot: nothing may write to the volumes any more by then."""
 
@@ -53,16 +57,21 @@ class DeletingSnapshots(Step):
 class UpdatingSnapshots(Step):
     """Take the fence away that a failed restore left: its owner goes. The instance stays off."""
 
-    def execute(self, failed: dict[str, Any]) -> None:
+    def execute(self, failed: dict[str, Any]) -> bool:
         if not failed:
             self.require(self.call())
             self.ports.compute.unfence(self.instance_id, self.operation.snapshot_id)
+        return not failed
+
+    def achieved(self, result: Any) -> bool:
+        """See `Task`; the release before recorded None."""
+        return result is not False
 
 
 class SnapshotDone(Step):
     """Settle: gone, or error-deleting with the maps cut down to what is still there."""
 
-    def execute(self, failed: dict[str, Any], unfenced: None) -> None:  # noqa: ARG002  # orders the tasks
+    def execute(self, failed: dict[str, Any], unfenced: object) -> None:  # noqa: ARG002  # orders the tasks
         if not failed:
             settlement = Settlement(Event.DELETED, succeeded=True, unfence=True)
         else:

@@ -186,6 +186,10 @@ class ConfirmingFence(Step):
             return {"held": False, "code": error.code, "message": message}
         return {"held": True}
 
+    def achieved(self, result: Any) -> bool:
+        """See `Task`."""
+        return result is not None and bool(result["held"])
+
 
 class ReleasingInstance(Step):
     """Take the fence away once all volumes are whole, and start the instance again if it ran before.
@@ -212,6 +216,10 @@ class ReleasingInstance(Step):
                 return {"fenced": fenced, "code": error.code, "message": message}
         return {"fenced": False}
 
+    def achieved(self, result: Any) -> bool:
+        """See `Task`."""
+        return result is not None and "code" not in result
+
 
 class UpdatingSnapshots(Step):
     """Delete the safety copies once nobody needs them any more; `leftovers` are those that are still there."""
@@ -230,6 +238,10 @@ class UpdatingSnapshots(Step):
                 f"snapshot or its deletion removes them: {error.message}",
             }
         return {"leftovers": {}}
+
+    def achieved(self, result: Any) -> bool:
+        """See `Task`."""
+        return result is not None and "code" not in result
 
     def _leftovers(self) -> dict[str, str]:
         try:

@@ -122,7 +122,7 @@ class Step(Task):
 
     def settle(self, settlement: Settlement) -> None:
         """Settle the operation; where the reply of the store is lost, the very same is said again."""
-        self.ports.operations.finish(self.operation, settlement, self.ports.now())
+        self.ports.operations.finish(self.operation, settlement, self.ports.now(), self.attempt.percent())
 
     def require(self, call: Call) -> None:
         """Raises `Interrupted` if the operation may not go on; waits for a store that cannot say."""

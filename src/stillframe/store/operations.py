@@ -166,17 +166,22 @@ class OperationStore:
             self._change_open(connection, operation, {"attempts": OPERATIONS.c.attempts})
 
     @repeated
-    def finish(self, operation: Operation, settlement: Settlement, now: datetime) -> Status:
+    def finish(self, operation: Operation, settlement: Settlement, now: datetime, percent: int = 0) -> Status:
         """Settle an operation: its record, the status, the maps, the lock and the fence, in one transaction.
+
+        `percent` is how far a failed one came, 0..99; more than that may have been told before.
 
         Returns the new status. Raises `Superseded` if it has been settled already or claimed anew; but to repeat the
         very same settlement, of the same time, is fine: who lost the reply of a commit cannot know that it was made.
         """
         state = OperationState.SUCCEEDED if settlement.succeeded else OperationState.FAILED
         with self._database.writing() as connection:
-            final: dict[str, Any] = {"state": state.value, "finished_at": now}
-            if settlement.succeeded:
-                final["progress"] = 100
+            final: dict[str, Any] = {
+                "state": state.value,
+                "finished_at": now,
+                "fault": fault_to_json(settlement.fault),
+                "progress": 100 if settlement.succeeded else _at_least(percent),
+            }
             settled = self._settled_before(connection, operation.id, final)
             if settled is not None:
                 return settled
@@ -342,6 +347,11 @@ class OperationStore:
         return Fence(row["instance_id"], row["snapshot_id"], row["was_active"])
 
 
+def _at_least(percent: int) -> sa.ColumnElement[Any]:
+    """A progress that does not fall."""
+    return sa.case((OPERATIONS.c.progress < percent, percent), else_=OPERATIONS.c.progress)
+
+
 def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
     numbered = {**fitting(table, row), "sequence": next_number(connection, table)}
     connection.execute(sa.insert(table).values(**numbered))
@@ -349,10 +359,12 @@ def _insert(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any]) 
 
 def _settled(settlement: Settlement, following: Status, task_id: str, now: datetime) -> dict[str, Any]:
     """What a settlement makes of a snapshot's row."""
-    values: dict[str, Any] = {"status": following.value, "fault": fault_to_json(settlement.fault), **settlement.maps}
-    if settlement.event is not Event.CREATED:
-        # A snapshot that came to be as it was asked for has not changed, unless it was renamed meanwhile.
-        values["updated_at"] = not_before_creation(now)
+    values: dict[str, Any] = {
+        "status": following.value,
+        "fault": fault_to_json(settlement.fault),
+        "updated_at": not_before_creation(now),
+        **settlement.maps,
+    }
     if settlement.untouched is not None:
         values["untouched"] = untouched_to_json(settlement.untouched, task_id)
     if settlement.consistency is not None:

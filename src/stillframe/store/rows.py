@@ -82,6 +82,7 @@ def operation_from_row(row: sa.RowMapping) -> Operation:
         record=row["record"],
         generation=row["generation"],
         places=tuple(row["places"] or ()),
+        fault=_fault_from_json(row["fault"]),
     )
 
 
@@ -104,6 +105,7 @@ def operation_to_row(operation: Operation) -> dict[str, Any]:
         "record": None if operation.record is None else dict(operation.record),
         "generation": operation.generation,
         "places": list(operation.places),
+        "fault": fault_to_json(operation.fault),
     }
 
 

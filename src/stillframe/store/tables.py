@@ -99,6 +99,8 @@ OPERATIONS: Final = sa.Table(
     sa.Column("places", sa.JSON(none_as_null=True)),
     # As that of instance snapshots.
     sa.Column("sequence", sa.BigInteger, nullable=False, server_default=str(UNNUMBERED), index=True),
+    # Its own: that of the instance snapshot is the latest operation's, and goes with it.
+    sa.Column("fault", sa.JSON(none_as_null=True)),
     sa.Index(None, "state", "created_at"),
     sa.Index(None, "state", "deadline"),
     sa.Index(None, "finished_at"),
