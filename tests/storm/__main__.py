@@ -24,6 +24,7 @@ def main() -> int:
         database=wished.get("database", "postgresql"),
         operations=operations,
         instances=max(1, operations // 12),
+        guests=int(wished.get("guests", max(1, operations // 72))),
     )
     print(f"STORM_SEED={weather.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="storm-"))

@@ -48,6 +48,10 @@ class Client:
         self._ask_for(name, lambda: self._send("DELETE", self._path(name)))
         self.wait(name)
 
+    def may_be_held(self) -> bool:
+        """Whether the service tells that the guest may be held still, wherever it tells of the instance."""
+        return any(one["guest_may_be_held"] is not False for one in self._found().values())
+
     def wait(self, name: str) -> dict[str, Any] | None:
         """The snapshot when nothing is done with it any more; None if it is gone."""
         until, pause = time.monotonic() + PATIENCE, 0.2
@@ -133,4 +137,4 @@ class Client:
         return f"/volume/v3/{self._machine.project}/instance-snapshots/{self._ids[name]}"
 
     def _named(self, name: str, how: dict[str, bool]) -> dict[str, Any]:
-        return {"instance_snapshot_id": self._ids[name], "force": False, **how}
+        return {"instance_snapshot_id": self._ids[name], "force": self._machine.guest is not None, **how}

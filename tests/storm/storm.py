@@ -21,11 +21,12 @@ from tests.databases import database_server
 from tests.lab.boards import board_server, options_of
 from tests.property.model import Model
 from tests.releases import THIS, Release
-from tests.storm.client import Client
+from tests.storm.client import Client, Failed
 from tests.storm.crew import Crew, Overrides
+from tests.storm.guests import WELL, Watch, guests, moods
 from tests.storm.ledger import Ledger, overtaken
 from tests.storm.plan import DISKS, Step, apply, blows, first_content, steps
-from tests.storm.world import Machine, machines
+from tests.storm.world import Machine, disks_of, machines, names
 
 # What a server has acknowledged has to outlive its kill, though not a loss of power.
 _DURABLE: Final = {"postgresql": ("--synchronous-commit=on",), "mariadb": ("--innodb-flush-log-at-trx-commit=2",)}
@@ -46,6 +47,10 @@ class Weather:
     operations: int
     instances: int
     projects: int = 4
+    #: How many of the instances run, with guests that do not always do what they are asked for.
+    guests: int = 0
+    #: Seconds that a guest may hang, now and then.
+    longest_hang: float = 40.0
     workers: int = 4
     apis: int = 2
     claim_seconds: float = 3.0
@@ -64,6 +69,9 @@ class Report:
     calls: int = 0
     claims: int = 0
     taken_over: int = 0
+    #: How guests were when a snapshot of theirs was asked for, and what came of it.
+    moods: dict[str, int] = field(default_factory=dict)
+    longest_hold: float = 0.0
     blows: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
@@ -76,6 +84,9 @@ class Report:
             f"{done}, {self.repeated} requests repeated",
             "blows: " + ", ".join(f"{count} x {what}" for what, count in sorted(self.blows.items())),
         ]
+        if self.moods:
+            lines.append("guests: " + ", ".join(f"{count} x {what}" for what, count in sorted(self.moods.items())))
+            lines.append(f"the longest that one was held still: {self.longest_hold:.1f} s")
         return "\n".join([*lines, *(f"WRONG: {one}" for one in self.wrong)])
 
 
@@ -83,16 +94,25 @@ def storm(weather: Weather, folder: Path, *, calm: bool = False) -> Report:
     """Have a storm in an empty folder, which keeps the logs; `calm` leaves out what goes wrong."""
     began = time.monotonic()
     claim_seconds = weather.claim_seconds
-    with crew(folder, database=weather.database, board=weather.board, claim_seconds=claim_seconds) as enrolled:
-        made = machines(folder / "disks", folder / "state", weather.instances, weather.projects)
+    disks = folder / "disks"
+    running = names(weather.instances)[: weather.guests]
+    with (
+        guests(running, lambda name: disks_of(disks, name)) as alive,
+        crew(folder, database=weather.database, board=weather.board, claim_seconds=claim_seconds) as enrolled,
+    ):
+        made = machines(disks, folder / "state", weather.instances, weather.projects, alive)
         enrolled.enlist(workers=weather.workers, apis=weather.apis)
         report = Report(weather)
-        with ThreadPoolExecutor(weather.instances) as pool:
-            playing = [pool.submit(_play, weather, machine, enrolled, report) for machine in made]
-            # Here, not in a thread of its own: servers end with the thread that started them.
-            _blow(enrolled, weather, playing, calm=calm)
-        played = [one.result() for one in playing]
-        _finish(enrolled)
+        players = {machine.name: Player(weather, machine, enrolled, report) for machine in made}
+        with Watch(alive, lambda name: players[name].is_told()) as watch:
+            with ThreadPoolExecutor(weather.instances) as pool:
+                playing = [pool.submit(_play, player) for player in players.values()]
+                # Here, not in a thread of its own: servers end with the thread that started them.
+                _blow(enrolled, weather, playing, calm=calm)
+            played = [one.result() for one in playing]
+            _finish(enrolled)
+        report.wrong += watch.wrong
+        report.longest_hold = watch.longest
         for player in played:
             report.wrong += player.check()
             report.repeated += player.client.repeated
@@ -106,13 +126,18 @@ def storm(weather: Weather, folder: Path, *, calm: bool = False) -> Report:
 class Player:
     """Has the plan of one instance carried out, and knows what has to come of it."""
 
-    def __init__(self, seed: int, machine: Machine, crew: Crew) -> None:
+    def __init__(self, weather: Weather, machine: Machine, crew: Crew, report: Report | None = None) -> None:
         self.machine = machine
+        self.weather = weather
+        self.report = report or Report(weather)
         self.model = Model({disk: first_content(machine.name, disk) for disk in DISKS})
-        self.client = Client(machine, crew.urls, random.Random(f"{seed}-{machine.name}-urls"))
+        self.client = Client(machine, crew.urls, random.Random(f"{weather.seed}-{machine.name}-urls"))
+        self._moods = random.Random(f"{weather.seed}-{machine.name}-moods")
         self._marks = crew.marks
 
     def play(self, step: Step) -> None:
+        if self.machine.guest is not None and self.model.fence is None:
+            self.machine.guest.start()
         if step.kind == "write":
             self.machine.write(step.disk, step.content)
         else:
@@ -134,11 +159,56 @@ class Player:
             for name, snapshot in self.model.snapshots.items()
             if shown[name]["status"] != snapshot.status
         ]
-        return wrong + self.machine.wrong(self.model, shown)
+        return wrong + self.machine.wrong(self.model, shown) + self._held()
+
+    def is_told(self) -> bool:
+        """Whether the service tells that the guest may be held still."""
+        return self.machine.mark.exists() and self.client.may_be_held()
+
+    def _held(self) -> list[str]:
+        """What holds the guest still a while after the last operation; the service lets it go by itself."""
+        until = time.monotonic() + _PATIENCE
+        while (found := self.machine.held()) and time.monotonic() < until:
+            time.sleep(0.5)
+        return [f"{self.machine.name}: {one}" for one in found]
+
+    def _create(self, name: str) -> None:
+        """Until one comes to be: of a guest that is not well it need not, but then nothing is left of it."""
+        guest = self.machine.guest
+        if guest is None:
+            self.client.create(name)
+            return
+        for mood in (*moods(self._moods, self.weather.longest_hang), WELL, WELL):
+            guest.start()
+            guest.agent.mood = mood
+            self.client.create(name)
+            guest.agent.mood = WELL
+            shown = self.client.shown()[name]
+            self._count(mood.what, shown)
+            if shown["status"] == "available":
+                return
+            self._require_told(shown)
+            self.client.delete(name)
+            wrong = self.check()
+            if wrong:
+                raise Failed(f"after a snapshot of a guest that {mood}: {wrong}")
+        raise Failed(f"{name} of a guest that is well ended as {shown}")
+
+    def _count(self, mood: str, shown: dict[str, Any]) -> None:
+        level = (shown["consistency"] or {}).get("level")
+        what = f"{mood}: {level or shown['fault']['code']}"
+        self.report.moods[what] = self.report.moods.get(what, 0) + 1
+
+    def _require_told(self, shown: dict[str, Any]) -> None:
+        """A guest that is still held when its snapshot has failed is told of by it."""
+        if self.machine.held() and shown["fault"]["code"] != "guest-held" and not self.is_told():
+            time.sleep(1.0)
+            if self.machine.held() and not self.is_told():
+                raise Failed(f"the guest is held, and nobody is told: {self.machine.held()}, {shown}")
 
     def _request(self, step: Step) -> None:
         if step.kind == "create":
-            self.client.create(step.snapshot)
+            self._create(step.snapshot)
         elif step.kind == "delete":
             self.client.delete(step.snapshot)
         elif step.kind == "undo":
@@ -147,8 +217,8 @@ class Player:
             self.client.restore(step.snapshot, **({} if step.kind == "restore" else {step.kind: True}))
 
 
-def _play(weather: Weather, machine: Machine, crew: Crew, report: Report) -> Player:
-    player = Player(weather.seed, machine, crew)
+def _play(player: Player) -> Player:
+    weather, machine, report = player.weather, player.machine, player.report
     for step in steps(weather.seed, machine.name, weather.operations // weather.instances):
         try:
             player.play(step)
@@ -210,6 +280,7 @@ def crew(
             ("engine", "workers", 4),
             ("engine", "claim_seconds", claim_seconds),
             ("engine", "max_attempts", 100),
+            ("drivers", "graceful_stop_seconds", 5),
             ("drivers", "first_wait", 0.1),
             ("drivers", "longest_wait", 2),
             *((("job_board", option, value) for option, value in jobs.settings.items()) if jobs else ()),

@@ -15,7 +15,7 @@ from tests.releases import Release
 from tests.storm.crew import Crew, Post
 from tests.storm.ledger import Entry, Ledger
 from tests.storm.plan import Step, content
-from tests.storm.storm import Player, crew
+from tests.storm.storm import Player, Weather, crew
 from tests.storm.world import machines
 
 #: How long a claim holds; several of them are waited out.
@@ -29,6 +29,8 @@ HELD: Final = {
     "cutting": "cut",
 }
 METHODS: Final = frozenset(HELD.values())
+#: Nothing is planned or goes wrong here but by the test.
+NOTHING: Final = Weather(seed=0, board="none", database="", operations=0, instances=0)
 _PATIENCE: Final = 600.0
 
 
@@ -151,7 +153,7 @@ def stage(release: Release, database: str, folder: Path) -> Iterator[Stage]:
     with crew(folder, database=database, claim_seconds=LEASE, release=release, more=more) as enrolled:
         names = [*HELD, "waiting", "failed"]
         made = machines(folder / "disks", folder / "state", len(names), 1)
-        players = {name: Player(0, machine, enrolled) for name, machine in zip(names, made, strict=True)}
+        players = {name: Player(NOTHING, machine, enrolled) for name, machine in zip(names, made, strict=True)}
         on_stage = Stage(enrolled, players, pool)
         on_stage.enlist(release)
         try:
