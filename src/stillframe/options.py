@@ -171,7 +171,12 @@ _LOCAL: Final = [
 ]
 _OPENSTACK: Final = [
     cfg.StrOpt("region_name", help="Region of the cloud whose Nova and Cinder are used; without it the only one."),
-    cfg.StrOpt("interface", default="internal", help="Endpoints of the catalogue that are used: internal or public."),
+    cfg.StrOpt(
+        "interface",
+        default="internal",
+        choices=["internal", "public", "admin"],
+        help="Endpoints of the catalogue that are used.",
+    ),
     cfg.FloatOpt("patience", default=900, min=1, help="Seconds that Cinder may take for one snapshot or its deletion."),
     cfg.FloatOpt(
         "revert_patience",

@@ -10,6 +10,7 @@ from pathlib import Path
 from oslo_config import cfg
 from oslo_log import log
 
+from stillframe import spelling
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.operation import Action
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options, Strategy
@@ -126,6 +127,8 @@ def new_conf() -> cfg.ConfigOpts:
 
 def load(config_files: Sequence[str] = (), overrides: Sequence[tuple[str | None, str, object]] = ()) -> Settings:
     """Read the settings from files and overrides (group, option, value); raises `InvalidInput` naming what is wrong."""
+    # Before oslo.config reads them, which for some wrong values ends the program.
+    spelling.check(config_files or _found_files())
     conf = new_conf()
     try:
         # Files that are named take the place of the default ones, in oslo.config itself.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from pathlib import Path
 from typing import Any, Final
 
 from oslo_config import cfg
 from oslo_policy import policy
 
 from stillframe.domain.errors import Forbidden, InvalidInput
+from stillframe.domain.printable import printable
 from stillframe.service.caller import Caller
+from stillframe.service.policy_files import POLICY_FILE, check_rules, policy_files, require_files
+
+LOG = logging.getLogger(__name__)
 
 _READER: Final = "rule:admin or (role:reader and rule:owner)"
 _MEMBER: Final = "rule:admin or (role:member and rule:owner)"
@@ -48,23 +55,26 @@ RULES: Final = (
 
 
 class Policy:
-    """The rules above, as overridden by the operator's policy file."""
+    """The rules above, as overridden by the operator's policy files.
+
+    Changes of the files count at once. Where they cannot be used, the rules from before stay in force, and the log
+    says why.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        self._enforcer = policy.Enforcer(conf)
-        self._enforcer.suppress_default_change_warnings = True
-        self._enforcer.register_defaults(RULES)
+        self._conf = conf
+        self._enforcer = _new_enforcer(conf)
+        self._version: object = None
+        self._guard = threading.Lock()
 
     def load(self) -> None:
-        """Read the policy file now; raises `InvalidInput` for a broken one."""
-        try:
-            self._enforcer.load_rules(force_reload=True)
-            self._enforcer.check_rules(raise_on_violation=True)
-        except (ValueError, cfg.Error, policy.InvalidDefinitionError) as error:
-            raise InvalidInput(f"the policy file cannot be used: {error}", "oslo_policy.policy_file") from None
+        """Read the policy files now; raises `InvalidInput` for what cannot be used, or would do nothing."""
+        version = self._look()
+        self._enforcer, self._version = _loaded(self._conf), version
 
     def allows(self, caller: Caller, rule: str, project_id: str) -> bool:
         """Whether the caller may act by `rule` on something that `project_id` owns."""
+        self._follow()
         credentials: dict[str, Any] = {
             "user_id": caller.user_id,
             "project_id": caller.project_id,
@@ -76,3 +86,52 @@ class Policy:
         """Raises `Forbidden` unless the rule allows it."""
         if not self.allows(caller, rule, project_id):
             raise Forbidden(f"Policy does not allow '{rule}' to be performed with the roles of this user.")
+
+    def _follow(self) -> None:
+        version = self._look()
+        with self._guard:
+            if version == self._version:
+                return
+            # Once for each change, whatever comes of it.
+            self._version = version
+            try:
+                self._enforcer = _loaded(self._conf)
+            except InvalidInput as error:
+                LOG.error("the policy files have changed, and the rules from before stay in force: %s", error)  # noqa: TRY400
+
+    def _look(self) -> object:
+        """What tells one state of the files from another."""
+        return [(path, _state(path)) for path in policy_files(self._conf)]
+
+
+def _new_enforcer(conf: cfg.ConfigOpts) -> policy.Enforcer:
+    enforcer = policy.Enforcer(conf)
+    enforcer.suppress_default_change_warnings = True
+    # It would only warn; `check_rules` refuses.
+    enforcer.skip_undefined_check = True
+    enforcer.register_defaults(RULES)
+    return enforcer
+
+
+def _loaded(conf: cfg.ConfigOpts) -> policy.Enforcer:
+    enforcer = _new_enforcer(conf)
+    require_files(conf)
+    try:
+        enforcer.load_rules(force_reload=True)
+        check_rules(enforcer.file_rules, [rule.name for rule in RULES])
+        enforcer.check_rules(raise_on_violation=True)
+    except policy.InvalidDefinitionError as error:
+        raise InvalidInput(f"rules go round in a circle: {printable(str(error))}", POLICY_FILE) from None
+    except (ValueError, OSError, AttributeError, cfg.Error) as error:
+        raise InvalidInput(f"the policy file cannot be used: {printable(str(error))}", POLICY_FILE) from None
+    # From here on it reads nothing by itself.
+    enforcer.use_conf = False
+    return enforcer
+
+
+def _state(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError as error:
+        return error.errno
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

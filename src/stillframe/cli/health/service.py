@@ -13,7 +13,7 @@ from stillframe.api.auth.strategies import NOBODY_IS_ASKED, check_strategy
 from stillframe.api.hosts import known_hosts
 from stillframe.cli.borders import reason
 from stillframe.cli.health.finding import Finding, fail, ok, warn
-from stillframe.domain.errors import StillframeError
+from stillframe.domain.errors import InvalidInput, StillframeError
 from stillframe.engine.job_board import probe
 from stillframe.service.policy import Policy
 from stillframe.store import schema
@@ -50,8 +50,8 @@ def policy(found: Settings) -> Iterator[Finding]:
     """The policy file, if there is one."""
     try:
         Policy(found.conf).load()
-    except Exception as error:  # noqa: BLE001  # oslo.policy and the parsers below it raise many kinds
-        yield fail("policy", f"{type(error).__name__}: {error}", "correct the policy file ([oslo_policy] policy_file)")
+    except InvalidInput as error:
+        yield fail("policy", error.message, "correct the policy file, or [oslo_policy] in the settings")
     else:
         yield ok("policy", "the rules can be used")
 
