@@ -25,8 +25,10 @@ _KINDS: Final[dict[str, type[StillframeError]]] = {
     "CMMVC5754E": NotFound,
     "CMMVC5804E": NotFound,
     "CMMVC8957E": NotFound,
-    # A name is taken.
+    "CMMVC9755E": NotFound,
+    # A name is taken, or the mapping is there.
     "CMMVC6035E": Conflict,
+    "CMMVC6466E": Conflict,
     # No free extents in the pool, to grow in and to create in.
     "CMMVC5860E": OutOfSpace,
     "CMMVC8710E": OutOfSpace,
