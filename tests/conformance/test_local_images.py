@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -430,6 +430,50 @@ class TestOtherNames:
             local.declare("vm", [disk])
         local.disks.chmod(0o755)
         local.declare("vm", [disk])
+
+
+class TestMounts:
+    @pytest.fixture
+    def bound(self) -> Iterator[Callable[[Path, Path], None]]:
+        """Binds one thing over another, for as long as the test lasts."""
+        points = []
+
+        def bind(thing: Path, point: Path) -> None:
+            run("mount", "--bind", str(thing), str(point))
+            points.append(point)
+
+        yield bind
+        for point in points:
+            run("umount", "--lazy", str(point))
+
+    def test_a_file_of_the_same_file_system_bound_over_a_disk_is_neither_cut_nor_replaced(
+        self, local: LocalWorld, bound: Callable[[Path, Path], None]
+    ) -> None:
+        instance = local.add()
+        copy = local.snapshot(instance)[0]
+        path = local.path(instance.volume_ids[0])
+        other = Path(shutil.copy(path, local.disks / "other"))
+        bound(other, path)
+        with pytest.raises(Refused, match="mount of its own"):
+            local.snapshot(instance)
+        with pytest.raises(Refused, match="mount of its own"):
+            local.storage.cut(a_call(), instance, local.names(instance))
+        with pytest.raises(Refused, match="mount of its own"):
+            local.storage.check_restore(instance, {instance.volume_ids[0]: copy.id})
+
+    def test_copies_that_would_lie_on_another_mount_are_not_made(
+        self, local: LocalWorld, bound: Callable[[Path, Path], None]
+    ) -> None:
+        instance = local.add()
+        copy = local.snapshot(instance)[0]
+        kept, elsewhere = local.disks / ".stillframe", local.folder / "elsewhere"
+        shutil.copytree(kept, elsewhere)
+        elsewhere.chmod(0o700)
+        bound(elsewhere, kept)
+        with pytest.raises(Refused, match="unmount it"):
+            local.snapshot(instance)
+        with pytest.raises(Refused, match="unmount it"):
+            local.storage.check_restore(instance, {instance.volume_ids[0]: copy.id})
 
 
 class TestHolders:

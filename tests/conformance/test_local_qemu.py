@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from stillframe.domain.errors import BackendError, Damaged, NotSupported, Refused
 from stillframe.domain.instance import Instance, PowerState
@@ -331,6 +333,37 @@ class TestLocks:
         ask(monitor, "blockdev-snapshot-sync", {**overlay, "snapshot-node-name": "over"})
         with pytest.raises(Refused, match="overlay"):
             local.storage.check_cut(instance, instance.volume_ids)
+
+    def test_a_file_that_took_the_disk_s_place_meanwhile_is_neither_cut_nor_replaced(self, local: LocalWorld) -> None:
+        instance = running(local)
+        copy = local.snapshot(instance)[0]
+        path = local.path(instance.volume_ids[0])
+        open_in_qemu = path.rename(local.disks / "moved-away")
+        shutil.copy(open_in_qemu, path)
+        with pytest.raises(Refused, match="does not have this file open"):
+            local.storage.check_cut(instance, instance.volume_ids)
+        # A swap since the check is seen too.
+        with pytest.raises(Refused, match="does not have this file open"):
+            local.storage.cut(a_call(), instance, local.names(instance))
+        with pytest.raises(Refused, match="does not have this file open"):
+            local.storage.check_restore(instance, {instance.volume_ids[0]: copy.id})
+        # As the message says.
+        open_in_qemu.rename(path)
+        assert local.snapshot(instance)[0].ready
+
+    def test_a_monitor_of_another_instance_switches_nothing_off(self, plain: LocalWorld) -> None:
+        other, instance = running(plain), plain.add()
+        declared = plain.instances / f"{instance.name}.toml"
+        declaration = plain.declarations.instance(instance.id)
+        sockets = {"qmp_socket": plain.declarations.instance(other.id).qmp_socket}
+        mistaken = declaration.model_copy(update=sockets)
+        declared.write_text(tomli_w.dumps(mistaken.model_dump(mode="json", exclude_none=True)))
+        with pytest.raises(Refused, match="none of its disks"):
+            plain.compute.stop(a_call(), instance.id, 0)
+        assert plain.compute.get_instance(other.id).power_state is PowerState.ACTIVE
+        with pytest.raises(Refused):
+            plain.storage.check_cut(instance, instance.volume_ids)
+        declared.unlink()
 
 
 class TestStart:

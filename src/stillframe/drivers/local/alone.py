@@ -26,12 +26,18 @@ from stillframe.drivers.local import opening
 _READS: Final = 100
 _WRITERS: Final = (101, 103)
 _KEEPS_OUT: Final = (201, 203)
+_ALL: Final = (100, 200)  # the first of all these bytes, and how many they are
 _LOOPS: Final = Path("/sys/block")
 _FLOCK: Final = "hhqqi4x"
 _SET_SIGNAL: Final = 10  # F_SETSIG, asm-generic/fcntl.h
 _NO_LEASES: Final = frozenset({errno.EINVAL, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS})
 
 _IN_QEMU: Final = "The disk is open for writing in a QEMU process; shut the instance down first."
+_NOT_IN_QEMU: Final = (
+    "The running instance does not have this file open: another file has taken its place since the instance was "
+    "started, or the instance waits for a migration, or does without locks (locking=off). Put the file back, or start "
+    "the instance anew."
+)
 _ELSEWHERE: Final = (
     "The disk's file is open for writing on this machine, by a program or as a loop device that may be mounted; end "
     "that first (fuser and losetup -a name it), for it would go on in a file that nobody sees."
@@ -90,11 +96,20 @@ def require_no_writer(file: opening.File) -> None:
         fcntl.fcntl(file.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
+def require_open_in_qemu(file: opening.File) -> None:
+    """Raises `Refused` if no QEMU process has this very file open, whatever its name leads to by now."""
+    if not _is_locked(file, *_ALL):
+        raise Refused(_NOT_IN_QEMU)
+
+
 def _require_no_writer(file: opening.File) -> None:
-    for byte in _WRITERS:
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-        if struct.unpack(_FLOCK, fcntl.fcntl(file.fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK:
-            raise Refused(_IN_QEMU)
+    if any(_is_locked(file, byte, 1) for byte in _WRITERS):
+        raise Refused(_IN_QEMU)
+
+
+def _is_locked(file: opening.File, start: int, length: int) -> bool:
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+    return bool(struct.unpack(_FLOCK, fcntl.fcntl(file.fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
 
 
 def _require_no_loop(file: opening.File) -> None:

@@ -21,7 +21,7 @@ from stillframe.domain.errors import (
     StillframeError,
 )
 from stillframe.domain.instance import PowerState
-from stillframe.drivers.local.alone import require_no_writer
+from stillframe.drivers.local.alone import require_no_writer, require_open_in_qemu
 from stillframe.drivers.local.border import translated
 from stillframe.drivers.local.copies import Copies, require_sound
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
@@ -36,6 +36,7 @@ LOG = logging.getLogger(__name__)
 
 # Books and folders need some room too, and a file system filled to its last block harms running guests.
 HEADROOM: Final = 8 << 20
+_SECTOR: Final = 512  # bytes; QEMU's unit of an image's size
 # Drivers of nodes that only stand before others and change nothing of what is read.
 _FILTERS: Final = frozenset({"throttle", "copy-on-read", "preallocate"})
 _PLAIN_FILE: Final = "file"
@@ -63,9 +64,8 @@ class Checks:
         for disk in disks:
             with about(declaration, disk), self._sound(declaration, disk, dependents) as file:
                 self._images.require_checkable(file, disk.format)
-                self._books.require_usable(file.folder.path)
                 if running:
-                    self._in_use(declaration, disk)
+                    self._in_use(declaration, disk, file)
                 else:
                     require_no_writer(file)
                 if running and not self._files.can_clone(file.folder.path):
@@ -89,7 +89,7 @@ class Checks:
                 if state is PowerState.SHUTOFF:
                     require_no_writer(file)
                 else:
-                    self._in_use(declaration, disk)
+                    self._in_use(declaration, disk, file)
                 self._unchanged(disk, file, copy)
                 dependents.require_none(declaration, disk, file)
                 if not self._shares(copy, disk):
@@ -104,10 +104,9 @@ class Checks:
     def _sound(self, declaration: Declaration, disk: Disk, dependents: Dependents) -> Iterator[File]:
         """The disk's file, open; it is one of its own, and what is below it can be relied on."""
         with self._images.opened(disk.path) as file:
-            if file.found.st_dev != os.fstat(file.folder.fd).st_dev:
-                raise Refused("It is a mount of its own; declare the file where it really lies.")
             dependents.require_one_owner(declaration, disk, file)
-            self._books.require_one_name(file)
+            self._books.require_replaceable(file)
+            self._books.require_usable(file.folder.path)
             self._images.shape(file, disk.format)
             with self._images.layers(file, disk.format, disk.file.parent):
                 yield file
@@ -146,7 +145,7 @@ class Checks:
                 "off; wait for its end, or cancel it."
             )
 
-    def _in_use(self, declaration: Declaration, disk: Disk) -> None:
+    def _in_use(self, declaration: Declaration, disk: Disk, file: File) -> None:
         """The disk's own file is what a device of the running process stands on, read as it is declared."""
         socket = declaration.qmp_socket
         if socket is None or self._qemu.status(socket) is None:
@@ -164,6 +163,7 @@ class Checks:
                 f"The running instance reads it by QEMU's driver '{strange[0]}', and it is declared as {disk.format}; "
                 "a copy would not be what the guest has. Correct the declaration or the start command."
             )
+        require_open_in_qemu(file)
 
     def _need(self, disk: Disk, file: File, *, running: bool) -> int:
         if self._files.can_clone(file.folder.path):
@@ -185,7 +185,8 @@ class Checks:
         if disk.format is not copy.format:
             raise Refused(f"It is declared as {disk.format}, but the copy is {copy.format}.")
         now = self._images.shape(file, disk.format).size
-        if now != copy.size:
+        # A guest that writes to the last sector of a raw disk makes the whole sector a part of the file.
+        if _sectors(now) != _sectors(copy.size):
             raise Refused(
                 f"It has {now} bytes now and had {copy.size} when the copy was made; resize it back first: "
                 f"qemu-img resize{' --shrink' if now > copy.size else ''} -f {disk.format} <its file> {copy.size}"
@@ -207,6 +208,10 @@ class Checks:
                     f"The disks' file system has {free} bytes free, and the copies need {devices[device] + HEADROOM}; "
                     "make room there."
                 )
+
+
+def _sectors(size: int) -> int:
+    return -(-size // _SECTOR)
 
 
 @contextmanager

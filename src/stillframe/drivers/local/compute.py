@@ -21,7 +21,7 @@ from stillframe.drivers.local.declaration import Declaration, Declarations
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.holding import NO_AGENT, NO_HOOKS, Holding
-from stillframe.drivers.local.images import Images
+from stillframe.drivers.local.images import Images, same_file
 from stillframe.drivers.local.power import power_state
 from stillframe.drivers.local.qemu import Qemu
 
@@ -160,6 +160,7 @@ class LocalCompute:
         if state is PowerState.SHUTOFF:
             return
         socket = _monitor(declaration)
+        self._require_own(declaration, socket)
 
         def off() -> bool:
             return self._state(declaration) is PowerState.SHUTOFF
@@ -226,6 +227,20 @@ class LocalCompute:
                 f"'{declaration.name}' runs, but the monitor that it declares (qmp_socket) cannot be used: nobody "
                 "listens on it, or another client holds it; end that client, give QEMU another -qmp socket and "
                 "declare that one, or declare none"
+            )
+
+    def _require_own(self, declaration: Declaration, socket: Path) -> None:
+        """Raises `Refused` for the monitor of a process that has none of the disks: it is another instance's."""
+        if not declaration.disks:
+            return
+        named = [node.file for node in self._qemu.nodes(socket)]
+        # A relative name counts from the folder that the process was started in, which nobody here knows.
+        if all(name.is_absolute() for name in named) and not any(
+            name == disk.path or same_file(name, disk.file) for name in named for disk in declaration.disks
+        ):
+            raise Refused(
+                f"The monitor that '{declaration.name}' declares (qmp_socket) belongs to a QEMU process that has none "
+                "of its disks; correct qmp_socket, so that no other instance is switched off in its place."
             )
 
     def _write_out(self, declaration: Declaration) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,26 +36,24 @@ class Copies:
         """The folder for the copies of a disk, made if it is new; raises `Unverified`."""
         root = disk.parent / FOLDER
         with border("preparing the folder of the copies"):
-            try:
-                with opening.folder(root, links=False):
-                    return root
-            except FileNotFoundError:
+            if not self._is_usable(disk.parent):
                 self._files.make_folder_beside(root)
-            self._files.sync(root.parent)
+                self._files.sync(root.parent)
         return root
 
     def require_usable(self, folder: Path) -> None:
         """Raises `Refused` if copies could not be kept in a folder of disks: what lies in their place is not ours."""
-        with suppress(FileNotFoundError), opening.folder(folder / FOLDER, links=False):
-            return
+        self._is_usable(folder)
 
     def roots(self) -> list[Path]:
         """Every folder that copies lie in, by the records, or may lie in, by the declarations; some may not exist."""
         recorded = {Path(copy.root) for copy in self.records.all()}
         return sorted(recorded | {disk.file.parent / FOLDER for _, disk in self._declarations.disks()})
 
-    def require_one_name(self, disk: opening.File) -> None:
-        """Raises `Refused` if a disk has names (hard links) besides its own and those of our safety copies."""
+    def require_replaceable(self, disk: opening.File) -> None:
+        """Raises `Refused` if a disk is a mount, or has names (hard links) besides its own and our safety copies'."""
+        if disk.mount != disk.folder.mount:
+            raise Refused("It is a mount of its own; declare the file where it really lies.")
         if disk.found.st_nlink == 1:
             return
         ours = sum(_is(copy.data, disk.found) for copy in self._links(disk.path))
@@ -66,6 +63,19 @@ class Copies:
                 "The disk's file has another name, a hard link, which would keep the content that is to be replaced; "
                 "remove it, or make it a file of its own (find -samefile shows it)."
             )
+
+    def _is_usable(self, folder: Path) -> bool:
+        """Whether the folder of the copies is there; raises `Refused` where another one lies in its place."""
+        try:
+            with opening.folder(folder / FOLDER, links=False) as root, opening.folder(folder) as disks:
+                if root.mount != disks.mount:
+                    raise Refused(
+                        f"The folder of the copies ({FOLDER}, beside the disk) is a mount or a subvolume of its own, "
+                        "out of which no disk can be put back; unmount it, or move the disk to where it lies."
+                    )
+        except FileNotFoundError:
+            return False
+        return True
 
     def _links(self, disk: Path) -> Iterator[Copy]:
         return (copy for copy in self.records.all() if copy.method is Method.LINK and copy.source == str(disk))

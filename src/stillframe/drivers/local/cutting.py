@@ -17,7 +17,7 @@ from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.local import opening
-from stillframe.drivers.local.alone import Alone, alone
+from stillframe.drivers.local.alone import Alone, alone, require_open_in_qemu
 from stillframe.drivers.local.blocks import Tick
 from stillframe.drivers.local.border import border
 from stillframe.drivers.local.checks import about
@@ -110,7 +110,7 @@ class Cutter:
         for disk in disks:
             with about(declaration, disk):
                 sources.append(held.enter_context(opening.file(disk.path)))
-                self._books.require_one_name(sources[-1])
+                self._books.require_replaceable(sources[-1])
         clones = {folder: self._files.can_clone(folder) for folder in {one.folder.path for one in sources}}
         # Asked again: a hard link to the disk of an instance that runs after all would follow every write.
         written = any_written(self._images, [disk.file for disk in declaration.disks])
@@ -187,6 +187,9 @@ class Cutter:
         # However it is copied: what the guest writes to is what is cut, also if an overlay came a moment ago.
         nodes = self._qemu.nodes(socket)
         sources = [_source(plan.disk, nodes) for plan in plans]
+        for plan in plans:
+            with about(declaration, plan.disk):
+                require_open_in_qemu(plan.source)
         return [
             self._target(socket, plan, source)
             for plan, source in zip(plans, sources, strict=True)

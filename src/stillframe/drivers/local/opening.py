@@ -58,6 +58,11 @@ class Folder:
     fd: int
     path: Path
 
+    @property
+    def mount(self) -> tuple[int, int]:
+        """The mount that it lies in, and its device: only within both can files be linked and renamed."""
+        return _mount(self.fd)
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -72,6 +77,11 @@ class File:
     def path(self) -> Path:
         """Where it lies, without symbolic links; for words and for names in one folder, not to open it again."""
         return self.folder.path / self.name
+
+    @property
+    def mount(self) -> tuple[int, int]:
+        """See `Folder.mount`; a file that something is mounted on has another one than its folder."""
+        return _mount(self.fd)
 
     @property
     def inherited(self) -> str:
@@ -243,6 +253,12 @@ def _require_regular(fd: int) -> None:
     if not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
         raise Refused(f"The disk's file is not a regular file but {kind}; only image files can be copied.")
+
+
+def _mount(fd: int) -> tuple[int, int]:
+    # Python's os has no statx; of two mounts of one file system, the device says nothing.
+    told = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    return int(told.partition("mnt_id:")[2].split()[0]), os.fstat(fd).st_dev
 
 
 def _quoted(path: Path) -> str:
