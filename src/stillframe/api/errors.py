@@ -11,6 +11,7 @@ import falcon
 import webob  # type: ignore[import-untyped]
 import webob.exc  # type: ignore[import-untyped]
 
+from stillframe.domain.disclosure import without_paths
 from stillframe.domain.errors import (
     BackendError,
     Conflict,
@@ -111,12 +112,18 @@ def _translate(error: Exception) -> tuple[int, str, dict[str, str]]:
         status = _STATUSES.get(kind)
         if status is not None and isinstance(error, StillframeError):
             LOG.info("refused with %d: %s", status, error.in_full())
-            return status, error.message, {}
+            return status, _for_everybody(error), {}
     told = error.in_full() if isinstance(error, StillframeError) else error
     LOG.error("the request failed: %s", told, exc_info=error)
     # The platform's own refusal helps the user; anything else is an accident whose text is for the log.
-    message = error.message if isinstance(error, BackendError) else _UNEXPECTED
+    message = _for_everybody(error) if isinstance(error, BackendError) else _UNEXPECTED
     return int(HTTPStatus.INTERNAL_SERVER_ERROR), message, {}
+
+
+def _for_everybody(error: StillframeError) -> str:
+    """The message without paths of a host; that of a key in the request is the client's own, and stays."""
+    key = f"{error.path}: " if isinstance(error, InvalidInput) and error.path else ""
+    return key + without_paths(error.message.removeprefix(key))
 
 
 def _translate_falcon(error: falcon.HTTPError) -> tuple[int, str, dict[str, str]]:

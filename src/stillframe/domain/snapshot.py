@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from stillframe.domain.disclosure import without_paths
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -34,21 +36,29 @@ class ConsistencyLevel(StrEnum):
 class Consistency:
     """What was achieved; `cut_window_ms` runs from the first to the last volume's cut.
 
-    `reason`: why the level is no better, one sentence; None for the best one, and where it was not recorded.
+    `reason`: why the level is no better, one sentence; None for the best one, and where it was not recorded. Every user
+    sees it, so that it has no path of a host.
     """
 
     level: ConsistencyLevel
     cut_window_ms: float
     reason: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.reason is not None:
+            object.__setattr__(self, "reason", without_paths(self.reason))
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The last failure of an instance snapshot, as the user sees it."""
+    """The last failure of an instance snapshot, as every user sees it: its message has no path of a host."""
 
     code: str
     message: str
     created_at: datetime
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", without_paths(self.message))
 
 
 class CopyKind(StrEnum):

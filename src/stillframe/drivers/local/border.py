@@ -15,7 +15,7 @@ _BUSY: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.ENFI
 
 def translated(problem: OSError, doing: str) -> StillframeError:
     """The error of the tree that says what the operating system refused while `doing`."""
-    where = f" ({problem.filename})" if problem.filename else ""
+    where = f" ({str(problem.filename)!r})" if problem.filename else ""
     reason = f"{doing}: {problem.strerror or problem}{where}"
     if problem.errno in _FULL:
         return OutOfSpace(f"{reason}; make room on that file system and repeat")

@@ -147,11 +147,11 @@ class LocalCompute:
 
             def started() -> bool:
                 if process.poll():
-                    raise BackendError(f"'{declaration.name}' did not start: exit code {process.poll()}, see {log}")
+                    raise BackendError(f"'{declaration.name}' did not start: exit code {process.poll()}, see '{log}'")
                 return self._state(declaration) is PowerState.ACTIVE
 
             if not self._wait(call, self._start_seconds, started):
-                raise BackendError(f"'{declaration.name}' did not start in {self._start_seconds:g} s, see {log}")
+                raise BackendError(f"'{declaration.name}' did not start in {self._start_seconds:g} s, see '{log}'")
 
     def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:
         """See `ComputeDriver`."""

@@ -222,17 +222,19 @@ class Cutter:
             job = self._qemu.job(socket, copy.job)
             if job is None:
                 raise Damaged(
-                    f"the copy of {copy.source} was not complete when its QEMU process ended; take the snapshot again"
+                    f"the copy of volume {copy.name.volume_id} was not complete when its QEMU process ended; "
+                    "take the snapshot again"
                 )
             if job.total:
                 call.report(min(job.done, job.total), job.total)
             if job.ended:
                 break
             time.sleep(_POLL_SECONDS)
+        could_not = f"QEMU could not copy volume {copy.name.volume_id}"
         if job.error and os.strerror(errno.ENOSPC) in job.error:
-            raise OutOfSpace(f"QEMU could not copy {copy.source}: {job.error}; make room and take the snapshot again")
+            raise OutOfSpace(f"{could_not}: {job.error}; make room and take the snapshot again")
         if job.error:
-            raise Damaged(f"QEMU could not copy {copy.source}: {job.error}; take the snapshot again")
+            raise Damaged(f"{could_not}: {job.error}; take the snapshot again")
         self._qemu.remove_target(socket, copy.job)
         if copy.format is Format.RAW:
             # QEMU counts in sectors; the disk's own size is the one that holds.
@@ -240,7 +242,7 @@ class Cutter:
 
     def _settle(self, call: Call, copy: Copy) -> Copy:
         if DATA not in (found := names_in(copy.folder)):
-            raise Damaged(f"the copy {copy.id} of {copy.source} was never cut completely; take the snapshot again")
+            raise Damaged(f"the copy {copy.id} was never cut completely; take the snapshot again")
         for name in found:
             if name != DATA:
                 # The draft of an attempt that was killed, where drafts need names.

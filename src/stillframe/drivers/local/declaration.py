@@ -152,7 +152,7 @@ class Declarations:
         for declaration in self.all():
             if declaration.id == instance_id:
                 return declaration
-        raise NotFound(f"no instance {instance_id} is declared in {self.folder}")
+        raise NotFound(f"no instance {instance_id} is declared in '{self.folder}'")
 
     def volume(self, volume_id: str) -> tuple[Declaration, Disk]:
         """The instance and disk behind a volume id; raises `NotFound`."""
@@ -160,7 +160,7 @@ class Declarations:
             disk = declaration.disk(volume_id)
             if disk is not None:
                 return declaration, disk
-        raise NotFound(f"no disk with the volume id {volume_id} is declared in {self.folder}")
+        raise NotFound(f"no disk with the volume id {volume_id} is declared in '{self.folder}'")
 
     def vdisk(self, volume_id: str) -> tuple[Declaration, DeclaredVdisk]:
         """The instance and vdisk behind a volume id; raises `NotFound`."""
@@ -168,7 +168,7 @@ class Declarations:
             for vdisk in declaration.vdisks:
                 if declaration.volume_id(vdisk) == volume_id:
                     return declaration, vdisk
-        raise NotFound(f"no vdisk with the volume id {volume_id} is declared in {self.folder}")
+        raise NotFound(f"no vdisk with the volume id {volume_id} is declared in '{self.folder}'")
 
     def disks(self) -> Iterator[tuple[Declaration, Disk]]:
         """Every declared disk with its instance."""

@@ -109,7 +109,7 @@ class Qemu:
                     start_new_session=True,
                 )
         except OSError as problem:
-            raise BackendError(f"cannot start {command[0]}: {problem.strerror}") from None
+            raise BackendError(f"cannot start {command[0]!r}: {problem.strerror}") from None
         self._children.append(child)
         return child
 

@@ -173,7 +173,7 @@ def _read(path: Path) -> Copy:
     try:
         copy = _ADAPTER.validate_json(path.read_bytes())
     except ValidationError as problem:
-        raise Damaged(f"the record {path} cannot be read: {problem}") from None
+        raise Damaged(f"the record {str(path)!r} cannot be read: {problem}") from None
     if copy.id != path.name.rpartition(".")[2]:
-        raise Damaged(f"the record {path} is about another copy")
+        raise Damaged(f"the record {str(path)!r} is about another copy")
     return copy

@@ -52,7 +52,7 @@ class LocalRemains:
     def remove(self, scrap: str, before: datetime) -> None:
         """See `Remains`."""
         path = Path(scrap)
-        with border(f"removing {path}"):
+        with border(f"removing '{path}'"):
             if path not in self._candidates() or not self._is_scrap(path, before):
                 return
             if path.parent == self._copies.records.folder:

@@ -51,7 +51,7 @@ class TakeOver:
                 LOG.warning("the copies in %s are taken over when its file system is mounted at a start", root)
                 continue
             try:
-                with border(f"taking over the copies in {root}"):
+                with border(f"taking over the copies in '{root}'"):
                     self._folder(root)
                     self._files.remove(note)
             except Exception:

@@ -148,7 +148,7 @@ class Client:
             return file.read_text().strip()
         except (OSError, UnicodeDecodeError) as problem:
             reason = getattr(problem, "strerror", None) or "it is no text"
-            raise BackendError(f"array '{self.name}': {file} cannot be read: {reason}") from None
+            raise BackendError(f"array '{self.name}': '{file}' cannot be read: {reason}") from None
 
     def _post(
         self, where: str, path: str, headers: dict[str, Any], parameters: dict[str, Any] | None, end: float
