@@ -17,8 +17,8 @@ from stillframe import private
 from stillframe.lines import clean, described, use_lines
 
 
-def set_up(conf: cfg.ConfigOpts) -> None:
-    """Log as the options of oslo.log say.
+def set_up(conf: cfg.ConfigOpts, chosen: logging.Filter | None = None) -> None:
+    """Log as the options of oslo.log say, and of that only what `chosen` lets through.
 
     The standard output is for the one line that is meant for it; oslo.log would take it for the log.
     """
@@ -27,6 +27,8 @@ def set_up(conf: cfg.ConfigOpts) -> None:
     log.setup(conf, "stillframe")
     use_lines()
     for handler in logging.getLogger().handlers:
+        if chosen is not None:
+            handler.addFilter(chosen)
         if isinstance(handler, logging.FileHandler):
             _make_private(handler)
         # JSON writes everything out by itself.
@@ -63,22 +65,25 @@ class ContextLines(formatters.ContextFormatter):
 class _Context(context.RequestContext):
     """A context of oslo.log's that says more than whose request it was."""
 
-    def __init__(self, request_id: str | None, operation_id: str | None) -> None:
+    def __init__(self, request_id: str | None, operation_id: str | None, within: context.RequestContext | None) -> None:
         super().__init__(overwrite=False)
         self._request_id = request_id
         self._operation_id = operation_id
+        self._within = within
 
     def to_dict(self) -> dict[str, Any]:
         """See `RequestContext`."""
+        known = super().to_dict() if self._within is None else self._within.to_dict()
         # Where it is given none, the library makes up a request id, which would be nobody's.
-        return {**super().to_dict(), "request_id": self._request_id, "operation_id": self._operation_id}
+        return {**known, "request_id": self._request_id, "operation_id": self._operation_id}
 
 
 @contextmanager
 def about(request_id: str, operation_id: str | None = None) -> Iterator[None]:
     """Let the lines that this thread logs in the block say which request and operation they are about."""
-    before = context.get_current() or _Context(None, None)
-    _Context(request_id, operation_id).update_store()
+    within = context.get_current()
+    before = within or _Context(None, None, None)
+    _Context(request_id, operation_id, within).update_store()
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from stillframe import logs, main
 from stillframe.cli.command import CONFIG_VARIABLE
 from stillframe.domain.errors import InvalidInput
 from stillframe.settings import load
+from stillframe.store.silence import OnceAMinute
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -29,6 +30,6 @@ def application(config_files: Sequence[str] = ()) -> WSGIApplication:
         raise InvalidInput("needs PostgreSQL or MariaDB, as 'stillframe api' does", "database.connection")
     if settings.api.auth_strategy == "noauth":
         raise InvalidInput("noauth is for 'stillframe serve' and 'stillframe api'; use another one", "auth_strategy")
-    logs.set_up(settings.conf)
+    logs.set_up(settings.conf, OnceAMinute())
     wsgi: WSGIApplication = main.build(settings, serve=True).wsgi
     return wsgi

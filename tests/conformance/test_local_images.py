@@ -581,6 +581,19 @@ def test_one_bad_file_hides_no_other(local: LocalWorld) -> None:
     assert {one.id for one in local.compute.list_instances(None)} == {good.id, bad.id}
 
 
+def test_an_instance_that_cannot_be_looked_at_hides_no_other(local: LocalWorld) -> None:
+    good, bad = local.add(), local.add()
+    path = local.path(bad.volume_ids[0])
+    declared = local.instances / f"{bad.name}.toml"
+    # A name that the system refuses to look at, as it does with a folder that the service may not enter.
+    declared.write_text(declared.read_text().replace(str(path), str(path.parent / ("n" * 300))))
+    states = {one.id: one.power_state for one in local.compute.list_instances(None)}
+    assert states == {good.id: PowerState.SHUTOFF, bad.id: PowerState.ERROR}
+    volumes = {one.instance_id: one.status for one in local.storage.list_volumes(None)}
+    assert volumes == {good.id: "in-use", bad.id: "error"}
+    assert local.compute.get_instance(good.id).power_state is PowerState.SHUTOFF
+
+
 def test_a_declaration_with_bad_images_is_refused_with_path_and_key(local: LocalWorld) -> None:
     path = local.disks / "disk"
     path.write_bytes(b"QFI\xfb" + bytes(600))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from oslo_middleware import healthcheck, http_proxy_to_wsgi, request_id, sizelim
 from stillframe.api import errors
 from stillframe.api.auth.claims import without_claims
 from stillframe.api.hosts import known_hosts, only_for, without_foreign_pages
-from stillframe.api.peers import metrics_for
+from stillframe.api.peers import METRICS, metrics_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,6 +32,7 @@ ROUTE_KEY: Final = "stillframe.route"
 
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"})
 _HEALTH: Final = "/healthcheck"
+_ASKED_FOR_ROUTINELY: Final = frozenset({_HEALTH, METRICS})
 
 
 def surround(
@@ -121,6 +123,12 @@ def _observed(app: WSGIApplication, metrics: Metrics) -> WSGIApplication:
                 method if method in _METHODS else "other", environ.get(ROUTE_KEY, "none"), status, seconds
             )
             path = quote(environ["PATH_INFO"], encoding="latin-1")
-            LOG.info('"%s %s" status: %d time: %.4f', quote(method), path, status, seconds)
+            level = logging.DEBUG if _is_routine(environ.get(ROUTE_KEY), status) else logging.INFO
+            LOG.log(level, '"%s %s" status: %d time: %.4f', quote(method), path, status, seconds)
 
     return application
+
+
+def _is_routine(route: object, status: int) -> bool:
+    """Whether it is what programs ask for every few seconds: if each were told, the log would tell of little else."""
+    return route in _ASKED_FOR_ROUTINELY and status < HTTPStatus.BAD_REQUEST

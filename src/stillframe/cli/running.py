@@ -18,6 +18,7 @@ from stillframe.cli.borders import answering_database, usable_settings
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.http_server import HttpServer, end_on_signal
 from stillframe.cli.locks import folder_lock
+from stillframe.store.silence import OnceAMinute
 
 if TYPE_CHECKING:
     from stillframe.main import Service
@@ -37,7 +38,7 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool, build: Callabl
         if serve:
             with usable_settings():
                 require_safe_binding(settings)
-        logs.set_up(settings.conf)
+        logs.set_up(settings.conf, OnceAMinute())
         if serve and settings.api.auth_strategy == "noauth":
             LOG.warning("auth_strategy = noauth: %s", NOBODY_IS_ASKED)
         service = stack.enter_context(_service(settings, build, serve=serve, work=work))

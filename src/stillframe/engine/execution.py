@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from taskflow import states
 
+from stillframe import logs
 from stillframe.domain.errors import DeadlineExceeded, StillframeError, Superseded, Unavailable
 from stillframe.domain.operation import FAILURES, Operation, Settlement
 from stillframe.domain.snapshot import Fault
@@ -136,8 +137,13 @@ class Execution:
         detail = self.books.read(operation_id)
         if operation.record is None:
             self._ledger.keep_record(operation_id, take_record(operation, outline(self._planner, operation), detail))
-            finished = operation.finished_at or self.now()
-            self.on_finished(operation, (finished - operation.created_at).total_seconds())
+            seconds = ((operation.finished_at or self.now()) - operation.created_at).total_seconds()
+            with logs.about(operation.request_id, operation.id):
+                LOG.info(
+                    "%s of instance snapshot %s as task %s has %s after %.1f s",
+                    *(operation.action, operation.snapshot_id, operation.id, operation.state, seconds),
+                )
+            self.on_finished(operation, seconds)
         self.books.drop(operation_id)
         return True
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from stillframe import logs
 from stillframe.domain.errors import InvalidInput, NotFound, Refused
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.operation import Action, Operation, OperationState, Progress
@@ -254,7 +255,10 @@ class SnapshotService:
         )
 
     def _hand_on(self, operation: Operation) -> Accepted:
-        LOG.info("accepted %s of snapshot %s as task %s", operation.action, operation.snapshot_id, operation.id)
+        with logs.about(operation.request_id, operation.id):
+            LOG.info(
+                "accepted %s of instance snapshot %s as task %s", operation.action, operation.snapshot_id, operation.id
+            )
         self.submit(operation.id)
         return Accepted(operation.snapshot_id, operation.action, operation.id)
 

@@ -24,7 +24,9 @@ class UndoneError(Conflict):
 _UNDONE: Final = frozenset({"40001", "40P01", 1213, 1020})
 
 _BUSY: Final = (Conflict, "Another request was changing the same rows at the same moment; try again.")
-_SILENT: Final = (Unavailable, "The database does not answer at present.")
+#: What is said of a database that does not answer.
+SILENT: Final = "The database does not answer at present."
+_SILENT: Final = (Unavailable, SILENT)
 _BY_CODE: Final[Mapping[object, tuple[type[StillframeError], str]]] = {
     **dict.fromkeys(_UNDONE, (UndoneError, _BUSY[1])),
     # The same for a transaction that waited too long for another.
@@ -80,6 +82,13 @@ def _translate(error: sa.exc.SQLAlchemyError) -> StillframeError:
     ours = kind(message)
     ours.detail = words(error)
     return ours
+
+
+def is_silence(error: BaseException) -> bool:
+    """Whether an error, of ours or of SQLAlchemy's, says that the database does not answer."""
+    if isinstance(error, sa.exc.SQLAlchemyError):
+        error = _translate(error)
+    return isinstance(error, Unavailable) and error.message == SILENT
 
 
 def words(error: BaseException) -> str:
