@@ -75,12 +75,12 @@ class _Displaying(_Common, display.DisplayCommandBase[Any]):
         return parser
 
     def run(self, parsed_args: Namespace) -> int:
-        known = self.columns(parsed_args)
-        unknown = [name for name in parsed_args.columns if self._normalize_column_name(name) not in known]
-        if unknown:
-            raise CommandFailed(
-                ExitCode.USAGE, f"there is no column {', '.join(map(repr, unknown))}; there are: {', '.join(known)}"
-            )
+        if parsed_args.columns:
+            known = self.columns(parsed_args)
+            parsed_args.columns = [self._normalize_column_name(name) for name in parsed_args.columns]
+            unknown = ", ".join(repr(name) for name in parsed_args.columns if name not in known)
+            if unknown:
+                raise CommandFailed(ExitCode.USAGE, f"there is no column {unknown}; there are: {', '.join(known)}")
         return super().run(parsed_args)
 
 
@@ -115,9 +115,9 @@ class TimeColumn(columns.FormattableColumn[Any]):
         return printable(str(self._value).partition(".")[0]) if self._value else ""
 
 
-def fields(thing: Mapping[str, Any], known: Sequence[str] = ()) -> Fields:
-    """One thing as `ShowOne` takes it; the `known` columns come first, and are there where the thing lacks them."""
-    whole = {**dict.fromkeys(known), **thing}
+def fields(thing: Mapping[str, Any], wanted: Sequence[str] = ()) -> Fields:
+    """One thing as `ShowOne` takes it; the `wanted` columns are there though the thing lacks them."""
+    whole = {**thing, **{name: None for name in wanted if name not in thing}}
     return tuple(whole), tuple(MapColumn(value) if isinstance(value, dict) else value for value in whole.values())
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Fields, ShowOne
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
-from stillframe.cli.snapshot.views import KEYS, outcome
+from stillframe.cli.snapshot.views import keys, outcome
 from stillframe.cli.watching import add_wait_option
 from stillframe.domain.snapshot import ConsistencyLevel
 
@@ -45,7 +45,7 @@ class Create(ShowOne):
 
     def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
         """See `ShowOne`."""
-        return KEYS
+        return keys()
 
     def take_action(self, parsed_args: Namespace) -> Fields:
         """See `cliff`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Lister, Rows
-from stillframe.cli.snapshot.views import COLUMNS, KEYS, MORE_COLUMNS, row
+from stillframe.cli.snapshot.views import COLUMNS, MORE_COLUMNS, keys, row
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -30,7 +30,7 @@ class List(Lister):
 
     def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
         """See `Lister`."""
-        return KEYS
+        return keys()
 
     def take_action(self, parsed_args: Namespace) -> Rows:
         """See `cliff`."""
@@ -46,5 +46,5 @@ class List(Lister):
             "marker": parsed_args.marker,
         }
         found = client.snapshots(query, one_page=parsed_args.limit is not None)
-        columns = KEYS if parsed_args.columns else COLUMNS + (MORE_COLUMNS if parsed_args.long else ())
+        columns = keys() if parsed_args.columns else COLUMNS + (MORE_COLUMNS if parsed_args.long else ())
         return columns, [row(snapshot, columns) for snapshot in found]

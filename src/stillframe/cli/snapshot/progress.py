@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from stillframe.cli.command import Fields, ShowOne, fields
@@ -12,17 +12,6 @@ from stillframe.cli.watching import wait
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
-
-#: What the service tells of a task; a later one may tell more.
-KEYS: Final = (
-    "progress",
-    "flow_details",
-    "completed_tasks",
-    "pending_tasks",
-    "estimated_seconds_left",
-    "queue_position",
-    "plan",
-)
 
 
 class Progress(ShowOne):
@@ -39,7 +28,9 @@ class Progress(ShowOne):
 
     def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
         """See `ShowOne`."""
-        return KEYS
+        from stillframe.api.schemas import ProgressDetails  # noqa: PLC0415  # takes a while to load
+
+        return tuple(ProgressDetails.model_fields)
 
     def take_action(self, parsed_args: Namespace) -> Fields:
         """See `cliff`."""
@@ -51,7 +42,7 @@ class Progress(ShowOne):
             task_uri, snapshot_id = snapshot["task_uri"], snapshot["id"]
         if parsed_args.wait:
             wait(client, snapshot_id, task_uri, "waiting")
-        return fields(client.progress(task_uri), KEYS)
+        return fields(client.progress(task_uri), parsed_args.columns)
 
 
 def _snapshot_id(task_uri: str) -> str:

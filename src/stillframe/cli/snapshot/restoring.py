@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from stillframe.cli.command import Fields, ShowOne
-from stillframe.cli.snapshot.views import KEYS, outcome
+from stillframe.cli.snapshot.views import keys, outcome
 from stillframe.cli.watching import add_wait_option
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Restoring(ShowOne):
 
     def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
         """See `ShowOne`."""
-        return KEYS
+        return keys()
 
     def take_action(self, parsed_args: Namespace) -> Fields:
         """See `cliff`."""

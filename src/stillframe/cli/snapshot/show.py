@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Fields, ShowOne, fields
-from stillframe.cli.snapshot.views import KEYS
+from stillframe.cli.snapshot.views import keys
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -23,8 +23,8 @@ class Show(ShowOne):
 
     def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
         """See `ShowOne`."""
-        return KEYS
+        return keys()
 
     def take_action(self, parsed_args: Namespace) -> Fields:
         """See `cliff`."""
-        return fields(self.client().find_snapshot(parsed_args.snapshot), KEYS)
+        return fields(self.client().find_snapshot(parsed_args.snapshot), parsed_args.columns)

@@ -17,27 +17,14 @@ if TYPE_CHECKING:
 #: What a list shows: it fits into 80 columns.
 COLUMNS: Final = ("id", "name", "status", "created_at")
 MORE_COLUMNS: Final = ("instance_id", "description", "updated_at", "consistency", "fault", "project_id", "user_id")
-#: What the service tells of an instance snapshot; a later one may tell more.
-KEYS: Final = (
-    "id",
-    "name",
-    "description",
-    "status",
-    "instance_id",
-    "created_at",
-    "updated_at",
-    "task_uri",
-    "snapshots",
-    "temp_snapshots",
-    "failed_snapshots",
-    "project_id",
-    "user_id",
-    "fault",
-    "consistency",
-    "minimum_consistency",
-    "guest_may_be_held",
-)
 _TIMES: Final = frozenset({"created_at", "updated_at"})
+
+
+def keys() -> tuple[str, ...]:
+    """What a service of this release tells of an instance snapshot."""
+    from stillframe.api.schemas import SnapshotView  # noqa: PLC0415  # takes a while to load, and is seldom needed
+
+    return tuple(SnapshotView.model_fields)
 
 
 def row(snapshot: Document, columns: Sequence[str]) -> Sequence[Any]:
@@ -58,8 +45,8 @@ def outcome(client: Client, parsed_args: Namespace, snapshot_id: str, task_uri: 
     """
     accepted = {"id": snapshot_id, "task_uri": task_uri}
     if parsed_args.wait:
-        return fields({**accepted, **(wait(client, snapshot_id, task_uri, title) or {})}, KEYS)
+        return fields({**accepted, **(wait(client, snapshot_id, task_uri, title) or {})}, parsed_args.columns)
     try:
-        return fields({**client.snapshot(snapshot_id), **accepted}, KEYS)
+        return fields({**client.snapshot(snapshot_id), **accepted}, parsed_args.columns)
     except CommandFailed:
-        return fields(accepted, KEYS)
+        return fields(accepted, parsed_args.columns)
