@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from keystoneauth1 import exceptions
-
 from stillframe.cli.exit_codes import CommandFailed, ExitCode, of_status
+from stillframe.cli.reaching import border
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from keystoneauth1.session import Session
 
@@ -46,23 +44,25 @@ class Client:
             body["volumes"] = list(volumes)
         if minimum is not None:
             body["minimum_consistency"] = minimum
-        created = self._act(instance_id, {"vm-snapshot": body})["instance_snapshot"]
-        return str(created["id"]), str(created["task_uri"])
+        created = self._part(self._act(instance_id, {"vm-snapshot": body}), "instance_snapshot", dict)
+        return self._part(created, "id", str), self._part(created, "task_uri", str)
 
     def restore(self, instance_id: str, snapshot_id: str, *, force: bool, **how: bool) -> str:
         """Restore, or with `retry` or `rollback` that; returns the task's URI."""
         body = {"instance_snapshot_id": snapshot_id, "force": force, **how}
-        return str(self._act(instance_id, {"vm-restore": body})["task_uri"])
+        return str(self._part(self._act(instance_id, {"vm-restore": body}), "task_uri", str))
 
     def delete(self, snapshot_id: str) -> str:
         """Returns the task's URI."""
-        return str(self._call("DELETE", f"{self._snapshots}/{_segment(snapshot_id)}")["task_uri"])
+        deleted = self._call("DELETE", f"{self._snapshots}/{_segment(snapshot_id)}")
+        return str(self._part(deleted, "task_uri", str))
 
     def update(self, snapshot_id: str, changes: Mapping[str, str]) -> None:
         self._call("PUT", f"{self._snapshots}/{_segment(snapshot_id)}", {"instance-snapshot": dict(changes)})
 
     def snapshot(self, snapshot_id: str) -> Document:
-        return dict(self._call("GET", f"{self._snapshots}/{_segment(snapshot_id)}")["instance_snapshot"])
+        found = self._call("GET", f"{self._snapshots}/{_segment(snapshot_id)}")
+        return dict(self._part(found, "instance_snapshot", dict))
 
     def snapshots(self, query: Mapping[str, Any], *, one_page: bool = False) -> list[Document]:
         """All instance snapshots that fit the query, page by page; or only its first page."""
@@ -79,12 +79,13 @@ class Client:
 
     def progress(self, task_uri: str) -> Document:
         """The document of a task's URI, asked for where everything else is: the credentials go nowhere else."""
-        return dict(self._call("GET", f"{self._snapshots}/get_progress?{urlsplit(task_uri).query}")["details"])
+        found = self._call("GET", f"{self._snapshots}/get_progress?{urlsplit(task_uri).query}")
+        return dict(self._part(found, "details", dict))
 
     # Instances.
 
     def instance(self, instance_id: str) -> Document:
-        return dict(self._call("GET", f"{self._servers}/{_segment(instance_id)}")["server"])
+        return dict(self._part(self._call("GET", f"{self._servers}/{_segment(instance_id)}"), "server", dict))
 
     def instances(self, query: Mapping[str, Any]) -> list[Document]:
         return self._list(f"{self._servers}/detail", "servers", query)
@@ -115,56 +116,57 @@ class Client:
     def _list(self, uri: str, name: str, query: Mapping[str, Any], *, one_page: bool = False) -> list[Document]:
         asked = urlencode({key: value for key, value in query.items() if value not in (None, "")})
         page = self._call("GET", f"{uri}?{asked}" if asked else uri)
-        found = list(page[name])
+        found = list(self._part(page, name, list))
         while not one_page and (following := _next(page.get(f"{name}_links"))):
             page = self._call("GET", f"{uri}?{urlsplit(following).query}")
-            found += page[name]
+            found += self._part(page, name, list)
         return found
 
     def _call(self, method: str, uri: str, body: Document | None = None) -> Document:
-        with border(self.endpoint):
+        with border(self.endpoint, changing=method != "GET"):
             reply = self._session.request(uri, method, json=body, raise_exc=False, redirect=False)
-            try:
-                document = reply.json() if reply.content else {}
-            except ValueError:
-                document = {}
-        if reply.status_code >= _FIRST_ERROR:
-            message = _message(reply.status_code, document, uri)
-            if reply.status_code == _UNAUTHORIZED and self._hint:
-                message += f" ({self._hint})"
-            raise CommandFailed(of_status(reply.status_code), message)
+        try:
+            document = reply.json() if reply.content else {}
+        except ValueError:
+            document = None
         if reply.is_redirect:
             elsewhere = reply.headers["Location"]
             raise CommandFailed(
                 ExitCode.UNAVAILABLE, f"{self.endpoint} sends to {elsewhere}, which is not followed; say --os-endpoint"
             )
+        if reply.status_code >= _FIRST_ERROR:
+            raise self._refusal(reply.status_code, document)
         if not isinstance(document, dict):
-            raise CommandFailed(ExitCode.UNAVAILABLE, f"what answers at {self.endpoint} is not this service")
+            raise self._stranger(f"{method} was answered with {reply.headers.get('Content-Type', 'something')}")
         return document
 
+    def _refusal(self, status: int, document: Any) -> CommandFailed:
+        message, code = _message(document), of_status(status)
+        if not message and code in (ExitCode.NOT_FOUND, ExitCode.REFUSED):
+            # It is somebody else who knows no such thing.
+            return self._stranger(f"it answered with status {status}")
+        message = message or f"{self.endpoint} answered with status {status}"
+        if status == _UNAUTHORIZED and self._hint:
+            message += f" ({self._hint})"
+        return CommandFailed(code, message)
 
-@contextmanager
-def border(where: str) -> Iterator[None]:
-    """Translate what keystoneauth raises."""
-    try:
-        yield
-    except exceptions.ConnectFailure as error:
-        raise CommandFailed(
-            ExitCode.UNAVAILABLE, f"{where} does not answer ({type(error).__name__}); is the service running?"
-        ) from None
-    except (exceptions.Unauthorized, exceptions.Forbidden) as error:
-        raise CommandFailed(ExitCode.NOT_ALLOWED, str(error)) from None
-    except exceptions.ClientException as error:
-        raise CommandFailed(ExitCode.UNAVAILABLE, str(error) or type(error).__name__) from None
+    def _part(self, document: Document, key: str, kind: type) -> Any:
+        """What an answer of the service has under a key."""
+        found = document.get(key)
+        if not isinstance(found, kind):
+            raise self._stranger(f"its answer has no '{key}'")
+        return found
+
+    def _stranger(self, why: str) -> CommandFailed:
+        return CommandFailed(
+            ExitCode.UNAVAILABLE, f"what answers at {self.endpoint} is not this service: {why}; is the address right?"
+        )
 
 
-def _message(status: int, document: Any, uri: str) -> str:
-    """The text of an error in the style of Nova and Cinder."""
-    if isinstance(document, dict):
-        for value in document.values():
-            if isinstance(value, dict) and value.get("message"):
-                return str(value["message"])
-    return f"{uri} answered with status {status}"
+def _message(document: Any) -> str:
+    """The text of an error in the style of Nova and Cinder; empty where there is none."""
+    values = document.values() if isinstance(document, dict) else ()
+    return next((str(value["message"]) for value in values if isinstance(value, dict) and value.get("message")), "")
 
 
 def _next(links: Any) -> str | None:

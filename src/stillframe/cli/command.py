@@ -45,11 +45,15 @@ class _Common(command.Command):
         """The settings of the service on this machine."""
         from stillframe.settings import load  # noqa: PLC0415  # commands that talk HTTP only do without
 
-        named = self.app.options.config_file or os.environ.get(CONFIG_VARIABLE, "").split(os.pathsep)
         try:
-            return load([path for path in named if path])
+            return load(self.config_files())
         except InvalidInput as error:
             raise CommandFailed(ExitCode.USAGE, error.message) from None
+
+    def config_files(self) -> list[str]:
+        """The files of settings that the options or the environment name."""
+        named = self.app.options.config_file or os.environ.get(CONFIG_VARIABLE, "").split(os.pathsep)
+        return [path for path in named if path]
 
     def client(self) -> Client:
         """The service, as the options and the environment say how to reach it."""

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from keystoneauth1 import exceptions, http_basic, loading, session, token_endpoint
 
-from stillframe.cli.client import Client, border
+from stillframe.cli.client import Client
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.local_service import Local, default_endpoint, login
 from stillframe.cli.options import PROJECT, SERVICE_TYPE
+from stillframe.cli.reaching import Adapter, address, border
 
 if TYPE_CHECKING:
     import argparse
@@ -30,6 +31,10 @@ _STANDALONE: Final = frozenset({_LOCAL, "admin_token", "http_basic", "none"})
 def open_client(options: argparse.Namespace, settings: Callable[[], Settings]) -> Client:
     """The service that the options lead to, else that of this machine; with Keystone this may ask it for a token."""
     kind = options.os_auth_type or _guess(options)
+    if options.os_endpoint:
+        options.os_endpoint = address("--os-endpoint", options.os_endpoint)
+    if options.os_auth_url and kind not in _STANDALONE:
+        options.os_auth_url = address("--os-auth-url", options.os_auth_url)
     if kind in _STANDALONE:
         endpoint = (options.os_endpoint or default_endpoint(settings)).rstrip("/")
         project = options.os_project_id or PROJECT
@@ -77,6 +82,8 @@ def _session(options: argparse.Namespace, plugin: BaseAuthPlugin | None, *, dire
     verify = False if options.insecure else options.os_cacert or True
     made = session.Session(auth=plugin, verify=verify, timeout=options.os_timeout, app_name="stillframe")
     made.session.trust_env = not direct
+    for scheme in ("http://", "https://"):
+        made.session.mount(scheme, Adapter())
     return made
 
 

@@ -28,6 +28,7 @@ LOG = logging.getLogger(__name__)
 _ACCEPTED_AT_A_TIME: Final = 64
 _TOLD_EVERY: Final = 60.0
 _PEER_BITS: Final = 64
+_TLS_HANDSHAKE: Final = b"\x16"
 # For what takes little time, and for checks of passwords, of which few run at a time; the rest is as the settings say.
 _THREADS: Final = {Lane.HEALTH: 2, Lane.STORE: 4, Lane.CHECKING: 8}
 
@@ -67,6 +68,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         self.since = time.monotonic()
         self._seen: tuple[_Phase, object] = (_Phase.IDLE, None)
         super().__init__(server, connection, address, adj, map=map)
+
+    def received(self, data: bytes) -> bool:
+        """See `HTTPChannel`; who begins with a TLS handshake would wait for an answer that never comes."""
+        if self.request is None and data[:1] == _TLS_HANDSHAKE:
+            self.handle_close()
+            return False
+        return bool(super().received(data))
 
     def writable(self) -> bool:
         """See `HTTPChannel`."""

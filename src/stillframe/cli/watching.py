@@ -23,6 +23,9 @@ _DONE: Final = 100
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
 _PATIENCE: Final = 60.0
+_NOTED_AFTER: Final = 1.0
+_FENCING: Final = "fencing_instance"
+_SHUTTING_DOWN: Final = "(a guest that runs is asked to shut down first; if it does not, it is turned off)"
 _BUSY: Final = frozenset({"creating", "restoring", "rolling-back", "deleting"})
 _MARKS: Final = {"SUCCESS": "[green]✓[/]", "FAILURE": "[red]✗[/]", "REVERTED": "[yellow]↶[/]", "RUNNING": "[cyan]▸[/]"}
 
@@ -30,7 +33,7 @@ _MARKS: Final = {"SUCCESS": "[green]✓[/]", "FAILURE": "[red]✗[/]", "REVERTED
 class Display(Protocol):
     """Where progress is shown."""
 
-    def show(self, details: Document) -> None: ...
+    def show(self, details: Document, note: str = "") -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -50,15 +53,24 @@ def wait(client: Client, snapshot_id: str, task_uri: str, title: str) -> Documen
 
     A failed task is a `CommandFailed`. A service that is restarted meanwhile is waited for.
     """
-    with _display(title) as display:
-        ended, details = _follow(client, snapshot_id, task_uri, display)
+    try:
+        with _display(title) as display:
+            ended, details = _follow(client, snapshot_id, task_uri, display)
+    except KeyboardInterrupt:
+        raise CommandFailed(ExitCode.INTERRUPTED, f"no longer waiting; {_goes_on(task_uri)}") from None
+    except CommandFailed as failure:
+        raise CommandFailed(failure.code, f"{failure}; {_goes_on(task_uri)}") from None
     if details["progress"] == _DONE:
         return ended
     raise CommandFailed(ExitCode.FAILED, _why(ended))
 
 
+def _goes_on(task_uri: str) -> str:
+    return f"the operation was accepted and goes on; watch it with: stillframe snapshot progress --wait '{task_uri}'"
+
+
 def _follow(client: Client, snapshot_id: str, task_uri: str, display: Display) -> tuple[Document | None, Document]:
-    pause, silent_since = _FIRST_PAUSE, None
+    pause, silent_since, fencing_since = _FIRST_PAUSE, None, None
     while True:
         try:
             # First the snapshot: once it has settled, the progress read after it is final.
@@ -72,7 +84,10 @@ def _follow(client: Client, snapshot_id: str, task_uri: str, display: Display) -
             display.note(f"waiting for the service: {failure}")
         else:
             silent_since = None
-            display.show(details)
+            fencing = details["pending_tasks"].get(_FENCING) == "RUNNING"
+            fencing_since = (fencing_since or time.monotonic()) if fencing else None
+            long = fencing_since is not None and time.monotonic() - fencing_since > _NOTED_AFTER
+            display.show(details, _SHUTTING_DOWN if long else "")
             if details["progress"] == _DONE:
                 return _snapshot(client, snapshot_id), details
             if _settled(snapshot, task_uri):
@@ -143,12 +158,12 @@ class _Lines:
         self._title = title
         self._last = ""
 
-    def show(self, details: Document) -> None:
+    def show(self, details: Document, note: str = "") -> None:
         if not self._last:
             for line in _plan(details):
                 self.note(line)
         tasks = ", ".join(f"{name} {state}" for name, state in details["pending_tasks"].items() if state != "PENDING")
-        self.note(f"{details['progress']:3d} % {tasks}".rstrip())
+        self.note(" ".join(filter(None, (f"{details['progress']:3d} %", tasks, note))))
 
     def note(self, text: str) -> None:
         if text != self._last:
@@ -164,9 +179,9 @@ class _Bar:
         self._live = live
         self._details: Document = {"progress": 0, "completed_tasks": {}, "pending_tasks": {}}
 
-    def show(self, details: Document) -> None:
+    def show(self, details: Document, note: str = "") -> None:
         self._details = details
-        self._live.update(self._drawn(""))
+        self._live.update(self._drawn(note))
 
     def note(self, text: str) -> None:
         self._live.update(self._drawn(text))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stillframe.cli.command import Fields, ShowOne, fields
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
+from stillframe.cli.instance.views import OTHER_SETTINGS
 from stillframe.cli.options import PROJECT
 from stillframe.domain.errors import StillframeError
 
@@ -84,6 +85,8 @@ class Add(ShowOne):
             key = ".".join(str(part) for part in first["loc"])
             raise CommandFailed(ExitCode.REFUSED, f"{key}: {first['msg']}" if key else first["msg"]) from None
         path = Declarations(self.settings().drivers.instances_dir).add(Files(), images, declaration)
+        if not self.config_files():
+            self._look_for(declaration.id)
         return fields(
             {
                 "id": declaration.id,
@@ -93,6 +96,16 @@ class Add(ShowOne):
                 "file": str(path),
             }
         )
+
+    def _look_for(self, instance_id: str) -> None:
+        """Tell if a service runs that does not see what was declared: it has settings of its own."""
+        try:
+            client = self.client()
+            seen = any(one["id"] == instance_id for one in client.instances({}))
+        except CommandFailed:
+            return
+        if not seen:
+            self.app.LOG.warning("the service at %s does not see it; %s", client.endpoint, OTHER_SETTINGS)
 
     def _content(self, parsed_args: Namespace) -> dict[str, Any]:
         content: dict[str, Any] = {

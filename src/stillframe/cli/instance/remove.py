@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from stillframe.cli.command import Command
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
+from stillframe.cli.instance.views import OTHER_SETTINGS
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Sequence
 
     from stillframe.drivers.local.declaration import Declaration
 
@@ -34,20 +34,39 @@ class Remove(Command):
         from stillframe.drivers.local.files import Files  # noqa: PLC0415
 
         declarations = Declarations(self.settings().drivers.instances_dir)
-        declaration = _find(declarations.all(), parsed_args.instance, declarations.folder)
+        reference = parsed_args.instance
+        found = [one for one in declarations.all() if reference in (one.id, one.name)]
+        if not found:
+            self._nowhere(reference, f"no instance '{reference}' is declared in {declarations.folder}")
         if not parsed_args.force:
-            self._require_no_snapshots(declaration)
-        declarations.remove(Files(), declaration.name)
+            self._require_no_snapshots(found[0])
+        declarations.remove(Files(), found[0].name)
+
+    def _nowhere(self, reference: str, problem: str) -> NoReturn:
+        """It is not where the settings of this command say; the service may have others."""
+        try:
+            client = self.client()
+            client.find_instance(reference)
+        except CommandFailed:
+            raise CommandFailed(ExitCode.NOT_FOUND, problem) from None
+        raise CommandFailed(ExitCode.NOT_FOUND, f"{problem}, but {client.endpoint} knows it; {OTHER_SETTINGS}")
 
     def _require_no_snapshots(self, declaration: Declaration) -> None:
         client = self.client()
-        elsewhere = client.project_id != declaration.project_id
+        everywhere = {"all_tenants": "true" if client.project_id != declaration.project_id else None}
         try:
-            left = client.snapshots({"instance_id": declaration.id, "all_tenants": "true" if elsewhere else None})
+            left = client.snapshots({"instance_id": declaration.id, **everywhere})
+            known = left or any(one["id"] == declaration.id for one in client.instances(everywhere))
         except CommandFailed as failure:
             raise CommandFailed(
                 failure.code, f"nobody can say whether there are instance snapshots of it (--force goes on): {failure}"
             ) from None
+        if not known:
+            raise CommandFailed(
+                ExitCode.REFUSED,
+                f"{client.endpoint} does not know '{declaration.name}', so nobody can say whether there are instance "
+                f"snapshots of it (--force goes on); {OTHER_SETTINGS}",
+            )
         if left:
             names = ", ".join(f"{one['name']} ({one['id']})" for one in left[:5])
             raise CommandFailed(
@@ -55,10 +74,3 @@ class Remove(Command):
                 f"there are {len(left)} instance snapshots of '{declaration.name}': {names}; delete them first, "
                 "or give --force",
             )
-
-
-def _find(found: Sequence[Declaration], reference: str, folder: object) -> Declaration:
-    for declaration in found:
-        if reference in (declaration.id, declaration.name):
-            return declaration
-    raise CommandFailed(ExitCode.NOT_FOUND, f"no instance '{reference}' is declared in {folder}")

@@ -12,6 +12,8 @@ TASK: Final = "OS-EXT-STS:task_state"
 #: What is shown of an instance, and what a list of them shows.
 KEYS: Final = ("id", "name", "status", "task_state", "project_id", "volumes")
 LISTED: Final = ("id", "name", "status")
+#: What to do where the service does not work in the folder that a command's own settings name.
+OTHER_SETTINGS: Final = "give this command the service's settings: --config-file FILE, or STILLFRAME_CONFIG"
 _VOLUMES: Final = "os-extended-volumes:volumes_attached"
 
 
