@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stillframe.domain.errors import Conflict, InvalidInput, NotSupported, Refused
+from stillframe.domain.errors import Conflict, Damaged, InvalidInput, NotSupported, Refused
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.drivers.local import opening
 from stillframe.drivers.local.declaration import Declaration, Disk
@@ -359,6 +359,39 @@ class TestDependents:
         run("qemu-img", "commit", "-q", str(overlay))
         overlay.unlink()
         restore(qcow2, instance, copy_id)
+
+    def test_what_only_a_copy_has_below_it_is_not_replaced_as_long_as_there_is_the_copy(
+        self, qcow2: LocalWorld
+    ) -> None:
+        template, overlay = qcow2.add(), image(qcow2.disks / "overlay", size=SIZE)
+        below = qcow2.path(template.volume_ids[0])
+        old = qcow2.snapshot(template)[0]
+        qcow2.write(template.volume_ids[0], 0, pattern(1))
+        run("qemu-img", "rebase", "-u", "-b", str(below), "-F", "qcow2", str(overlay))
+        clone = qcow2.declare("clone", [Disk(name="disk0", path=overlay, format=Format.QCOW2)])
+        copy = qcow2.snapshot(clone)[0]
+        # As the message about the clone itself says.
+        run("qemu-img", "rebase", "-b", "", str(overlay))
+        with pytest.raises(Refused, match="snapshot of another disk"):
+            restore(qcow2, template, old.id)
+        restore(qcow2, clone, copy.id)
+        assert qcow2.read(clone.volume_ids[0]) == pattern(1)
+        run("qemu-img", "rebase", "-b", "", str(overlay))
+        qcow2.storage.delete(a_call(), copy.id)
+        restore(qcow2, template, old.id)
+        assert qcow2.read(template.volume_ids[0]) == bytes(SIZE)
+
+    def test_an_image_below_that_changes_between_cut_and_completion_makes_no_copy(self, qcow2: LocalWorld) -> None:
+        below = image(qcow2.disks / "below")
+        disk = Disk(
+            name="disk0", path=image(qcow2.disks / "above", "-b", str(below), "-F", "qcow2"), format=Format.QCOW2
+        )
+        instance = qcow2.declare("above", [disk])
+        cut = qcow2.storage.cut(a_call(), instance, qcow2.names(instance))
+        run("qemu-io", "-c", f"write -P 1 0 {MIB}", str(below))
+        with pytest.raises(Damaged, match="written to or replaced"):
+            qcow2.storage.complete(a_call(), cut.snapshots[0].id)
+        assert qcow2.snapshot(instance)[0].ready
 
     def test_a_header_that_a_guest_wrote_into_its_raw_disk_holds_nobody_up(
         self, qcow2: LocalWorld, template: tuple[Instance, Path, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ from falcon.testing import TestClient
 from stillframe import main
 from stillframe.domain.errors import BackendError, Damaged, Refused
 from stillframe.domain.instance import Instance
+from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.images import Format
 from stillframe.settings import load
-from tests.conformance.worlds import MIB, LocalWorld, a_call, pattern
+from tests.conformance.worlds import MIB, LocalWorld, a_call, pattern, run
 from tests.lab.filesystems import mounted
 
 
@@ -57,6 +59,27 @@ def test_harm_to_the_data_is_told_by_the_check_the_restore_and_the_round(
     assert plain.read(volume_id) == pattern(2)
     plain.storage.delete(a_call(), copy_id)
     assert plain.remains.losses() == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [(Path.unlink, "is gone"), (lambda below: os.truncate(below, 2 * MIB), "has been changed")],
+    ids=["gone", "resized"],
+)
+def test_harm_to_an_image_below_a_copy_is_told_by_the_round(
+    plain: LocalWorld, harm: Callable[[Path], object], words: str
+) -> None:
+    below, above = plain.disks / "below", plain.disks / "above"
+    below.write_bytes(bytes(MIB))
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(below), "-F", "raw", str(above))
+    instance = plain.declare("above", [Disk(name="disk0", path=above, format=Format.QCOW2)])
+    copy_id = plain.snapshot(instance)[0].id
+    assert plain.remains.losses() == []
+    harm(below)
+    (loss,) = plain.remains.losses()
+    assert (loss.copy_id, words in loss.why, str(plain.folder) in loss.why) == (copy_id, True, False)
+    with pytest.raises(Refused, match="image below"):
+        plain.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
 
 
 class TestFileSystem:

@@ -22,7 +22,7 @@ from stillframe.drivers.local import headers, opening
 from stillframe.drivers.local.headers import Format
 from stillframe.drivers.local.opening import File
 
-_DEEPEST: Final = 64
+DEEPEST: Final = 64
 _BROKEN: Final = "The backing chain is broken, mend it first:"
 # Everything up to the first colon, if no slash comes before it (path_has_protocol in QEMU's block.c).
 _PROTOCOL: Final = re.compile(r"([^:/]*):")
@@ -61,8 +61,8 @@ def walked(
         seen = {(top.found.st_dev, top.found.st_ino)}
         above: File | None = top
         while above is not None and (stored := headers.read(above.fd).backing) is not None:
-            if len(layers) == _DEEPEST:
-                raise Refused(f"More than {_DEEPEST} images lie below one another; merge some: qemu-img rebase.")
+            if len(layers) == DEEPEST:
+                raise Refused(f"More than {DEEPEST} images lie below one another; merge some: qemu-img rebase.")
             name = understood(stored, home)
             below = _opened(stack, name.path, trusted)
             inode = below.found.st_dev, below.found.st_ino

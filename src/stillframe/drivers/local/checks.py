@@ -60,7 +60,7 @@ class Checks:
         """Raise `Refused`, `NotSupported` or `OutOfSpace` if these disks cannot be cut in this power state."""
         needs: defaultdict[Path, int] = defaultdict(int)
         running = state is not PowerState.SHUTOFF
-        dependents = Dependents(self._declarations, self._images)
+        dependents = Dependents(self._declarations, self._images, self._books.records)
         for disk in disks:
             with about(declaration, disk), self._sound(declaration, disk, dependents) as file:
                 self._images.require_checkable(file, disk.format)
@@ -81,7 +81,7 @@ class Checks:
         if state is not PowerState.SHUTOFF:
             self._can_be_shut_down(declaration)
         needs: defaultdict[Path, int] = defaultdict(int)
-        dependents = Dependents(self._declarations, self._images)
+        dependents = Dependents(self._declarations, self._images, self._books.records)
         for volume_id, (disk, copy) in disks.items():
             with about(declaration, disk):
                 self._whole(copy, volume_id)

@@ -98,6 +98,23 @@ def trouble(copy: Copy, trusted: frozenset[int] | None = None) -> str | None:
     return None
 
 
+def trouble_below(copy: Copy) -> str | None:
+    """Why the images below a complete copy cannot be what they were, as far as a glance tells; None if they may be."""
+    for number, below in enumerate(copy.backing, 1):
+        try:
+            size = Path(below.path).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return f"The image below it, number {number} in its backing chain, is gone; put it back, or mount it."
+        except OSError:
+            # Who may not look knows nothing.
+            continue
+        if size != below.size:
+            return (
+                f"The image below it, number {number} in its backing chain, has been changed; put back the one of then."
+            )
+    return None
+
+
 def require_mounted(copy: Copy) -> None:
     """Raises `BackendError` if the file system of a copy is not mounted: nothing is known of what it holds."""
     if not _mounted(copy):

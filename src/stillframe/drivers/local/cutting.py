@@ -137,6 +137,7 @@ class Cutter:
             socket=str(declaration.qmp_socket) if declaration.qmp_socket else None,
             # A raw disk's file is all there is to know; asking about a chain takes a program, and a guest may wait.
             file_size=source.found.st_size if disk.format is Format.RAW else None,
+            backing=self._images.glance(source.path) if disk.format is Format.QCOW2 else (),
         )
 
     def _begin(self, call: Call, copy: Copy) -> None:
@@ -252,6 +253,12 @@ class Cutter:
             # A safety copy keeps what is there, and a damaged disk is a good reason for a restore.
             self._images.check(copy.data, copy.format, call.check)
         backing = self._images.record_chain(copy.data, copy.format, Path(copy.source).parent, call.check)
+        seen = {below.stamp for below in copy.backing}
+        if seen and not all(below.stamp in seen for below in backing):
+            raise Damaged(
+                f"an image below the copy of {copy.source} was written to or replaced while the copy was made; take "
+                "the snapshot again"
+            )
         with opening.file(copy.data, links=False) as data:
             done = replace(copy, stage=Stage.READY, file_size=data.found.st_size, backing=backing)
         self._files.sync(copy.folder)

@@ -6,17 +6,15 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from stillframe.domain.errors import Refused
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
 from stillframe.drivers.local.headers import Format
 from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.opening import File
+from stillframe.drivers.local.records import Records
 
 LOG = logging.getLogger(__name__)
-
-_DEEPEST: Final = 64
 
 
 class Dependents:
@@ -25,8 +23,9 @@ class Dependents:
     What is found is named in the log, for a tenant must not learn of other tenants'.
     """
 
-    def __init__(self, declarations: Declarations, images: Images) -> None:
+    def __init__(self, declarations: Declarations, images: Images, records: Records) -> None:
         self._declared = list(declarations.disks())
+        self._records = records
         self._images = images
 
     def require_one_owner(self, declaration: Declaration, disk: Disk, file: File) -> None:
@@ -50,6 +49,7 @@ class Dependents:
                     "Another declared image has this disk below it, as its backing file, and would change with it; the "
                     "service's log names it. Copy what it needs into it first: qemu-img rebase -b ''"
                 )
+        self._require_no_copy(file)
         declared = {taken.path for _, taken in self._declared}
         for path in _images_beside(file):
             if path not in declared and self._leads_to(path, file) and not self._is_raw(path):
@@ -60,15 +60,23 @@ class Dependents:
                     "commit; else copy what it needs into it: qemu-img rebase -b '', or delete it."
                 )
 
+    def _require_no_copy(self, file: File) -> None:
+        """What a disk's copy has below it may be below the disk itself no more, and is needed all the same.
+
+        A file that was written to since is of no use to the copy any more; no time is taken to read it.
+        """
+        state = str(file.path), file.found.st_size, file.found.st_mtime_ns
+        for copy in self._records.all():
+            for below in copy.backing:
+                if (below.path, below.size, below.mtime_ns) == state:
+                    self._tell(file.path, f"the copy {copy.id} of {copy.source} has it below it")
+                    raise Refused(
+                        "A snapshot of another disk has this disk below it, as its backing file, and could not be "
+                        "restored any more; the service's log names it. Delete that snapshot first."
+                    )
+
     def _leads_to(self, path: Path, file: File) -> bool:
-        for _ in range(_DEEPEST):
-            below = self._images.below(path)
-            if below is None:
-                return False
-            if _is(below, file):
-                return True
-            path = below
-        return False
+        return any(_is(below, file) for below in self._images.all_below(path))
 
     def _is_raw(self, path: Path) -> bool:
         """Whether the file is declared as raw: what looks like a header there is its guest's."""

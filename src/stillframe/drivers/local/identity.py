@@ -35,7 +35,7 @@ class BackingFile:
     """One file below a qcow2 image, as it was when it was recorded; any change of it changes the image above.
 
     `size` is in bytes. `ctime_ns` is None where the file had just been changed, and `digest` in records of releases
-    that had none: size and `mtime_ns` decide then.
+    that had none, and as long as a copy is being made: size and `mtime_ns` decide then.
     """
 
     path: str
@@ -45,6 +45,11 @@ class BackingFile:
     inode: int
     ctime_ns: int | None = None
     digest: str | None = None
+
+    @property
+    def stamp(self) -> tuple[int, int, int]:
+        """What tells, without a look at the content, one state of a file from another."""
+        return self.inode, self.size, self.mtime_ns
 
 
 class Digests:

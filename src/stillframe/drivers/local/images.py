@@ -7,7 +7,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -78,6 +78,23 @@ class Images:
             return chains.understood(header.backing, image.parent).path if header.backing is not None else None
         except (Refused, OSError):
             return None
+
+    def all_below(self, image: Path) -> Iterator[Path]:
+        """Where the names below an image lead, one after the other, cheaply, and whatever formats they state."""
+        seen = {image}
+        while (below := self.below(image)) is not None and below not in seen and len(seen) <= chains.DEEPEST:
+            seen.add(below)
+            yield below
+            image = below
+
+    def glance(self, image: Path) -> tuple[BackingFile, ...]:
+        """The files below an image as they are now, cheaply: neither content nor format is looked at."""
+        found = []
+        for below in self.all_below(image):
+            with suppress(OSError):
+                now = below.stat()
+                found.append(BackingFile(str(below), "", now.st_size, now.st_mtime_ns, now.st_ino))
+        return tuple(found)
 
     @contextmanager
     def opened(self, image: Path | File) -> Iterator[File]:

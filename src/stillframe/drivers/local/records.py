@@ -53,7 +53,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What is on record of one copy; `file_size` and `backing` are known when it is complete.
+    """What is on record of one copy; `file_size`, and the content of `backing`, are known when it is complete.
 
     `root` is the folder of the copies beside the disk `source`, and `mount` what its file system was mounted on.
     """

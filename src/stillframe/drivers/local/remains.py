@@ -12,7 +12,7 @@ from typing import Final
 from stillframe.domain.errors import Refused
 from stillframe.drivers.local import opening
 from stillframe.drivers.local.border import border
-from stillframe.drivers.local.copies import Copies, trouble
+from stillframe.drivers.local.copies import Copies, trouble, trouble_below
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.holding import Holding
@@ -87,7 +87,7 @@ class LocalRemains:
 
     def _why(self, copy: Copy) -> str | None:
         try:
-            return trouble(copy, self._trusted)
+            return trouble(copy, self._trusted) or trouble_below(copy)
         except Refused as problem:
             return problem.message
 
