@@ -32,7 +32,8 @@ class Attachment:
 class Instance:
     """A virtual machine; `attachments` are in boot order. `locked`: its users do not want it changed for now.
 
-    `host` is the machine that it runs on, where that is known.
+    `host` is the machine that it runs on, where that is known. `unsettled`: why its volumes cannot be put back before
+    something has been ended, and how, as a sentence; None where nothing is in the way.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Instance:
     metadata: dict[str, str] = field(default_factory=dict)
     locked: bool = False
     host: str | None = None
+    unsettled: str | None = None
 
     @property
     def volume_ids(self) -> tuple[str, ...]:

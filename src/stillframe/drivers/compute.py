@@ -55,7 +55,8 @@ class ComputeDriver(Protocol):
     def outlook(self, instance_id: str) -> Stillness:
         """The best that `quiesced` can be expected to reach at present; changes nothing and asks no guest.
 
-        Raises `NotFound`, and `Refused` where a means that the instance was declared with cannot be used.
+        Raises `NotFound`, `Refused` where a means that the instance was declared with cannot be used, and `Conflict`
+        where its volumes cannot be cut before something has been ended.
         """
         ...
 
@@ -76,7 +77,10 @@ class ComputeDriver(Protocol):
         ...
 
     def check_power(self, instance_id: str, wanted: PowerState) -> None:
-        """Raise `NotSupported` if it can be told beforehand that a start (`ACTIVE`) or stop (`SHUTOFF`) will fail."""
+        """Raise if it can be told beforehand that a start (`ACTIVE`) or stop (`SHUTOFF`) will fail.
+
+        `NotSupported` for what can never be done, `Conflict` where something has to be ended or mended first.
+        """
         ...
 
     def start(self, call: Call, instance_id: str) -> None:

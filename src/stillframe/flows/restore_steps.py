@@ -36,6 +36,9 @@ class FencingInstance(Step):
         if self.operation.action is not Action.RESTORE and not self._was_held():
             # A guest may have written to volumes that no restore had touched.
             ports.operations.forget_untouched(self.operation)
+        if self.operation.arguments["force"] and ports.compute.hold(self.instance_id)[0] is not PowerState.SHUTOFF:
+            # Nothing has been touched yet, and what a platform is asked for it may do much later.
+            ports.compute.check_power(self.instance_id, PowerState.SHUTOFF)
         # Fenced first: what is seen then does not change any more.
         self.require(call)
         ports.compute.fence(self.instance_id, self.operation.snapshot_id)

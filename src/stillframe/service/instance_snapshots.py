@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from stillframe import logs
-from stillframe.domain.errors import InvalidInput, NotFound, Refused
+from stillframe.domain.errors import Conflict, InvalidInput, NotFound, Refused
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.operation import Action, Operation, OperationState, Progress
 from stillframe.domain.snapshot import ConsistencyLevel, InstanceSnapshot, achieved, too_little
@@ -184,7 +184,7 @@ class SnapshotService:
         wanted = copies or {}
         self.instances.require_unlocked(instance)
         self.instances.require_no_switching(instance, "restore")
-        _require_off_or_force(instance, force=force)
+        self._require_off_or_to_be_stopped(instance, force=force)
         detached = [volume for volume in wanted if volume not in instance.volume_ids]
         if detached:
             raise Refused(
@@ -205,6 +205,19 @@ class SnapshotService:
         operation = self._operation(caller, action, snapshot.id, snapshot.project_id, instance.id, arguments, wanted)
         self.operations.begin(operation, event, snapshot.status, fence=True)
         return self._hand_on(operation)
+
+    def _require_off_or_to_be_stopped(self, instance: Instance, *, force: bool) -> None:
+        if instance.unsettled is not None:
+            raise Conflict(instance.unsettled)
+        if instance.power_state is PowerState.SHUTOFF:
+            return
+        if not force:
+            first = "let it run again and " if instance.power_state is PowerState.PAUSED else ""
+            raise Refused(
+                f"Instance {instance.id} is {instance.power_state.value}: {first}shut it off first, or set 'force' to "
+                "have it shut down for the restore and started again after it."
+            )
+        self.instances.compute.check_power(instance.id, PowerState.SHUTOFF)
 
     def _restorable(
         self, caller: Caller, instance_id: str, snapshot_id: str, rule: str
@@ -274,11 +287,3 @@ def _choose_volumes(instance: Instance, wanted: Sequence[str]) -> tuple[str, ...
     if not chosen:
         raise Refused(f"Instance {instance.id} has no volumes attached that a snapshot could be taken of.")
     return chosen
-
-
-def _require_off_or_force(instance: Instance, *, force: bool) -> None:
-    if instance.power_state is not PowerState.SHUTOFF and not force:
-        raise Refused(
-            f"Instance {instance.id} is {instance.power_state.value}: shut it off first, or set 'force' to have it "
-            "shut down for the restore and started again after it."
-        )

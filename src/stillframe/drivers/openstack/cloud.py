@@ -49,6 +49,11 @@ _PAGE: Final = 1000
 _MOST_PAGES: Final = 1000
 _PATIENCE_SECONDS: Final = 60
 _ACCEPTED: Final = 202
+# By proxies before it.
+_FROM_OTHERS: Final = (502, 503, 504)
+_BROKEN: Final = 500
+# Of the names of the errors by which a service tells that the one behind it has not answered, or cannot be asked.
+_BROKEN_QUEUE: Final = b"oslo_messaging"
 # A service may lead from one of its own paths to another.
 _REDIRECTS: Final = 3
 _SECRET: Final = re.compile(rb'"(?:password|secret)": ?("(?:[^"\\\\]|\\\\.)*")')
@@ -116,6 +121,20 @@ class Api:
     def delete(self, path: str, request_id: str | None = None) -> None:
         """Remove what is at a path; raises `NotFound`."""
         self._ask("DELETE", path, headers=_tracing(request_id))
+
+    def reaches(self, path: str, seconds: float) -> bool:
+        """Whether a question gets through to whoever can answer it, behind the service; whatever is answered then.
+
+        False where nothing has come after so many seconds. Raises `Unavailable` if the service itself does not answer.
+        """
+        with _translated(self._name, for_user=self._for_user):
+            try:
+                reply = self._adapter.request(path, "GET", raise_exc=False, timeout=seconds)
+            except exceptions.ConnectTimeout:
+                return False
+        if reply.status_code in _FROM_OTHERS:
+            raise Unavailable(f"{self._name} answered with HTTP {reply.status_code}.")
+        return not (reply.status_code == _BROKEN and _BROKEN_QUEUE in reply.content)
 
     def endpoint(self) -> str:
         """Where the service is."""

@@ -84,6 +84,7 @@ _Server = TypedDict(
         "fault": NotRequired[_Fault],
         "OS-EXT-STS:task_state": _Word | None,
         "OS-EXT-SRV-ATTR:host": NotRequired[_Word | None],
+        "host_status": NotRequired[_Word | None],
         "OS-EXT-SRV-ATTR:root_device_name": NotRequired[_Word | None],
         "os-extended-volumes:volumes_attached": list[_Identified],
     },
@@ -102,6 +103,13 @@ class _Action(TypedDict):
     action: str
     request_id: str
     user_id: str | None
+
+
+@_open
+class _Service(TypedDict):
+    binary: _Word
+    host: _Word
+    state: _Word
 
 
 @_open
@@ -229,6 +237,8 @@ class _Assignment(TypedDict):
 SERVER: Final = Shape("server", TypeAdapter(_Server))
 SERVERS: Final = Shape("servers", TypeAdapter(_Several[_Server]))
 ATTACHED_VOLUMES: Final = Shape("volumeAttachments", TypeAdapter(_Several[_AttachedVolume]))
+#: Of Nova or of Cinder.
+SERVICES: Final = Shape("services", TypeAdapter(_Several[_Service]))
 ACTIONS: Final = Shape("instanceActions", TypeAdapter(_Several[_Action]))
 VOLUME: Final = Shape("volume", TypeAdapter(_Volume))
 VOLUMES: Final = Shape("volumes", TypeAdapter(_Several[_Volume]))

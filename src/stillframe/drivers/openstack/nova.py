@@ -16,8 +16,9 @@ from stillframe.drivers.compute import ComputeCapabilities, Stillness
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.gathering import Gathering
+from stillframe.drivers.openstack.hosts import Hosts
 from stillframe.drivers.openstack.pausing import Pausing
-from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 
 LOG = logging.getLogger(__name__)
 
@@ -44,12 +45,27 @@ _TO_STOP: Final[Mapping[str, Mapping[str, Any]]] = {
     "PAUSED": {"unpause": None},
     "SUSPENDED": {"resume": None},
 }
+# What keeps a server from being switched off until somebody has ended it, and how that is done.
+_TO_END_FIRST: Final[Mapping[str, str]] = {
+    "RESCUE": "unrescue it first (openstack server unrescue)",
+    "VERIFY_RESIZE": "confirm or revert its resize first (openstack server resize confirm, or revert)",
+    "SHELVED": "unshelve it first (openstack server unshelve)",
+    "SHELVED_OFFLOADED": "unshelve it first (openstack server unshelve)",
+    "SOFT_DELETED": "restore it first (openstack server restore)",
+    "DELETED": "it has no volumes any more",
+}
+# These come to their end by themselves and soon, at a server that is up or off then.
+_PASSING: Final = ("SHUTOFF", "REBOOT", "HARD_REBOOT", "PASSWORD")
+# Its volumes are not attached.
+_WITHOUT_VOLUMES: Final = ("SHELVED", "SHELVED_OFFLOADED", "SOFT_DELETED", "DELETED", "BUILD")
 _STILLNESS: Final = Stillness(
     ConsistencyLevel.CRASH, "Nova can hold a server still, but has no way to freeze its guest's file systems"
 )
 _NO_PAUSE: Final = "servers are not paused for a snapshot ([openstack] quiesce)"
 # Beyond the time that a guest is given, for Nova's own way.
 _NOVA_SECONDS: Final = 120.0
+_LOOK_AGAIN_SECONDS: Final = 15.0
+_STOPPING: Final = "powering-off"
 
 
 class NovaCompute:
@@ -69,6 +85,7 @@ class NovaCompute:
         self._looking = Gathering(self._server, lambda _several: {})
         self._pausing = pausing
         self._pauses = pauses
+        self._hosts = Hosts(cloud)
 
     @property
     def capabilities(self) -> ComputeCapabilities:
@@ -91,6 +108,8 @@ class NovaCompute:
     def outlook(self, instance_id: str) -> Stillness:
         """See `ComputeDriver`."""
         server = self._server(instance_id)
+        if server["status"] in _WITHOUT_VOLUMES:
+            raise Conflict(f"Server {instance_id} is {server['status']}: {_what_first(server)}.")
         if _is_still(server):
             return _STILLNESS
         if not self._pauses:
@@ -107,6 +126,11 @@ class NovaCompute:
             if not _is(self._server(instance_id), server["status"]) or self._pausing.history(instance_id) != before:
                 raise BackendError(f"Server {instance_id} did not stay {server['status']} while its volumes were cut.")
         elif self._pauses and _can_be_paused(server):
+            obstacle = self._hosts.obstacle(server)
+            if obstacle is not None:
+                why = f"the nova-compute of the server's host {obstacle}, so that the server was not paused"
+                yield Stillness(ConsistencyLevel.NONE, why)
+                return
             with self._pausing.paused(call, instance_id) as held:
                 yield _STILLNESS if held else Stillness(ConsistencyLevel.NONE, "Nova could not pause the server")
         else:
@@ -117,7 +141,16 @@ class NovaCompute:
         self._pausing.let_run(instance_id)
 
     def check_power(self, instance_id: str, wanted: PowerState) -> None:
-        """See `ComputeDriver`: what Nova refuses it says when it is asked."""
+        """See `ComputeDriver`; for one that is being stopped already nothing more is asked of its host."""
+        if wanted is not PowerState.SHUTOFF:
+            return
+        server = self._server(instance_id)
+        if server["OS-EXT-STS:task_state"] == _STOPPING or _is(server, "SHUTOFF"):
+            return
+        obstacle = _unsettled(server)
+        if obstacle is not None:
+            raise Conflict(obstacle)
+        self._hosts.require(server)
 
     def start(self, call: Call, instance_id: str) -> None:
         """See `ComputeDriver`; a server in ERROR is rebooted hard, which repairs what can be repaired."""
@@ -175,37 +208,95 @@ class NovaCompute:
     def _switch(
         self, call: Call, instance_id: str, wanted: str, ways: Mapping[str, Mapping[str, Any]], seconds: float
     ) -> None:
-        """Ask for the next step to the wanted status whenever the server has nothing to do, until it is there.
+        """Bring a server to the wanted status, or raise; a stop that waits for a dead host is waited for with it."""
+        while True:
+            switching = _Switching(self._api, self._hosts, call, instance_id, wanted, ways, seconds)
+            try:
+                self._waiting.until(call, seconds, f"server {instance_id} to be {wanted}", switching.step)
+            except TimedOut:
+                server = self._server(instance_id)
+                if server["OS-EXT-STS:task_state"] != _STOPPING or wanted != "SHUTOFF":
+                    raise
+                obstacle = self._hosts.obstacle(server)
+                if obstacle is None:
+                    raise
+                LOG.warning(
+                    "task %s: server %s is to be stopped, and the nova-compute of its host %s; waiting for that, for "
+                    "the stop is queued and cannot be taken back",
+                    *(call.operation_id, instance_id, obstacle),
+                )
+            else:
+                return
 
-        A task that neither ends nor fails was lost on its way to nova-compute; an administrator's reset ends it.
-        """
-        asked: list[str] = []
-        reset_at = [time.monotonic() + seconds / 2]
 
-        def step() -> bool | None:
-            server = self._server(instance_id)
-            status = server["status"]
-            if server["OS-EXT-STS:task_state"] is not None:
-                if reset_at and time.monotonic() > reset_at[0]:
-                    LOG.warning("task %s: server %s hangs; it is reset", call.operation_id, instance_id)
-                    lost = {"os-resetState": {"state": "active" if "ACTIVE" in ways else "error"}}
-                    self._act(instance_id, lost, call.request_id)
-                    reset_at.clear()
-                return None
-            if status == wanted:
-                return True
-            if status not in ways:
-                raise Refused(f"Server {instance_id} is {status}; it has to be finished with that first.")
-            if status == "ERROR" and "ERROR" in asked:
-                fault = server.get("fault", {}).get("message", "Nova does not say why")
-                raise BackendError(f"Server {instance_id} is in ERROR: {fault}")
-            asked.append(status)
-            # Its status may have changed since it was looked at.
-            with suppress(Conflict):
-                self._act(instance_id, ways[status], call.request_id)
+class _Switching:
+    """Asks for the next step to the wanted status whenever the server has nothing to do.
+
+    A task that neither ends nor fails was lost on its way to nova-compute; an administrator's reset ends it.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        hosts: Hosts,
+        call: Call,
+        instance_id: str,
+        wanted: str,
+        ways: Mapping[str, Mapping[str, Any]],
+        seconds: float,
+    ) -> None:
+        self._api, self._hosts, self._call = api, hosts, call
+        self._id, self._wanted, self._ways = instance_id, wanted, ways
+        self._reset_at = time.monotonic() + seconds / 2
+        self._was_reset = False
+        self._asked: list[str] = []
+
+    def step(self) -> bool | None:
+        """Whether it is there; see `Waiting.until`."""
+        server = self._api.get(f"/servers/{self._id}", documents.SERVER)
+        status = server["status"]
+        if server["OS-EXT-STS:task_state"] is not None:
+            if not self._was_reset and time.monotonic() > self._reset_at:
+                self._reset(server)
             return None
+        if status == self._wanted:
+            return True
+        if status not in self._ways:
+            raise Conflict(_unsettled(server) or f"Server {self._id} is {status}; wait until Nova is done with that.")
+        if status == "ERROR" and "ERROR" in self._asked:
+            fault = server.get("fault", {}).get("message", "Nova does not say why")
+            raise BackendError(f"Server {self._id} is in ERROR: {fault}")
+        # At the instant: what a dead host is asked for can never be taken back.
+        self._require_host(server)
+        self._asked.append(status)
+        # Its status may have changed since it was looked at.
+        with suppress(Conflict):
+            self._act(self._ways[status])
+        return None
 
-        self._waiting.until(call, seconds, f"server {instance_id} to be {wanted}", step)
+    def _require_host(self, server: Mapping[str, Any]) -> None:
+        try:
+            self._hosts.require(server)
+        except Conflict as refusal:
+            if self._wanted != "ACTIVE":
+                raise
+            told = Conflict(f"{refusal.message} It was not started: openstack server start {self._id}")
+            told.detail = refusal.detail
+            raise told from None
+
+    def _reset(self, server: Mapping[str, Any]) -> None:
+        if self._hosts.obstacle(server) is not None:
+            if self._wanted == "ACTIVE":
+                self._require_host(server)
+            # It is queued, not lost.
+            self._reset_at = time.monotonic() + _LOOK_AGAIN_SECONDS
+            return
+        LOG.warning("task %s: server %s hangs; it is reset", self._call.operation_id, self._id)
+        self._was_reset = True
+        self._act({"os-resetState": {"state": "active" if "ACTIVE" in self._ways else "error"}})
+
+    def _act(self, action: Mapping[str, Any]) -> None:
+        self._api.act(f"/servers/{self._id}/action", action, self._call.request_id)
 
 
 def list_servers(api: Api, **query: str) -> list[Instance]:
@@ -244,9 +335,24 @@ def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) ->
         created_at=documents.moment(server["created"]),
         metadata=dict(server["metadata"]),
         locked=bool(server["locked"]) and _owner(server) is None,
+        unsettled=_unsettled(server),
         # Shown to administrators only, unless the operator's policy says otherwise.
         host=server.get("OS-EXT-SRV-ATTR:host"),
     )
+
+
+def _unsettled(server: Mapping[str, Any]) -> str | None:
+    """Why a server cannot be shut down before somebody, or Nova, has ended something; None if it can, or is off."""
+    status = server["status"]
+    return (
+        None
+        if status in _TO_STOP or status in _PASSING
+        else f"Server {server['id']} is {status}: {_what_first(server)}."
+    )
+
+
+def _what_first(server: Mapping[str, Any]) -> str:
+    return _TO_END_FIRST.get(server["status"], "wait until Nova is done with that")
 
 
 def _power_state(server: Mapping[str, Any]) -> PowerState:

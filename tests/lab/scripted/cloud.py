@@ -1,0 +1,501 @@
+"""The HTTP of the cloud that is played."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from tests.lab.scripted.things import SERVICE_PROJECT, SERVICE_USER, Image, Server, Snapshot, Things, Volume
+
+_ROOTS: Final = {"compute": "/compute", "block-storage": "/volume", "image": "/image", "identity": "/identity/v3"}
+_TO: Final = {
+    "os-stop": ("ACTIVE", "SHUTOFF", "powering-off", "stop"),
+    "os-start": ("SHUTOFF", "ACTIVE", "powering-on", "start"),
+    "pause": ("ACTIVE", "PAUSED", "pausing", "pause"),
+    "unpause": ("PAUSED", "ACTIVE", "unpausing", "unpause"),
+    "resume": ("SUSPENDED", "ACTIVE", "resuming", "resume"),
+    "reboot": (None, "ACTIVE", "rebooting_hard", "reboot"),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    document: Any = None
+    kind: str = "application/json"
+
+    def content(self) -> bytes:
+        if self.document is None:
+            return b""
+        return self.document if isinstance(self.document, bytes) else json.dumps(self.document).encode()
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, key: str, message: str) -> None:
+        super().__init__(message)
+        self.answer = Answer(status, {key: {"code": status, "message": message}})
+
+
+#: Before a request is answered; what it returns, if anything, is the answer.
+Hook = Callable[[], Answer | None]
+
+
+class ScriptedCloud(Things):
+    """The cloud at `url`; made by `scripted_cloud`.
+
+    `away`: services (`compute`, `volume`, ...) that answer 503. `heard`: what was asked, as `METHOD path {body}`.
+    `rows`: how many snapshots were served in lists.
+    """
+
+    rpc_seconds = 0.2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.url = ""
+        self.away: set[str] = set()
+        self.heard: list[str] = []
+        self.rows = 0
+        self._hooks: list[tuple[re.Pattern[str], Hook, list[int]]] = []
+
+    def on(self, request: str, hook: Hook, times: int = 1) -> None:
+        """Call the hook before requests that fit a regular expression are answered, for the first `times` of them."""
+        self._hooks.append((re.compile(request), hook, [times]))
+
+    def asked(self, request: str) -> list[str]:
+        """The requests so far that fit a regular expression."""
+        return [one for one in self.heard if re.search(request, one)]
+
+    def answer(self, method: str, target: str, body: bytes, project_id: str) -> Answer:
+        path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
+        told = f"{method} {target} {body.decode(errors='replace')}".strip()
+        with self.lock:
+            self.heard.append(told)
+            if path.split("/")[1] in self.away:
+                return Answer(503, b"<html><title>503</title>No server is available.</html>", "text/html")
+            due = [one for one in self._hooks if one[2][0] > 0 and one[0].search(told)]
+            for one in due:
+                one[2][0] -= 1
+        for _pattern, hook, _times in due:
+            answer = hook()
+            if answer is not None:
+                return answer
+        try:
+            document = json.loads(body) if body else None
+            for wanted, pattern, handler in _ROUTES:
+                found = re.fullmatch(pattern, path)
+                if method == wanted and found:
+                    return handler(_Request(self, query, document, project_id), *found.groups())
+        except Refusal as refusal:
+            return refusal.answer
+        return Refusal(404, "itemNotFound", f"there is no {method} {path}").answer
+
+
+@dataclass(frozen=True)
+class _Request:
+    cloud: ScriptedCloud
+    query: dict[str, str]
+    body: Any
+    project_id: str
+
+
+def _find(things: dict[str, Any], kind: str, key: str) -> Any:
+    if key not in things:
+        raise Refusal(404, "itemNotFound", f"{kind} {key} could not be found.")
+    return things[key]
+
+
+# Keystone.
+
+
+def _token(request: _Request) -> Answer:
+    scope = request.body["auth"].get("scope", {}).get("project", {})
+    project_id = scope.get("id") or scope.get("name") or SERVICE_PROJECT
+    catalog = [
+        {
+            "type": kind,
+            "id": kind,
+            "name": kind,
+            "endpoints": [{"interface": "internal", "region_id": "r", "region": "r", "id": kind, "url": url}],
+        }
+        for kind, url in ((kind, request.cloud.url + root) for kind, root in _ROOTS.items())
+    ]
+    token = {
+        "methods": ["password"],
+        "expires_at": "2099-01-01T00:00:00.000000Z",
+        "issued_at": "2026-01-01T00:00:00.000000Z",
+        "user": {"id": SERVICE_USER, "name": SERVICE_USER, "domain": {"id": "default", "name": "Default"}},
+        "project": {"id": project_id, "name": project_id, "domain": {"id": "default", "name": "Default"}},
+        "roles": [{"id": one, "name": one} for one in ("admin", "service")],
+        "catalog": catalog,
+    }
+    return Answer(201, {"token": token})
+
+
+def _assignments(_request: _Request) -> Answer:
+    return Answer(200, {"role_assignments": []})
+
+
+# Nova.
+
+
+def _server(cloud: ScriptedCloud, server: Server) -> dict[str, Any]:
+    host = cloud.compute
+    gone = server.status == "SHELVED_OFFLOADED"
+    seen = {"up": "UP", "down": "UNKNOWN"}[host.state] if host.status == "enabled" else "MAINTENANCE"
+    return {
+        "id": server.id,
+        "name": "vm",
+        "status": server.status,
+        "tenant_id": server.project_id,
+        "created": "2026-01-01T00:00:00Z",
+        "metadata": {},
+        "locked": server.locked,
+        "locked_reason": server.locked_reason,
+        "OS-EXT-STS:task_state": server.task_state,
+        "OS-EXT-SRV-ATTR:host": None if gone else host.host,
+        "OS-EXT-SRV-ATTR:root_device_name": "/dev/vda",
+        "host_status": "" if gone else seen,
+        "image": {"id": server.image} if server.image else "",
+        "flavor": {"original_name": "small", "vcpus": 1, "ram": 64, **server.flavor},
+        "os-extended-volumes:volumes_attached": [{"id": one} for one in server.volumes],
+    }
+
+
+def _get_server(request: _Request, server_id: str) -> Answer:
+    server = _find(request.cloud.servers, "Instance", server_id)
+    return Answer(200, {"server": _server(request.cloud, server)})
+
+
+def _list_servers(request: _Request) -> Answer:
+    wanted = request.query.get("status")
+    found = [one for one in request.cloud.servers.values() if wanted in (None, one.status)]
+    return Answer(200, {"servers": [_server(request.cloud, one) for one in found]})
+
+
+def _attachments(request: _Request, server_id: str) -> Answer:
+    server = _find(request.cloud.servers, "Instance", server_id)
+    first = "b" if server.image else "a"
+    devices = (f"/dev/vd{chr(ord(first) + number)}" for number in range(26))
+    found = [{"volumeId": one, "device": device} for one, device in zip(server.volumes, devices, strict=False)]
+    return Answer(200, {"volumeAttachments": found})
+
+
+def _actions(request: _Request, server_id: str) -> Answer:
+    server = _find(request.cloud.servers, "Instance", server_id)
+    told = [
+        {"action": action, "request_id": f"req-{number}", "user_id": user}
+        for number, (action, user) in enumerate(server.actions)
+    ]
+    return Answer(200, {"instanceActions": told[::-1]})
+
+
+def _diagnostics(request: _Request, server_id: str) -> Answer:
+    server = _find(request.cloud.servers, "Instance", server_id)
+    if not request.cloud.compute.alive:
+        time.sleep(request.cloud.rpc_seconds)
+        said = "Unexpected API Error. <class 'oslo_messaging.exceptions.MessagingTimeout'>"
+        raise Refusal(500, "computeFault", said)
+    if server.status != "ACTIVE":
+        raise Refusal(409, "conflictingRequest", f"Cannot 'get_diagnostics' instance while it is {server.status}")
+    return Answer(200, {"state": "running", "driver": "libvirt"})
+
+
+def _act_on_server(request: _Request, server_id: str) -> Answer:
+    cloud, server = request.cloud, _find(request.cloud.servers, "Instance", server_id)
+    ((action, arguments),) = request.body.items()
+    with cloud.lock:
+        if action == "lock":
+            server.locked, server.locked_reason = True, (arguments or {}).get("locked_reason")
+        elif action == "unlock":
+            server.locked, server.locked_reason = False, None
+        elif action == "os-resetState":
+            server.status, server.task_state = {"active": "ACTIVE", "error": "ERROR"}[arguments["state"]], None
+        else:
+            before, after, task, word = _TO[action]
+            busy = server.task_state is not None and action != "reboot"
+            if busy or before not in (None, server.status):
+                what = f"task_state {server.task_state}" if busy else f"vm_state {server.status}"
+                raise Refusal(
+                    409, "conflictingRequest", f"Cannot '{action}' instance {server_id} while it is in {what}"
+                )
+            server.task_state = task
+            server.actions.append((word, SERVICE_USER))
+            cloud.switch(server, after, word)
+    return Answer(202)
+
+
+def _services(request: _Request, which: str) -> Answer:
+    cloud = request.cloud
+    peer = cloud.compute if which == "compute" else cloud.storage
+    if peer.binary != request.query.get("binary", peer.binary):
+        return Answer(200, {"services": []})
+    moment = cloud.now().strftime("%Y-%m-%dT%H:%M:%S.000000")
+    told = {"binary": peer.binary, "host": peer.host, "zone": "nova", "status": peer.status, "state": peer.state}
+    return Answer(200, {"services": [{**told, "updated_at": moment, "disabled_reason": None}]})
+
+
+# Cinder.
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    attached = [{"server_id": volume.server_id, "attachment_id": f"a-{volume.id}", "device": "/dev/vda"}]
+    return {
+        "id": volume.id,
+        "name": "",
+        "status": volume.status,
+        "size": volume.size,
+        "bootable": volume.bootable,
+        "created_at": "2026-01-01T00:00:00.000000",
+        "updated_at": volume.changed.strftime("%Y-%m-%dT%H:%M:%S.000000"),
+        "metadata": {},
+        "attachments": attached if volume.server_id else [],
+        "encrypted": False,
+        "volume_type": "fast",
+        "group_id": None,
+        "volume_image_metadata": dict(volume.image_metadata),
+        "os-vol-host-attr:host": "storage@fast#pool",
+        "os-vol-tenant-attr:tenant_id": "demo",
+    }
+
+
+def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "id": snapshot.id,
+        "name": snapshot.name,
+        "description": snapshot.description,
+        "status": snapshot.status,
+        "size": snapshot.size,
+        "volume_id": snapshot.volume_id,
+        "created_at": snapshot.created.strftime("%Y-%m-%dT%H:%M:%S.000000"),
+        "group_snapshot_id": None,
+        "os-extended-snapshot-attributes:project_id": snapshot.project_id,
+    }
+
+
+def _get_volume(request: _Request, volume_id: str) -> Answer:
+    return Answer(200, {"volume": _volume(_find(request.cloud.volumes, "Volume", volume_id))})
+
+
+def _list_volumes(request: _Request) -> Answer:
+    wanted = ast.literal_eval(request.query["id"]) if "id" in request.query else list(request.cloud.volumes)
+    found = [request.cloud.volumes[one] for one in wanted if one in request.cloud.volumes]
+    return Answer(200, {"volumes": [_volume(one) for one in found]})
+
+
+def _get_snapshot(request: _Request, snapshot_id: str) -> Answer:
+    return Answer(200, {"snapshot": _snapshot(_find(request.cloud.snapshots, "Snapshot", snapshot_id))})
+
+
+def _list_snapshots(request: _Request) -> Answer:
+    query = request.query
+    with request.cloud.lock:
+        found = [
+            one
+            for one in list(request.cloud.snapshots.values())
+            if query.get("volume_id") in (None, one.volume_id)
+            and query.get("status") in (None, one.status)
+            and query.get("project_id") in (None, one.project_id)
+            and query.get("name~", "") in one.name
+        ]
+    request.cloud.rows += len(found)
+    return Answer(200, {"snapshots": [_snapshot(one) for one in found]})
+
+
+def _make_snapshot(request: _Request) -> Answer:
+    asked = request.body["snapshot"]
+    volume = _find(request.cloud.volumes, "Volume", asked["volume_id"])
+    if volume.status not in ("available", "in-use"):
+        raise Refusal(400, "badRequest", f"Invalid volume: Volume {volume.id} status is {volume.status}")
+    with request.cloud.lock:
+        made = request.cloud.snap(volume, asked["name"], asked["description"], request.project_id)
+    return Answer(202, {"snapshot": _snapshot(made)})
+
+
+def _delete_snapshot(request: _Request, snapshot_id: str) -> Answer:
+    snapshot = _find(request.cloud.snapshots, "Snapshot", snapshot_id)
+    if snapshot.status not in ("available", "error"):
+        raise Refusal(400, "badRequest", f"Invalid snapshot: it is {snapshot.status}")
+    with request.cloud.lock:
+        request.cloud.drop(snapshot)
+    return Answer(202)
+
+
+def _act_on_snapshot(request: _Request, snapshot_id: str) -> Answer:
+    snapshot = _find(request.cloud.snapshots, "Snapshot", snapshot_id)
+    with request.cloud.lock:
+        if "os-reset_status" in request.body:
+            snapshot.status = request.body["os-reset_status"]["status"]
+        else:
+            request.cloud.drop(snapshot)
+    return Answer(202)
+
+
+def _act_on_volume(request: _Request, volume_id: str) -> Answer:
+    cloud, volume = request.cloud, _find(request.cloud.volumes, "Volume", volume_id)
+    ((action, arguments),) = request.body.items()
+    with cloud.lock:
+        if action == "os-reset_status":
+            volume.status = arguments["status"]
+        elif action == "os-set_bootable":
+            volume.bootable = str(arguments["bootable"]).lower()
+        elif action == "os-set_image_metadata":
+            volume.image_metadata.update(arguments["metadata"])
+        elif action == "os-unset_image_metadata":
+            volume.image_metadata.pop(arguments["key"], None)
+        else:
+            if volume.status != "available":
+                raise Refusal(400, "badRequest", f"Invalid volume: Volume {volume_id} status is {volume.status}")
+            _begin_to_put_back(cloud, volume, action, arguments, request.project_id)
+    return Answer(202)
+
+
+def _begin_to_put_back(
+    cloud: ScriptedCloud, volume: Volume, action: str, arguments: dict[str, str], project_id: str
+) -> None:
+    if action == "revert":
+        snapshot = _find(cloud.snapshots, "Snapshot", arguments["snapshot_id"])
+        seen = [
+            one
+            for one in cloud.snapshots.values()
+            if one.volume_id == volume.id and project_id in (SERVICE_PROJECT, one.project_id)
+        ]
+        if max(seen, key=lambda one: one.created) is not snapshot:
+            raise Refusal(400, "badRequest", f"Snapshot {snapshot.id} is not the latest one.")
+        cloud.put_back(volume, snapshot, "reverting")
+        return
+    image = _find(cloud.images, "Image", arguments["image_id"])
+    (device,) = json.loads(image.document["block_device_mapping"])
+    volume.bootable, volume.image_metadata = "true", {"image_id": image.id}
+    cloud.put_back(volume, _find(cloud.snapshots, "Snapshot", device["snapshot_id"]), "downloading")
+
+
+def _quotas(_request: _Request, project_id: str) -> Answer:
+    usage = {"limit": -1, "in_use": 0, "reserved": 0}
+    return Answer(200, {"quota_set": {"id": project_id, "snapshots": usage}})
+
+
+def _pools(request: _Request) -> Answer:
+    pool = {"name": "storage@fast#pool", "capabilities": request.cloud.capabilities}
+    return Answer(200, {"pools": [pool]})
+
+
+def _nothing(key: str) -> Callable[[_Request], Answer]:
+    return lambda _request: Answer(200, {key: []})
+
+
+# Glance.
+
+
+def _image(image: Image) -> dict[str, Any]:
+    moment = image.created.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"id": image.id, "status": "queued", "created_at": moment, "updated_at": moment, **image.document}
+
+
+def _list_images(request: _Request) -> Answer:
+    wanted = {key: value for key, value in request.query.items() if key not in ("owner", "limit")}
+    found = [
+        one
+        for one in list(request.cloud.images.values())
+        if all(one.document.get(key) == value for key, value in wanted.items())
+    ]
+    return Answer(200, {"images": [_image(one) for one in found]})
+
+
+def _make_image(request: _Request) -> Answer:
+    image = Image(str(uuid.uuid4()), dict(request.body), request.cloud.now())
+    request.cloud.images[image.id] = image
+    return Answer(201, _image(image))
+
+
+def _fill_image(request: _Request, image_id: str) -> Answer:
+    _find(request.cloud.images, "Image", image_id).document["status"] = "active"
+    return Answer(204)
+
+
+def _delete_image(request: _Request, image_id: str) -> Answer:
+    _find(request.cloud.images, "Image", image_id)
+    del request.cloud.images[image_id]
+    return Answer(204)
+
+
+_ID: Final = r"([\w-]+)"
+_ROUTES: Final[list[tuple[str, str, Callable[..., Answer]]]] = [
+    ("POST", "/identity/v3/auth/tokens", _token),
+    ("GET", "/identity/v3/role_assignments", _assignments),
+    ("GET", "/compute/servers/detail", _list_servers),
+    ("GET", f"/compute/servers/{_ID}", _get_server),
+    ("GET", f"/compute/servers/{_ID}/os-volume_attachments", _attachments),
+    ("GET", f"/compute/servers/{_ID}/os-instance-actions", _actions),
+    ("GET", f"/compute/servers/{_ID}/diagnostics", _diagnostics),
+    ("POST", f"/compute/servers/{_ID}/action", _act_on_server),
+    ("GET", "/(compute|volume)/os-services", _services),
+    ("GET", "/volume/volumes/detail", _list_volumes),
+    ("GET", f"/volume/volumes/{_ID}", _get_volume),
+    ("POST", f"/volume/volumes/{_ID}/action", _act_on_volume),
+    ("GET", "/volume/snapshots/detail", _list_snapshots),
+    ("POST", "/volume/snapshots", _make_snapshot),
+    ("GET", f"/volume/snapshots/{_ID}", _get_snapshot),
+    ("DELETE", f"/volume/snapshots/{_ID}", _delete_snapshot),
+    ("POST", f"/volume/snapshots/{_ID}/action", _act_on_snapshot),
+    ("GET", "/volume/group_snapshots/detail", _nothing("group_snapshots")),
+    ("GET", "/volume/extensions", _nothing("extensions")),
+    ("GET", "/volume/scheduler-stats/get_pools", _pools),
+    ("GET", f"/volume/os-quota-sets/{_ID}", _quotas),
+    ("GET", "/image/v2/images", _list_images),
+    ("POST", "/image/v2/images", _make_image),
+    ("PUT", f"/image/v2/images/{_ID}/file", _fill_image),
+    ("DELETE", f"/image/v2/images/{_ID}", _delete_image),
+]
+
+
+@contextmanager
+def scripted_cloud() -> Iterator[ScriptedCloud]:
+    """Play a cloud on loopback until the block ends."""
+    cloud = ScriptedCloud()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            project_id = (self.headers.get("X-Auth-Token") or "").removeprefix("token-of-")
+            answer = cloud.answer(self.command, self.path, body, project_id)
+            content = answer.content()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.kind)
+            self.send_header("Content-Length", str(len(content)))
+            if isinstance(answer.document, dict) and "token" in answer.document:
+                self.send_header("X-Subject-Token", f"token-of-{answer.document['token']['project']['id']}")
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815  # of the library
+
+        def log_message(self, *_args: Any) -> None: ...
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, *_args: Any) -> None:
+            """Whoever was killed in the middle has hung up."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        cloud.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield cloud
+        finally:
+            server.shutdown()
+            thread.join()

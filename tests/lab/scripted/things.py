@@ -1,0 +1,184 @@
+"""What is in the cloud that is played, and what its hosts do with it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+SERVICE_PROJECT: Final = "service"
+SERVICE_USER: Final = "the-service"
+TENANT: Final = "demo"
+COMPUTE_HOST: Final = "compute-1"
+VOLUME_HOST: Final = "storage@fast"
+BOOT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Peer:
+    """A service behind a queue: `alive` is the truth, `state` what the others say of it, `queue` what waits for it."""
+
+    binary: str
+    host: str
+    alive: bool = True
+    state: str = "up"
+    status: str = "enabled"
+    queue: list[Callable[[], None]] = field(default_factory=list)
+
+    def cast(self, work: Callable[[], None]) -> None:
+        """Have it done now, or when the peer comes back."""
+        if self.alive:
+            work()
+        else:
+            self.queue.append(work)
+
+    def die(self, *, seen: bool) -> None:
+        """`seen`: the others have noticed."""
+        self.alive = False
+        self.state = "down" if seen else self.state
+
+    def come_back(self) -> None:
+        """Do all that was queued."""
+        self.alive, self.state = True, "up"
+        while self.queue:
+            self.queue.pop(0)()
+
+
+@dataclass
+class Server:
+    """`flavor`: GiB of its own disks; `image`: what its root disk was made of, where that is no volume."""
+
+    id: str
+    volumes: list[str]
+    status: str = "ACTIVE"
+    task_state: str | None = None
+    locked_reason: str | None = None
+    locked: bool = False
+    project_id: str = TENANT
+    image: str = ""
+    flavor: dict[str, int] = field(default_factory=lambda: {"disk": 0, "ephemeral": 0, "swap": 0})
+    actions: list[tuple[str, str]] = field(default_factory=list)
+    #: What the hypervisor did to the guest.
+    power: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Volume:
+    id: str
+    content: str = ""
+    status: str = "in-use"
+    server_id: str | None = None
+    size: int = 1
+    bootable: str = "false"
+    image_metadata: dict[str, str] = field(default_factory=dict)
+    changed: datetime = BOOT
+
+
+@dataclass
+class Snapshot:
+    id: str
+    name: str
+    description: str
+    volume_id: str
+    project_id: str
+    content: str
+    created: datetime
+    status: str = "available"
+    size: int = 1
+
+
+@dataclass
+class Image:
+    id: str
+    document: dict[str, Any]
+    created: datetime
+
+
+class Things:
+    """Everything there is, and one lock for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.compute = Peer("nova-compute", COMPUTE_HOST)
+        self.storage = Peer("cinder-volume", VOLUME_HOST)
+        self.servers: dict[str, Server] = {}
+        self.volumes: dict[str, Volume] = {}
+        self.snapshots: dict[str, Snapshot] = {}
+        self.images: dict[str, Image] = {}
+        self.capabilities: dict[str, Any] = {"volume_backend_name": "fast"}
+        #: How many reverts and reimages fail at the back end.
+        self.failures = 0
+        self._seconds = itertools.count()
+
+    def now(self) -> datetime:
+        """No two things are of the same second."""
+        return BOOT + timedelta(seconds=next(self._seconds))
+
+    def add_server(self, volumes: int = 2, **more: Any) -> Server:
+        server = Server(str(uuid.uuid4()), [], **more)
+        self.servers[server.id] = server
+        for _ in range(volumes):
+            self.attach(server)
+        return server
+
+    def attach(self, server: Server) -> Volume:
+        """A new volume of a server's."""
+        volume = Volume(str(uuid.uuid4()), server_id=server.id, changed=self.now())
+        self.volumes[volume.id] = volume
+        server.volumes.append(volume.id)
+        return volume
+
+    def detach(self, server: Server, volume_id: str) -> None:
+        server.volumes.remove(volume_id)
+        volume = self.volumes[volume_id]
+        volume.server_id, volume.status = None, "available"
+
+    # What the peers do.
+
+    def switch(self, server: Server, status: str, word: str) -> None:
+        """Have nova-compute bring a server to a status."""
+
+        def work() -> None:
+            server.power.append(word)
+            server.status, server.task_state = status, None
+
+        self.compute.cast(work)
+
+    def put_back(self, volume: Volume, snapshot: Snapshot, busy: str) -> None:
+        """Have cinder-volume put a volume back."""
+        volume.status, snapshot.status, volume.changed = busy, "restoring", self.now()
+
+        def work() -> None:
+            failed = self.failures > 0
+            self.failures -= failed
+            if not failed:
+                volume.content = snapshot.content
+            volume.status, snapshot.status = "error" if failed else "available", "available"
+
+        self.storage.cast(work)
+
+    def snap(self, volume: Volume, name: str, description: str, project_id: str) -> Snapshot:
+        """Have cinder-volume cut a snapshot."""
+        made = Snapshot(
+            str(uuid.uuid4()), name, description, volume.id, project_id, volume.content, self.now(), "creating"
+        )
+        self.snapshots[made.id] = made
+
+        def work() -> None:
+            made.content, made.status = volume.content, "available"
+
+        self.storage.cast(work)
+        return made
+
+    def drop(self, snapshot: Snapshot) -> None:
+        """Have cinder-volume delete a snapshot."""
+        snapshot.status = "deleting"
+
+        def work() -> None:
+            self.snapshots.pop(snapshot.id, None)
+
+        self.storage.cast(work)
