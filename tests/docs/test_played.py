@@ -1,0 +1,144 @@
+"""README, tutorial and how-to pages, played in one place and in one go, as somebody types them who reads them.
+
+Every block of commands is played as it is printed, or says in an invisible comment above it why it cannot be.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+_PATIENCE: Final = 1500
+# Those that can be played stand in the order in which they are: what one page makes, the next one uses.
+_FIRST: Final = (
+    "README.md",
+    "docs/tutorial/first-snapshot.md",
+    "docs/how-to/declare-an-instance.md",
+    "docs/how-to/restore-an-instance.md",
+)
+_REST: Final = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs/how-to").glob("*.md"))
+PAGES: Final = (*_FIRST, *(page for page in _REST if page not in _FIRST))
+_BLOCK: Final = re.compile(
+    r"^(?: *<!-- (?P<how>played|not played): (?P<why>.+?) -->\n)?"
+    r"(?P<indent> *)```console\n(?P<text>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Commands of a page; `how` and `why` are what the comment above them says, if there is one."""
+
+    where: str
+    how: str
+    why: str
+    text: str
+
+    @property
+    def played(self) -> bool:
+        return self.how != "not played" and not (self.why == "as root" and os.geteuid() != 0)
+
+    def script(self, names: Mapping[str, str]) -> str:
+        text = self.text
+        for printed, meant in names.items():
+            text = text.replace(printed, meant)
+        wanted = re.match(r"exit code (\d+)", self.why)
+        if wanted:
+            text = f"set +e\n{text}\n[ $? = {wanted[1]} ] || exit 99\nset -e"
+        return f"echo '=== {self.where}'\n{text}\n"
+
+
+def blocks(page: str) -> Iterator[Block]:
+    content = (ROOT / page).read_text(encoding="utf-8")
+    for found in _BLOCK.finditer(content):
+        line = content.count("\n", 0, found.start("text"))
+        yield Block(f"{page}:{line}", found["how"] or "played", found["why"] or "", found["text"])
+
+
+ALL: Final = [block for page in PAGES for block in blocks(page)]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The project's folder, as somebody has it who has just installed it."""
+    folder = tmp_path / "stillframe"
+    folder.mkdir()
+    for path in ROOT.iterdir():
+        if path.name not in ("var", ".git"):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def test_every_block_is_read() -> None:
+    """Whatever looks like one is one: a shell block in another spelling would be left out silently."""
+    for page in PAGES:
+        content = (ROOT / page).read_text(encoding="utf-8")
+        assert not re.search(r"^ *```(bash|sh|shell)$", content, re.MULTILINE), page
+        assert content.count("```console") == len(list(blocks(page))), page
+    assert len([block for block in ALL if block.played]) >= 28
+    assert len([block for block in ALL if not block.played]) <= 44
+
+
+def test_the_pages_are_played_in_one_go(checkout: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    elsewhere = checkout.parent
+    names = {
+        "/etc/stillframe/stillframe.conf": f"{checkout}/var/stillframe.conf",
+        "/var/lib/stillframe": f"{checkout}/var",
+        "/srv/web": f"{elsewhere}/srv/web",
+        "/run/web": f"{elsewhere}/run/web",
+        "127.0.0.1:8790": f"127.0.0.1:{port}",
+    }
+    # What the pages take for granted: the disks of an instance of the reader's.
+    disks = elsewhere / "srv" / "web"
+    disks.mkdir(parents=True)
+    (disks / "root.raw").write_bytes(b"root".ljust(1 << 20, b"."))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disks / "data.qcow2"), "1M"], check=True)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "STILLFRAME_", "MAKE"))}
+    environment = {**clean, "STILLFRAME_PORT": port, "HOME": str(elsewhere)}
+    played = [block for block in ALL if block.played]
+    last = [block for block in played if block.why.startswith("last")]
+    script = "set -eo pipefail\n" + "".join(
+        block.script(names) for block in [*(block for block in played if block not in last), *reversed(last)]
+    )
+    said = elsewhere / "run.log"
+    with said.open("wb") as output:
+        service = subprocess.Popen(["make", "run"], cwd=checkout, env=environment, stdout=output, stderr=output)
+    try:
+        until = time.monotonic() + _PATIENCE
+        while "stillframe serves on " not in said.read_text():
+            assert service.poll() is None, said.read_text()
+            assert time.monotonic() < until, said.read_text()
+            time.sleep(0.1)
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=checkout,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    finally:
+        service.terminate()
+        service.wait(_PATIENCE)
+    assert done.returncode == 0, done.stdout
+    # curl ends well whatever it is answered.
+    for refusal in ('"badRequest"', '"conflictingRequest"', '"itemNotFound"', '"unauthorized"', '"computeFault"'):
+        assert refusal not in done.stdout, done.stdout
+    assert f"=== {last[0].where}" in done.stdout
