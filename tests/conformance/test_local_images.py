@@ -624,6 +624,9 @@ def test_an_instance_that_cannot_be_looked_at_hides_no_other(local: LocalWorld) 
     assert states == {good.id: PowerState.SHUTOFF, bad.id: PowerState.ERROR}
     volumes = {one.instance_id: one.status for one in local.storage.list_volumes(None)}
     assert volumes == {good.id: "in-use", bad.id: "error"}
+    with pytest.raises(Refused, match="cannot be looked at") as refused:
+        local.compute.get_instance(bad.id)
+    assert str(local.folder) not in refused.value.message
     assert local.compute.get_instance(good.id).power_state is PowerState.SHUTOFF
 
 

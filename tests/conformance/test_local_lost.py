@@ -120,6 +120,19 @@ class TestFileSystem:
         apart.storage.delete(a_call(), copy_id)
         assert apart.storage.find(None) == []
 
+    def test_one_that_is_mounted_read_only_is_named(self, apart: LocalWorld) -> None:
+        instance, copy_id = kept(apart)
+        point = str(apart.disks.parent)
+        subprocess.run(["mount", "-o", "remount,ro", point], check=True)
+        try:
+            with pytest.raises(Refused, match="mount it for writing"):
+                apart.storage.check_cut(instance, instance.volume_ids)
+            with pytest.raises(Refused, match="mount it for writing"):
+                apart.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
+        finally:
+            subprocess.run(["mount", "-o", "remount,rw", point], check=True)
+        apart.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
+
     def test_its_disk_that_was_deleted_is_named(self, plain: LocalWorld) -> None:
         instance, copy_id = kept(plain)
         plain.lose(instance.volume_ids[0])

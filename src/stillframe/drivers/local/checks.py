@@ -42,8 +42,9 @@ _FILTERS: Final = frozenset({"throttle", "copy-on-read", "preallocate"})
 _PLAIN_FILE: Final = "file"
 # Nothing is broken, but the file is not where or what it was declared to be.
 _NOT_THERE: Final = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENXIO}
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EROFS}
 )
+_READ_ONLY: Final = "lies on a file system that is mounted read-only; mount it for writing."
 
 
 class Checks:
@@ -225,8 +226,8 @@ def about(declaration: Declaration, disk: Disk) -> Iterator[None]:
     except OSError as problem:
         LOG.warning("%s: %r: %r", what, str(disk.path), problem)
         kind = Refused if problem.errno in _NOT_THERE else type(translated(problem, what))
-        why = os.strerror(problem.errno or errno.EIO)
-        raise kind(f"{what} cannot be looked at: {why}; put it back or correct the declaration.") from None
+        why = f"cannot be looked at: {os.strerror(problem.errno or errno.EIO)}; put it back or correct the declaration."
+        raise kind(f"{what} {_READ_ONLY if problem.errno == errno.EROFS else why}") from None
     except StillframeError as problem:
         LOG.warning("%s: %r: %s", what, str(disk.path), problem.message)
         known = (NotSupported, Refused, Damaged, OutOfSpace, BackendError)

@@ -6,7 +6,7 @@ from typing import Final
 
 from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import PowerState
-from stillframe.drivers.local.border import border
+from stillframe.drivers.local.checks import about
 from stillframe.drivers.local.declaration import Declaration
 from stillframe.drivers.local.images import Images, any_written
 from stillframe.drivers.local.qemu import Qemu
@@ -24,10 +24,13 @@ def power_state(declaration: Declaration, images: Images, qemu: Qemu, seconds: f
 
     `seconds`: how long its monitor is waited for, where that is less than for other calls.
 
-    Raises `Unavailable` if the monitor is held by somebody else and the locks do not tell either.
+    Raises `Unavailable` if the monitor is held by somebody else and the locks do not tell either, and `Refused` for a
+    disk that cannot be looked at.
     """
-    with border("looking at the image locks"):
-        locked = any_written(images, [disk.file for disk in declaration.disks])
+    locked = False
+    for disk in declaration.disks:
+        with about(declaration, disk):
+            locked = locked or any_written(images, [disk.file])
     if declaration.qmp_socket is not None:
         try:
             status = qemu.status(declaration.qmp_socket, seconds)
