@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stillframe import main
+from stillframe.drivers.call import Call
 from stillframe.settings import load
 from tests.flows.world import Clock, Faults, World, wait_until
 from tests.lab.openstack.services import Option, ini
@@ -63,6 +64,9 @@ class PlayedWorld(World):
 
     def wait_for(self, reached: Callable[[], bool]) -> None:
         wait_until(reached, "it did not come")
+
+    def a_call(self) -> Call:
+        return Call("operation", "request", lambda: None, lambda _done, _total: None)
 
     def contents(self) -> set[str]:
         return {self.cloud.volumes[one].content for one in self.server.volumes}

@@ -12,6 +12,7 @@ from keystoneauth1 import exceptions, http_basic, loading, session, token_endpoi
 from stillframe.cli.client import Client
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.local_service import Local, default_endpoint, login
+from stillframe.cli.named_cloud import require_meant
 from stillframe.cli.options import PROJECT, SERVICE_TYPE
 from stillframe.cli.reaching import Adapter, address, border
 
@@ -31,6 +32,7 @@ _STANDALONE: Final = frozenset({_LOCAL, "admin_token", "http_basic", "none"})
 def open_client(options: argparse.Namespace, settings: Callable[[], Settings]) -> Client:
     """The service that the options lead to, else that of this machine; with Keystone this may ask it for a token."""
     kind = options.os_auth_type or _guess(options)
+    require_meant(options, standalone=kind in _STANDALONE)
     if options.os_endpoint:
         options.os_endpoint = address("--os-endpoint", options.os_endpoint)
     if options.os_auth_url and kind not in _STANDALONE:

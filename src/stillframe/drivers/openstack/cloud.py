@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -20,19 +19,9 @@ from keystoneauth1.plugin import BaseAuthPlugin
 from keystoneauth1.session import Session, TCPKeepAliveAdapter
 from oslo_config import cfg
 
-from stillframe.domain.errors import (
-    BackendError,
-    Conflict,
-    Forbidden,
-    InvalidInput,
-    NotFound,
-    Refused,
-    StillframeError,
-    TooLarge,
-    Unauthorized,
-    Unavailable,
-)
+from stillframe.domain.errors import BackendError, InvalidInput, NotFound, Unavailable
 from stillframe.drivers.openstack.documents import Shape
+from stillframe.drivers.openstack.refusals import translate
 from stillframe.foreign import replies
 from stillframe.foreign.session import Bounded, mount
 
@@ -56,7 +45,6 @@ _BROKEN: Final = 500
 _BROKEN_QUEUE: Final = b"oslo_messaging"
 # A service may lead from one of its own paths to another.
 _REDIRECTS: Final = 3
-_SECRET: Final = re.compile(rb'"(?:password|secret)": ?("(?:[^"\\\\]|\\\\.)*")')
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,65 +298,8 @@ def _translated(service: str, *, for_user: bool) -> Iterator[None]:
     try:
         yield
     except exceptions.ClientException as error:
-        raise _translate(error, service, for_user=for_user) from None
+        raise translate(error, service, for_user=for_user) from None
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         # The library looks into answers, such as tokens and catalogues, without asking whether they are any.
         LOG.warning("%s answered with something that makes no sense: %s", service, type(error).__name__)
         raise Unavailable(f"{service} answered with something that makes no sense.") from None
-
-
-def _translate(error: exceptions.ClientException, service: str, *, for_user: bool) -> StillframeError:
-    said = replies.plain(str(getattr(error, "message", None) or error), _secrets(error))
-    denials = _DENIED_TO_USER if for_user else _DENIED_TO_US
-    for kinds, translation, advice in (*denials, *_ANSWERS):
-        if isinstance(error, kinds):
-            return translation(" ".join(filter(None, (f"{service}: {said}", advice))))
-    return BackendError(f"{service}: {said}")
-
-
-def _secrets(error: exceptions.ClientException) -> list[str]:
-    """What was sent that must not come back in a message."""
-    request = getattr(getattr(error, "response", None), "request", None)
-    if request is None:
-        return []
-    tokens = [request.headers.get(key) for key in ("X-Auth-Token", "X-Subject-Token", "X-Service-Token")]
-    body = request.body if isinstance(request.body, bytes) else str(request.body or "").encode()
-    words = [json.loads(found) for found in _SECRET.findall(body)]
-    return [one if isinstance(one, str) else one.decode(errors="replace") for one in (*tokens, *words) if one]
-
-
-_Translations = tuple[tuple[tuple[type[Exception], ...], type[StillframeError], str], ...]
-
-_DENIED_TO_USER: Final[_Translations] = (
-    ((exceptions.Unauthorized,), Unauthorized, ""),
-    ((exceptions.Forbidden,), Forbidden, ""),
-)
-_DENIED_TO_US: Final[_Translations] = (
-    (
-        (exceptions.Unauthorized, exceptions.Forbidden),
-        BackendError,
-        "The roles that the service's user needs are listed in the documentation.",
-    ),
-)
-_ANSWERS: Final[_Translations] = (
-    ((exceptions.NotFound,), NotFound, ""),
-    ((exceptions.Conflict,), Conflict, ""),
-    (
-        (exceptions.RequestEntityTooLarge,),
-        TooLarge,
-        "Ask for a larger quota, or delete what is not needed any more.",
-    ),
-    ((exceptions.BadRequest,), Refused, ""),
-    (
-        (
-            exceptions.HttpServerError,
-            exceptions.TooManyRequests,
-            exceptions.RetriableConnectionFailure,
-            exceptions.ConnectionError,
-            exceptions.DiscoveryFailure,
-            exceptions.InvalidResponse,
-        ),
-        Unavailable,
-        "",
-    ),
-)

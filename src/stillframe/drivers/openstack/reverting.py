@@ -69,7 +69,7 @@ class Reverter:
         snapshot = next((one for one in seen.snapshots if one["id"] == snapshot_id), None)
         if snapshot is None:
             # It is gone, or another volume's.
-            snapshot = volumes.get_snapshot(self._api, snapshot_id)
+            snapshot = self._elsewhere(snapshot_id, volume_id)
         if volume["status"] not in _RESTORABLE:
             raise Refused(f"Volume {volume_id} is {volume['status']}; wait until Cinder is done with it.")
         if snapshot["volume_id"] != volume_id:
@@ -84,6 +84,15 @@ class Reverter:
         if len(volume["attachments"]) > 1:
             raise Refused(f"Volume {volume_id} is attached more than once; detach it from the other servers first.")
         return volume, snapshot, choose(volume_id, self._circumstances(seen, snapshot))
+
+    def _elsewhere(self, snapshot_id: str, volume_id: str) -> Document:
+        try:
+            return volumes.get_snapshot(self._api, snapshot_id)
+        except NotFound:
+            raise NotFound(
+                f"Snapshot {snapshot_id} of volume {volume_id} is gone: somebody has deleted it in Cinder. The volume "
+                "cannot be put back to it; what is left of the instance snapshot can be deleted."
+            ) from None
 
     def revert(self, call: Call, volume_id: str, snapshot_id: str) -> None:
         """See `StorageDriver.restore`."""

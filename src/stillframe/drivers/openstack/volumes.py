@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from stillframe.domain.errors import BackendError
+from stillframe.domain.errors import BackendError, NotFound
 from stillframe.domain.instance import Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.openstack import documents
@@ -84,13 +84,22 @@ def list_volumes(api: Api, **query: str) -> list[Volume]:
 
 def get_volume(api: Api, volume_id: str) -> Document:
     """One volume as Cinder describes it; raises `NotFound`."""
-    found: Document = api.get(f"/volumes/{path_part(volume_id, volume_id)}", documents.VOLUME)
-    return found
+    return _named(api, "volume", volume_id, documents.VOLUME)
 
 
 def get_snapshot(api: Api, snapshot_id: str) -> Document:
     """One snapshot of a volume as Cinder describes it; raises `NotFound`."""
-    found: Document = api.get(f"/snapshots/{path_part(snapshot_id, snapshot_id)}", documents.SNAPSHOT)
+    return _named(api, "snapshot", snapshot_id, documents.SNAPSHOT)
+
+
+def _named(api: Api, kind: str, thing_id: str, shape: documents.Shape) -> Document:
+    """Whatever Cinder, or a proxy before it, says of what is not there: its id is told."""
+    try:
+        found: Document = api.get(f"/{kind}s/{path_part(thing_id, thing_id)}", shape)
+    except NotFound as error:
+        if thing_id in error.message:
+            raise
+        raise NotFound(f"There is no {kind} {thing_id}: {error.message}") from None
     return found
 
 
