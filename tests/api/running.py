@@ -55,10 +55,11 @@ class Faults:
     def __init__(self) -> None:
         self.raising: dict[tuple[str, str], StillframeError] = {}
         self.after: dict[str, Callable[[], object]] = {}
-        self._waiting: dict[str, threading.Event] = {}
+        self._waiting: dict[tuple[str, str | None], threading.Event] = {}
 
     def around(self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        gate = self._waiting.get(name)
+        about = next((one for one in args if isinstance(one, str)), None)
+        gate = self._waiting.get((name, about)) or self._waiting.get((name, None))
         if gate is not None:
             assert gate.wait(PATIENCE), f"nobody let {name} go"
         for argument in args:
@@ -69,14 +70,14 @@ class Faults:
         return found
 
     @contextmanager
-    def holding(self, name: str) -> Iterator[None]:
-        """Let calls of a method wait until the context is left."""
-        gate = self._waiting[name] = threading.Event()
+    def holding(self, name: str, about: str | None = None) -> Iterator[threading.Event]:
+        """Let calls of a method, or those about one id, wait until the context is left, or until the event is set."""
+        gate = self._waiting[name, about] = threading.Event()
         try:
-            yield
+            yield gate
         finally:
             gate.set()
-            del self._waiting[name]
+            del self._waiting[name, about]
 
 
 class Mappings:

@@ -219,6 +219,23 @@ class TestPower:
                 assert slowest_answer(api.url + "/healthcheck") < PROMPT
                 assert slowest_answer(api.url + LIST) < PROMPT
 
+    def test_an_instance_that_hangs_holds_up_nobody_who_needs_another_one(self, tmp_path: Path) -> None:
+        with running(tmp_path) as api:
+            hanging, well = api.instance("p"), api.instance("p")
+            where, answered = urlsplit(api.url).netloc.encode(), []
+            with api.faults.holding("get_instance", hanging.id) as gate, ExitStack() as stack:
+                for number in range(40):
+                    waiting = stack.enter_context(connected(api.url))
+                    path = b"/v2.1/p/servers" if number % 2 else b"/compute/v2.1/servers"
+                    what = path + b"/" + hanging.id.encode()
+                    waiting.sendall(b"GET " + what + b" HTTP/1.1\r\nHost: " + where + b"\r\n\r\n")
+                    answered.append(waiting)
+                assert slowest_answer(f"{api.url}/compute/v2.1/p/servers/{well.id}") < PROMPT
+                assert slowest_answer(f"{api.url}/compute/v2.1/p/servers/detail") < PROMPT
+                gate.set()
+                for waiting in answered:
+                    assert waiting.recv(100).startswith(b"HTTP/1.1 ")
+
 
 class TestGuess:
     def test_whoever_guesses_passwords_holds_up_neither_known_nor_new_clients(self, tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ Choose = Callable[[str, str, str | None], "Lane"]
 
 _HEALTH: Final = "/healthcheck"
 _SNAPSHOTS: Final = re.compile(r"(/volume)?/v3/[^/]+/instance-snapshots(/[^/]*)?/?")
+# A list is of nobody in particular.
+_ABOUT_ONE: Final = re.compile(
+    r"(?:/compute|/volume)?/v[0-9.]+(?:/[^/]+)?/(?:servers|volumes)/(?!detail/?$)([^/]+)(?:/.*)?"
+)
 _CHANGE_NOTHING_ELSE: Final = frozenset({"GET", "HEAD", "PUT"})
 
 
@@ -24,6 +28,12 @@ class Lane(Enum):
     STORE = "the database"
     CHECKING = "the check of a password"
     HEALTH = "nothing"
+
+
+def subject(path: str) -> str | None:
+    """The instance or volume that a request is about, by its id: what one waits for, the others may wait for, too."""
+    found = _ABOUT_ONE.fullmatch(path)
+    return found.group(1) if found else None
 
 
 def choose(method: str, path: str, authorization: str | None, costly: Callable[[str | None], bool]) -> Lane:

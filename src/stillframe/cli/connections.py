@@ -11,17 +11,23 @@ from __future__ import annotations
 import heapq
 import ipaddress
 import logging
+import sys
+import threading
 import time
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
-from stillframe.api.lanes import Choose, Lane
+from stillframe.api.lanes import Choose, Lane, subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOG = logging.getLogger(__name__)
 
@@ -31,6 +37,8 @@ _PEER_BITS: Final = 64
 _TLS_HANDSHAKE: Final = b"\x16"
 # For what takes little time, and for checks of passwords, of which few run at a time; the rest is as the settings say.
 _THREADS: Final = {Lane.HEALTH: 2, Lane.STORE: 4, Lane.CHECKING: 8}
+# Requests about one instance or volume have a quarter of the main lane's threads at most.
+_SHARE_OF_ONE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     held = False
     working = False
     served = 0
+    subject: str | None = None
+    ended: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, server: Listener, connection: Any, address: Any, adj: Any, map: Any) -> None:  # noqa: A002
         self.peer = _peer(address)
@@ -91,10 +101,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         """See `HTTPChannel`."""
         self.served += 1
         self.working = True
+        # Its next request may have its turn before this one has come to its end here.
+        ended = self.ended
         try:
             super().service()
         finally:
             self.working = False
+            ended()
 
     def phase(self, now: float) -> _Phase:
         """What it is doing, and with `since` from when on, as far as somebody looked."""
@@ -117,24 +130,46 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 class Turns:
     """A queue of channels, as `ThreadedTaskDispatcher` uses one: those whose clients wait take turns, client by client.
 
-    So nobody waits for all the requests of somebody else, however many these are.
+    So nobody waits for all the requests of somebody else, however many these are. Nor for an instance that hangs: of
+    the requests about one at most `most` are handled at a time, and the others are not there for a thread that looks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.Lock) -> None:
+        self.most = sys.maxsize
+        self._lock = lock
         self._of_peer: OrderedDict[str, deque[Channel]] = OrderedDict()
+        self._handled: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        return sum(map(len, self._of_peer.values()))
+        return sum(self._may(channel) for waiting in self._of_peer.values() for channel in waiting)
 
     def append(self, channel: Channel) -> None:
+        request = channel.requests[0]
+        channel.subject = None if request.error else subject(request.path)
         self._of_peer.setdefault(channel.peer, deque()).append(channel)
 
     def popleft(self) -> Channel:
-        peer, waiting = self._of_peer.popitem(last=False)
-        channel = waiting.popleft()
+        channel = next(one for waiting in self._of_peer.values() for one in waiting if self._may(one))
+        waiting = self._of_peer.pop(channel.peer)
+        waiting.remove(channel)
         if waiting:
-            self._of_peer[peer] = waiting
+            self._of_peer[channel.peer] = waiting
+        if channel.subject is not None:
+            self._handled[channel.subject] += 1
+        channel.ended = partial(self._forget, channel.subject)
         return channel
+
+    def _may(self, channel: Channel) -> bool:
+        return channel.subject is None or self._handled[channel.subject] < self.most
+
+    def _forget(self, about: str | None) -> None:
+        """The thread that has handled it looks for its next one by itself, and finds what this has kept back."""
+        if about is None:
+            return
+        with self._lock:
+            self._handled[about] -= 1
+            if not self._handled[about]:
+                del self._handled[about]
 
 
 class Lanes:
@@ -144,18 +179,21 @@ class Lanes:
         self._choose = choose
         self._of = {lane: ThreadedTaskDispatcher() for lane in Lane}
         for dispatcher in self._of.values():
-            dispatcher.queue = Turns()
+            dispatcher.queue = Turns(dispatcher.lock)
 
     @property
     def main(self) -> ThreadedTaskDispatcher:
         return self._of[Lane.MAIN]
 
     def start(self, threads: int) -> None:
-        """Begin to handle requests, `threads` of the main lane's at a time."""
+        """Begin to handle requests, `threads` of the main lane's at a time, and a few of them about one instance."""
+        self.main.queue.most = max(1, threads // _SHARE_OF_ONE)
         for lane, dispatcher in self._of.items():
             dispatcher.set_thread_count(_THREADS.get(lane, threads))
 
     def stop(self) -> None:
+        # What is kept back is cancelled as well.
+        self.main.queue.most = sys.maxsize
         for dispatcher in self._of.values():
             dispatcher.shutdown(timeout=1)
 
