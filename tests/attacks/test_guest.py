@@ -17,7 +17,7 @@ from stillframe.domain.instance import PowerState
 from stillframe.drivers.local import agent
 from stillframe.drivers.local.compute import LocalCompute
 from stillframe.drivers.local.declaration import Disk
-from stillframe.drivers.local.guard import Guard
+from stillframe.drivers.local.guard import Guard, Order
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.qemu import Qemu
 from tests.conformance.test_local_qemu import eventually
@@ -118,7 +118,7 @@ def test_the_watchdog_outlives_every_hostile_agent_and_thaws_the_guest_in_the_en
             stack.enter_context(speaking(tmp_path / name, guest.part))
             mark = tmp_path / f"{name}.mark"
             mark.write_text(json.dumps({"token": "t", "paused": False, "frozen": True}))
-            guard.arm(name, None, tmp_path / name, mark, "t")
+            guard.arm(name, Order(None, tmp_path / name, mark, "t", None, time.monotonic() + 600, 600))
         process_id = guard.process_id
         guard.close()
         eventually(lambda: not (tmp_path / "honest.mark").exists(), 30)

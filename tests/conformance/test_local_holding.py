@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,18 @@ from typing import Any
 import pytest
 
 from stillframe.domain.errors import BackendError, Conflict, GuestHeld, Refused
+from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.local.compute import LocalCompute
 from stillframe.drivers.local.declaration import Disk
+from stillframe.drivers.local.guard import Guard, Order
+from stillframe.drivers.local.holding import LONGEST_HOLD, Mark
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.remains import LocalRemains
 from stillframe.drivers.wrappers import surround
 from tests.conformance.test_local_qemu import eventually, run_state
-from tests.conformance.worlds import SIZE, LocalWorld, a_call, run
+from tests.conformance.worlds import SIZE, LocalWorld, a_call, ask, run
 from tests.lab.speakers import ScriptedAgent, speaking
 
 
@@ -39,10 +44,13 @@ class Scene:
         self.use(Qemu(freeze_timeout=0.5))
         self.world.compute.start(a_call(), self.instance.id)
 
-    def use(self, qemu: Qemu) -> None:
+    def use(self, qemu: Qemu, hold_seconds: float = LONGEST_HOLD) -> None:
         world = self.world
         self.compute = LocalCompute(
-            world.instances, world.state, world.files, world.images, qemu, guard=world.guard, release_seconds=0.5
+            *(world.instances, world.state, world.files, world.images, qemu),
+            guard=world.guard,
+            release_seconds=0.5,
+            hold_seconds=hold_seconds,
         )
         self.remains = LocalRemains(world.instances, world.state, world.files, self.compute.holding)
 
@@ -55,6 +63,27 @@ class Scene:
     @property
     def run_state(self) -> str:
         return run_state(self.world, self.instance)
+
+    @property
+    def mark(self) -> Path:
+        return self.world.state / "quiesced" / self.instance.id
+
+    def start_anew(self) -> None:
+        """Another process with the same guest."""
+        self.world.compute.stop(a_call(), self.instance.id, 0)
+        self.world.compute.start(a_call(), self.instance.id)
+
+    def run_for_a_while(self) -> None:
+        """Be let go and paused by another tool."""
+        before = self.requests()
+        self.world.monitor(self.instance.id, "cont")
+        eventually(lambda: self.requests() > before, 60)
+        self.world.monitor(self.instance.id, "stop")
+
+    def requests(self) -> int:
+        """How often the guest has asked something of its disks."""
+        found = ask(self.world.second_monitor(self.instance.id), "query-blockstats")
+        return sum(one["stats"]["wr_operations"] for one in found)
 
 
 @pytest.fixture
@@ -170,6 +199,118 @@ def test_a_monitor_that_another_client_holds_is_refused_before_anything_is_done(
         with pytest.raises(Refused, match="another client"):
             scene.cut()
     assert (scene.agent.heard, scene.remains.quiesced(), scene.run_state) == ([], [], "running")
+
+
+# A boot sector of the 8086: xor ax,ax; mov ds,ax; mov es,ax; then again and again, by the BIOS (int 13h, ax 0301h), the
+# sector at 7C00h to the second sector of the first disk.
+WRITER = bytes.fromhex("31c0 8ed8 8ec0 b80103 bb007c b90200 ba8000 cd13 ebf0").ljust(510, b"\0") + b"\x55\xaa"
+
+
+def test_a_guest_that_somebody_lets_go_and_pauses_anew_in_a_cut_spoils_it(scene: Scene) -> None:
+    volume_id = scene.instance.volume_ids[0]
+    scene.world.write(volume_id, 0, WRITER)
+    scene.start_anew()
+    eventually(lambda: scene.requests() > 0, 60)
+    assert scene.cut() is ConsistencyLevel.FILESYSTEM
+    with pytest.raises(BackendError, match="stay still"), scene.compute.quiesced(a_call(), scene.instance.id):
+        scene.run_for_a_while()
+    assert (scene.run_state, scene.agent.frozen, scene.remains.quiesced()) == ("running", False, [])
+
+
+def test_a_guest_that_was_paused_before_and_ran_in_a_cut_spoils_it_too(scene: Scene) -> None:
+    scene.world.write(scene.instance.volume_ids[0], 0, WRITER)
+    scene.start_anew()
+    eventually(lambda: scene.requests() > 0, 60)
+    scene.world.monitor(scene.instance.id, "stop")
+    assert scene.cut() is ConsistencyLevel.CRASH
+    with pytest.raises(BackendError, match="did not stay paused"), scene.compute.quiesced(a_call(), scene.instance.id):
+        scene.run_for_a_while()
+    assert scene.run_state == "paused"
+
+
+def test_a_guest_is_held_no_longer_than_a_cut_may_take(scene: Scene) -> None:
+    scene.use(Qemu(), hold_seconds=1.0)
+    with pytest.raises(BackendError, match="after 1 s"), scene.compute.quiesced(a_call(), scene.instance.id):
+        eventually(lambda: scene.run_state == "running" and not scene.agent.frozen and scene.mark.exists(), 60)
+    assert scene.remains.quiesced() == []
+
+
+def test_a_guest_whose_holder_is_stopped_in_the_middle_is_let_go_again_and_again(scene: Scene) -> None:
+    def around(name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name == "pause":
+            eventually(lambda: scene.agent.heard[-1] == "guest-fsfreeze-thaw", 60)
+            found = method(*args, **kwargs)
+            eventually(lambda: scene.run_state == "running", 60)
+            return found
+        return method(*args, **kwargs)
+
+    scene.use(surround(Qemu(), around), hold_seconds=1.0)
+    with pytest.raises(BackendError, match="could not be held still within 1 s"):
+        scene.cut()
+    assert (scene.run_state, scene.agent.frozen, scene.remains.quiesced()) == ("running", False, [])
+
+
+@pytest.mark.parametrize("by", ["whoever looks later", "the watchdog"])
+def test_a_process_that_has_taken_the_place_of_the_one_that_was_held_is_left_alone(scene: Scene, by: str) -> None:
+    with scene.compute.quiesced(a_call(), scene.instance.id):
+        left = scene.mark.read_bytes()
+    scene.start_anew()
+    scene.mark.write_bytes(left)
+    scene.agent.frozen = True
+    scene.world.monitor(scene.instance.id, "stop")
+    if by == "the watchdog":
+        monitor, mark = scene.world.declarations.instance(scene.instance.id).qmp_socket, Mark.read(left)
+        guard = Guard()
+        agent = scene.world.sockets / "agent"
+        guard.arm(
+            scene.instance.id, Order(monitor, agent, scene.mark, mark.token, mark.process, time.monotonic() + 600, 60.0)
+        )
+        guard.close()
+        eventually(lambda: not scene.mark.exists(), 60)
+    else:
+        scene.remains.let_run(scene.instance.id)
+    assert (scene.run_state, scene.agent.frozen, scene.remains.quiesced()) == ("paused", True, [])
+
+
+def test_a_mark_that_does_not_know_its_process_counts_for_any(scene: Scene) -> None:
+    with scene.compute.quiesced(a_call(), scene.instance.id):
+        left = json.loads(scene.mark.read_bytes())
+    scene.start_anew()
+    scene.world.monitor(scene.instance.id, "stop")
+    scene.mark.write_text(json.dumps({key: left[key] for key in ("token", "paused", "frozen")}))
+    scene.remains.let_run(scene.instance.id)
+    assert (scene.run_state, scene.remains.quiesced()) == ("running", [])
+
+
+def with_options(scene: Scene, *options: str) -> None:
+    """The same machine, started by hand."""
+    declaration = scene.world.declarations.instance(scene.instance.id)
+    scene.world.compute.stop(a_call(), scene.instance.id, 0)
+    scene.world.qemu.launch((*declaration.start_command, *options), scene.world.folder / "log")
+    eventually(lambda: scene.world.qemu.status(declaration.qmp_socket or Path()) is not None, 60)
+
+
+def test_a_guest_that_is_on_the_move_is_neither_cut_nor_started_nor_stopped(scene: Scene) -> None:
+    with_options(scene, "-incoming", "defer")
+    for refused in (
+        scene.cut,
+        lambda: scene.compute.outlook(scene.instance.id),
+        lambda: scene.compute.start(a_call(), scene.instance.id),
+        lambda: scene.compute.stop(a_call(), scene.instance.id, 0),
+        lambda: scene.compute.check_power(scene.instance.id, PowerState.SHUTOFF),
+    ):
+        with pytest.raises(Refused, match="migrated into it"):
+            refused()
+    assert scene.run_state == "inmigrate"
+    scene.world.monitor(scene.instance.id, "quit")
+
+
+def test_a_guest_that_has_not_begun_to_run_is_told_as_such(scene: Scene) -> None:
+    with_options(scene, "-S")
+    assert "has not begun to run" in (scene.compute.outlook(scene.instance.id).reason or "")
+    assert scene.cut() is ConsistencyLevel.CRASH
+    assert "prelaunch" in scene.reason
+    assert scene.run_state == "prelaunch"
 
 
 HOLDER = """

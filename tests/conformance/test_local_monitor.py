@@ -6,8 +6,9 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import PowerState
+from stillframe.drivers.local.conversation import Conversation
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.qemu import Qemu
 from tests.conformance.worlds import LocalWorld
@@ -91,3 +93,50 @@ def test_an_instance_whose_state_nobody_can_tell_hides_no_other(tmp_path: Path) 
             world.compute.get_instance(silent.id)
         declared.unlink()
     world.close()
+
+
+@contextmanager
+def crowded(path: Path) -> Iterator[Callable[[], None]]:
+    """Somebody whose queue is full, and who lets nobody in before it is told to; those in the queue have left then."""
+    with socket.socket(socket.AF_UNIX) as listening, ExitStack() as queue:
+        listening.bind(str(path))
+        listening.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                waiting = queue.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        answer(connection, [GREETING])
+
+        thread = threading.Thread(target=serve, daemon=True)
+
+        def let_in() -> None:
+            queue.close()
+            thread.start()
+
+        yield let_in
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+@pytest.mark.parametrize("who", ["service", "watchdog"])
+def test_a_monitor_before_which_many_wait_is_waited_for(tmp_path: Path, who: str) -> None:
+    path = tmp_path / "monitor"
+
+    def ask() -> object:
+        if who == "service":
+            return Qemu(timeout=60).status(path)
+        with Conversation(str(path), 60) as talk:
+            return "running" if "QMP" in talk.hear() else None
+
+    with crowded(path) as let_in, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        assert wait([asking], 1.0).not_done
+        let_in()
+        assert asking.result(60) == "running"

@@ -19,7 +19,7 @@ from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.guard import Guard
+from stillframe.drivers.local.guard import Guard, Order
 from stillframe.drivers.local.images import Format
 from tests.conformance.worlds import (
     MIB,
@@ -176,7 +176,7 @@ class TestWatchdog:
     def test_the_watchdog_answers_its_first_use_before_it_is_given_up(self, tmp_path: Path) -> None:
         guard = Guard()
         start = time.monotonic()
-        guard.arm("instance", tmp_path / "none", None, tmp_path / "mark", "token")
+        guard.arm("instance", Order(tmp_path / "none", None, tmp_path / "mark", "token", None, start + 600, 600))
         taken = time.monotonic() - start
         guard.disarm("instance")
         guard.close()

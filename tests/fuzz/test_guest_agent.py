@@ -76,7 +76,7 @@ def test_the_watchdog_meets_nothing_that_it_does_not_catch(stage: Stage, words: 
     stage.part = ending(words) if synchronised else saying(words)
     begun = time.monotonic()
     with suppress(OSError, RefusalError):
-        assert watchdog.thaw(str(stage.path)) in (True, False)
+        assert watchdog.thaw(str(stage.path), None) in (True, False)
     assert time.monotonic() - begun < LONGEST
 
 

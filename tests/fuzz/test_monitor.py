@@ -95,7 +95,7 @@ def test_the_watchdog_meets_nothing_that_it_does_not_catch(stage: Stage, words: 
     stage.part = conversing(lambda _identity: words, answers=1)
     begun = time.monotonic()
     with suppress(OSError, RefusalError):
-        assert watchdog.resume(str(stage.path)) in (True, False)
+        assert watchdog.resume(str(stage.path), None) in (True, False)
     assert time.monotonic() - begun < LONGEST
 
 

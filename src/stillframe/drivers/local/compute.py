@@ -20,10 +20,10 @@ from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declaration, Declarations
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.holding import NO_AGENT, NO_HOOKS, Holding
+from stillframe.drivers.local.holding import LONGEST_HOLD, NO_AGENT, NO_HOOKS, Holding
 from stillframe.drivers.local.images import Images, same_file
-from stillframe.drivers.local.power import power_state
-from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.local.power import NOT_PAUSED, power_state, run_state
+from stillframe.drivers.local.qemu import Paused, Qemu
 
 LOG = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _HELD: Final = frozenset({PowerState.PAUSED, PowerState.ERROR})
 class LocalCompute:
     """Instances are declared files; `start_seconds` and `end_seconds` bound the waits for a process to come and go.
 
-    `release_seconds` bounds the wait for a guest to be seen free.
+    `release_seconds` bounds the wait for a guest to be seen free, `hold_seconds` how long it is held at all.
     """
 
     def __init__(  # noqa: PLR0913 -- the composition root passes everything in
@@ -54,12 +54,13 @@ class LocalCompute:
         start_seconds: float = 60.0,
         end_seconds: float = 30.0,
         release_seconds: float = 30.0,
+        hold_seconds: float = LONGEST_HOLD,
     ) -> None:
         self._declarations = Declarations(instances)
         self._files = files
         self._images = images
         self._qemu = qemu
-        self.holding = Holding(state, files, images, qemu, guard, seconds=release_seconds)
+        self.holding = Holding(state, files, images, qemu, guard, seconds=release_seconds, longest=hold_seconds)
         self._fences = state / "fences"
         self._logs = state / "logs"
         self._start_seconds = start_seconds
@@ -83,9 +84,10 @@ class LocalCompute:
     def outlook(self, instance_id: str) -> Stillness:
         """See `ComputeDriver`."""
         declaration = self._declarations.instance(instance_id)
+        told = run_state(declaration, self._qemu)
         state = self._state(declaration)
         if state is PowerState.SHUTOFF or state in _HELD:
-            return _still(state)
+            return _still(state, told)
         if declaration.qmp_socket is None:
             return Stillness(ConsistencyLevel.NONE, _NO_MONITOR)
         self._require_monitor(declaration, declaration.qmp_socket)
@@ -97,11 +99,13 @@ class LocalCompute:
     def quiesced(self, call: Call, instance_id: str) -> Iterator[Stillness]:
         """See `ComputeDriver`."""
         declaration = self._declarations.instance(instance_id)
+        told = run_state(declaration, self._qemu)
         state = self._state(declaration)
         if state is PowerState.SHUTOFF or state in _HELD:
             self._write_out(declaration)
-            yield _still(state)
-            if self._state(declaration) is not state:
+            before = self._seen(declaration, state)
+            yield _still(state, told)
+            if self._seen(declaration, self._state(declaration)) != before:
                 raise BackendError(
                     f"'{declaration.name}' did not stay {state} while its disks were cut; repeat the cut"
                 )
@@ -126,6 +130,7 @@ class LocalCompute:
             _start_command(declaration)
         elif wanted is PowerState.SHUTOFF:
             _monitor(declaration)
+            run_state(declaration, self._qemu)
 
     def start(self, call: Call, instance_id: str) -> None:
         """See `ComputeDriver`."""
@@ -135,6 +140,7 @@ class LocalCompute:
             raise Refused(
                 f"'{declaration.name}' is fenced by instance snapshot {owner} until its volumes are whole again"
             )
+        run_state(declaration, self._qemu)
         state = self._state(declaration)
         if state in _HELD and declaration.qmp_socket is not None:
             self._qemu.resume(declaration.qmp_socket)
@@ -160,6 +166,7 @@ class LocalCompute:
         if state is PowerState.SHUTOFF:
             return
         socket = _monitor(declaration)
+        run_state(declaration, self._qemu)
         self._require_own(declaration, socket)
 
         def off() -> bool:
@@ -243,6 +250,11 @@ class LocalCompute:
                 "of its disks; correct qmp_socket, so that no other instance is switched off in its place."
             )
 
+    def _seen(self, declaration: Declaration, state: PowerState) -> tuple[PowerState, Paused | None]:
+        """What an instance that stands still is known by, so that it is noticed if it did not all the time."""
+        socket = declaration.qmp_socket
+        return state, None if socket is None or state not in _HELD else self._qemu.look(socket)
+
     def _write_out(self, declaration: Declaration) -> None:
         # What is written out before the pause need not be written during it.
         with border("writing out the disks"):
@@ -283,10 +295,11 @@ class LocalCompute:
         )
 
 
-def _still(state: PowerState) -> Stillness:
+def _still(state: PowerState, told: str | None) -> Stillness:
+    how = f"is {state}" if told not in NOT_PAUSED else f"{NOT_PAUSED[told]} (run state {told})"
     return Stillness(
         ConsistencyLevel.CRASH,
-        f"the instance is {state}, so that no guest agent can be asked, and nothing is known of what its guest has "
+        f"the instance {how}, so that no guest agent can be asked, and nothing is known of what its guest has "
         "not written yet",
     )
 

@@ -1,6 +1,6 @@
 """Talking in JSON lines over a unix socket with somebody who may be hostile: bounded in time, bytes and depth.
 
-Nothing here imports anything but the standard library: the watchdog, which starts without our environment, talks by it
+Nothing here needs anything but the standard library: the watchdog, which starts without our environment, talks by it
 as the service does. All that goes wrong is an `OSError`, but for a refusal in the other side's own words.
 """
 
@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
+from stillframe.drivers.local.processes import listener
+
 # The answers that are asked for here take less than a hundred bytes; what an earlier client has left unread may come
 # before them.
 MOST_BYTES: Final = 1 << 20
@@ -23,6 +25,7 @@ MOST_BRACKETS: Final = 256
 _MOST_WORDS: Final = 200
 _SENTINEL: Final = b"\xff"
 _SYNC_SECONDS: Final = 5.0
+_AGAIN_SECONDS: Final = 0.05
 _MOST_COUNTED: Final = 1 << 31
 
 
@@ -52,8 +55,7 @@ class Conversation:
         self._heard = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._bound_wait()
-            self._socket.connect(path)
+            self._reach(path)
         except BaseException:
             self._socket.close()
             raise
@@ -65,6 +67,11 @@ class Conversation:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
+
+    @property
+    def process(self) -> str | None:
+        """The name of the process that listens there; see `processes`."""
+        return listener(self._socket)
 
     def last(self, seconds: float) -> None:
         """Let it end so many seconds after it began, and no earlier or later."""
@@ -94,6 +101,17 @@ class Conversation:
         line = bytes(self._heard[:end])
         del self._heard[: end + 1]
         return parsed(line)
+
+    def _reach(self, path: str) -> None:
+        """Connect, and wait for it where too many wait to be let in already."""
+        while True:
+            self._bound_wait()
+            try:
+                self._socket.connect(path)
+            except BlockingIOError:
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     def _bound_wait(self) -> None:
         left = self._begun + self._seconds - time.monotonic()
@@ -225,6 +243,11 @@ class Monitor(_Speaker):
         while (reply := self._talk.hear()).get("id") != token:
             continue
         return answer(reply)
+
+    @property
+    def process(self) -> str | None:
+        """The name of QEMU's process; see `processes`."""
+        return self._talk.process
 
     def resume(self) -> bool:
         """Let the guest's processors run; whether they are still stopped since. Raises `OSError`, `RefusalError`."""

@@ -1,13 +1,31 @@
-"""Our end of the watchdog: what is armed is let go within 2 seconds if this process dies."""
+"""Our end of the watchdog: what is armed is let go within 2 seconds if this process dies, and when its time is over."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from stillframe.drivers.lifeline import Lifeline
 
 _PROGRAM: Final = Path(__file__).with_name("watchdog.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the watchdog needs: `qmp`, where the instance is resumed, `agent`, where it is thawed.
+
+    Nothing is done once the `mark` has another `token`, or the QEMU `process` has ended (see `processes`). It is done
+    at our death, or at the moment `until` of the monotonic clock, and then each `seconds` as long as the order stands.
+    """
+
+    qmp: Path | None
+    agent: Path | None
+    mark: Path
+    token: str
+    process: str | None
+    until: float
+    seconds: float
 
 
 class Guard:
@@ -17,19 +35,13 @@ class Guard:
         # Isolated, without site packages: it has to start at once, and to work whatever happened to our environment.
         self._lifeline = Lifeline(_PROGRAM, "-I", "-S")
 
-    def arm(self, instance_id: str, qmp: Path | None, agent: Path | None, mark: Path, token: str) -> None:
-        """Have the instance let go if we die and the mark still has the token; in the place of an earlier order.
+    def arm(self, instance_id: str, order: Order) -> None:
+        """Have the instance let go if we die or take too long; in the place of an earlier order.
 
-        `qmp`: where it is resumed; `agent`: where it is thawed. Returns when the watchdog knows, raises `Unavailable`
-        if it does not.
+        Returns when the watchdog knows, raises `Unavailable` if it does not.
         """
-        order = {
-            "qmp": str(qmp) if qmp else None,
-            "agent": str(agent) if agent else None,
-            "mark": str(mark),
-            "token": token,
-        }
-        self._lifeline.arm(instance_id, order)
+        qmp, agent = (str(path) if path else None for path in (order.qmp, order.agent))
+        self._lifeline.arm(instance_id, {**asdict(order), "qmp": qmp, "agent": agent, "mark": str(order.mark)})
 
     def disarm(self, instance_id: str) -> None:
         """Have the instance left alone from now on."""

@@ -27,10 +27,12 @@ from stillframe.drivers.local.agent import AgentRefused, AgentUnknown
 from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declaration
 from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.guard import Guard
+from stillframe.drivers.local.guard import Guard, Order
 from stillframe.drivers.local.images import Images
+from stillframe.drivers.local.monitor import ReplacedError
 from stillframe.drivers.local.power import power_state
-from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.local.processes import is_gone
+from stillframe.drivers.local.qemu import Paused, Qemu
 from stillframe.drivers.outcomes import Outcome, Seen, is_ours, is_over
 
 LOG = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ LOG = logging.getLogger(__name__)
 NO_AGENT: Final = "the instance declares no guest agent (guest_agent_socket)"
 # Whether any hooks of applications ran inside the guest cannot be known from here.
 NO_HOOKS: Final = "nobody can tell from outside whether the applications in the guest took part"
+#: Seconds; a freeze may take 20 of them.
+LONGEST_HOLD: Final = 60.0
 _PAUSE_SECONDS: Final = 0.2
 # Who holds the guest, and whose turn it is to ask something of it. A process that was stopped in the middle keeps both,
 # and must not keep the others from theirs.
@@ -52,30 +56,45 @@ Release = Callable[[], tuple[bool | None, bool]]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What may be ours to end; `token` tells one hold from the next."""
+    """What may be ours to end; `token` tells one hold from the next, `process` is the QEMU process that it is in.
+
+    `until`: the moment of the monotonic clock at which the watchdog lets it go.
+    """
 
     token: str
     paused: bool = True
     frozen: bool = True
+    process: str | None = None
+    until: float = 0.0
 
     @classmethod
     def read(cls, content: bytes) -> Mark:
         """A mark of an earlier release, or one that cannot be read, says nothing: then both may be ours."""
         try:
             found = json.loads(content)
-            return cls(str(found["token"]), paused=bool(found["paused"]), frozen=bool(found["frozen"]))
-        except (ValueError, LookupError, TypeError):
+            token, process = str(found["token"]), found.get("process")
+            return cls(token, bool(found["paused"]), bool(found["frozen"]), None if process is None else str(process))
+        except (ValueError, LookupError, TypeError, AttributeError):
             return cls("")
 
 
 class Holding:
     """Holds guests still one way or the other; `folder` has a mark for each that may be held.
 
-    `seconds` bounds a release: beyond it, it is left to the watchdog and to whoever looks later.
+    `seconds` bounds a release: beyond it, it is left to the watchdog and to whoever looks later. A guest that has been
+    held for `longest` seconds is let go by the watchdog, whoever holds it.
     """
 
     def __init__(
-        self, state: Path, files: Files, images: Images, qemu: Qemu, guard: Guard, *, seconds: float = 30.0
+        self,
+        state: Path,
+        files: Files,
+        images: Images,
+        qemu: Qemu,
+        guard: Guard,
+        *,
+        seconds: float = 30.0,
+        longest: float = LONGEST_HOLD,
     ) -> None:
         self.folder = state / "quiesced"
         self._locks = state / "holding"
@@ -84,6 +103,7 @@ class Holding:
         self._qemu = qemu
         self._guard = guard
         self._seconds = seconds
+        self._longest = longest
 
     @contextmanager
     def held(self, declaration: Declaration, socket: Path) -> Iterator[Stillness]:
@@ -95,18 +115,19 @@ class Holding:
         with self._locked(_HOLDER, declaration.id), self._locked(_TURN, declaration.id):
             self.release(declaration)
             before, reason = self._look(declaration)
-            mark = self._begin(declaration, frozen=before is Seen.FREE)
+            mark = self._begin(declaration, socket, frozen=before is Seen.FREE)
             try:
                 mark, stillness = self._freeze(declaration, mark, reason)
-                mark, was = self._pause(declaration, socket, mark)
+                mark, paused = self._pause(declaration, socket, mark)
+                self._require_in_time(declaration, mark)
                 yield stillness
             except BaseException as problem:
                 self._let_go_after(declaration, mark, problem)
                 raise
-            if not self._let_go(declaration, mark) or not self._stayed(socket, mark, was):
+            if not self._let_go(declaration, mark, paused) or not self._stayed(socket, mark, paused):
                 raise BackendError(
-                    f"'{declaration.name}' did not stay still while its disks were cut: somebody let it go meanwhile; "
-                    "repeat the cut"
+                    f"'{declaration.name}' did not stay still while its disks were cut: somebody let it go meanwhile, "
+                    f"as the watchdog does after {self._longest:g} s; repeat the cut"
                 )
 
     def release(self, declaration: Declaration) -> None:
@@ -164,21 +185,26 @@ class Holding:
             return mark, Stillness(ConsistencyLevel.CRASH, "the guest agent found no file system to freeze")
         return mark, Stillness(ConsistencyLevel.FILESYSTEM, reason)
 
-    def _pause(self, declaration: Declaration, socket: Path, mark: Mark) -> tuple[Mark, str]:
-        was = self._qemu.pause(socket)
-        before = Seen.FREE if was == "running" else Seen.HELD
+    def _pause(self, declaration: Declaration, socket: Path, mark: Mark) -> tuple[Mark, Paused]:
+        paused = self._qemu.pause(socket, mark.process)
+        before = Seen.FREE if paused.was == "running" else Seen.HELD
         if not is_ours(before, Outcome.DONE):
             mark = replace(mark, paused=False)
             self._note(declaration, mark)
-        return mark, was
+        return mark, paused
 
-    def _let_go(self, declaration: Declaration, mark: Mark) -> bool:
-        """Let the guest go; whether it was held until then."""
+    def _require_in_time(self, declaration: Declaration, mark: Mark) -> None:
+        """Raises `BackendError` for a guest that the watchdog has let go already, perhaps before it was paused."""
+        if time.monotonic() > mark.until:
+            raise BackendError(f"'{declaration.name}' could not be held still within {self._longest:g} s.")
+
+    def _let_go(self, declaration: Declaration, mark: Mark, paused: Paused | None = None) -> bool:
+        """Let the guest go; whether it was held until then, and all the time since it was paused."""
         found = self._mark(declaration.id)
         if found is not None and found.token != mark.token:
             # Somebody has let it go, and holds it anew.
             return False
-        return self._end(declaration, mark) and found is not None
+        return self._end(declaration, mark, paused) and found is not None
 
     def _let_go_after(self, declaration: Declaration, mark: Mark, problem: BaseException) -> None:
         try:
@@ -188,15 +214,19 @@ class Holding:
                 raise GuestHeld(f"{problem.message} {held.message}") from None
             raise
 
-    def _stayed(self, socket: Path, mark: Mark, was: str) -> bool:
+    def _stayed(self, socket: Path, mark: Mark, paused: Paused) -> bool:
         """Whether a guest that somebody else holds is still held; ours was looked at when we let it go."""
-        return mark.paused or self._qemu.status(socket) == was
+        return mark.paused or self._qemu.look(socket) == paused
 
-    def _end(self, declaration: Declaration, mark: Mark) -> bool:
+    def _end(self, declaration: Declaration, mark: Mark, paused: Paused | None = None) -> bool:
         """End what may be ours, until that is certain; whether the guest was held until then. Raises `GuestHeld`."""
         end, kept, why = time.monotonic() + self._seconds, True, ""
-        left = self._releases(declaration, mark, end)
+        left = self._releases(declaration, mark, end, paused)
         while left:
+            if is_gone(mark.process):
+                # Whatever was held has gone with it; who runs in its place is nobody's that we hold.
+                kept = False
+                break
             for release in tuple(left):
                 try:
                     held, still = release()
@@ -221,18 +251,28 @@ class Holding:
         self._guard.disarm(declaration.id)
         return kept
 
-    def _releases(self, declaration: Declaration, mark: Mark, end: float) -> list[Release]:
+    def _releases(self, declaration: Declaration, mark: Mark, end: float, paused: Paused | None) -> list[Release]:
         """What ends the hold."""
         monitor, agent = declaration.qmp_socket, declaration.guest_agent_socket
         found: list[Release] = []
         if mark.paused and monitor is not None:
-            found.append(partial(self._qemu.resume, monitor))
+            found.append(partial(self._resume, monitor, mark.process, paused))
         if mark.frozen and agent is not None:
             found.append(lambda: self._qemu.thaw(agent, max(1.0, end - time.monotonic())))
         return found
 
-    def _begin(self, declaration: Declaration, *, frozen: bool) -> Mark:
-        mark = Mark(secrets.token_hex(8), frozen=frozen)
+    def _resume(self, monitor: Path, process: str | None, paused: Paused | None) -> tuple[bool, bool]:
+        try:
+            done = self._qemu.resume(monitor, process)
+        except ReplacedError:
+            return False, False
+        # A guest that ran in between, and was paused anew by somebody, has asked something of its disks, or it has
+        # done nothing that a copy could show.
+        return done.held and (paused is None or done.requests == paused.requests), done.still
+
+    def _begin(self, declaration: Declaration, socket: Path, *, frozen: bool) -> Mark:
+        process = self._qemu.process(socket)
+        mark = Mark(secrets.token_hex(8), frozen=frozen, process=process, until=time.monotonic() + self._longest)
         with border("preparing the folder of the marks"):
             self._files.make_folder(self.folder)
         try:
@@ -249,7 +289,8 @@ class Holding:
             self._files.write(path, json.dumps(asdict(mark)).encode())
         monitor = declaration.qmp_socket if mark.paused else None
         agent = declaration.guest_agent_socket if mark.frozen else None
-        self._guard.arm(declaration.id, monitor, agent, path, mark.token)
+        order = Order(monitor, agent, path, mark.token, mark.process, mark.until, self._longest)
+        self._guard.arm(declaration.id, order)
 
     def _mark(self, instance_id: str) -> Mark | None:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -19,13 +20,15 @@ import tenacity
 from qemu.qmp import ConnectError, ExecuteError, QMPClient
 from qemu.qmp.qmp_client import GreetingError, NegotiationError
 
-from stillframe.domain.errors import BackendError, Unavailable
+from stillframe.domain.errors import BackendError, StillframeError, Unavailable
+from stillframe.drivers.local.processes import is_another, listener
 
 # How often a monitor may begin with other words than its greeting.
 _GREETINGS: Final = 5
 # Beyond this a line is an error of the library's; the longest answer, of all block nodes, grows with a guest's disks.
 _MOST_LINE: Final = 4 << 20
 _END_SECONDS: Final = 0.5
+_AGAIN_SECONDS: Final = 0.05
 _MOST_WORDS: Final = 500
 _MISSING: Final = ("not found", "Failed to find node", "Cannot find device", "cannot accept command verb")
 
@@ -48,6 +51,10 @@ class NoSuchError(BackendError):
     """QEMU knows no such job or node, or the job has come to its end meanwhile."""
 
 
+class ReplacedError(BackendError):
+    """Another process than the one that is meant listens on the monitor's socket; it was asked for nothing."""
+
+
 class _NoGreetingError(Unavailable):
     """Somebody was there, and did not say what a monitor says first."""
 
@@ -63,13 +70,26 @@ class Monitors:
         self._pause = pause
         self._turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
+    def process(self, socket: Path) -> str | None:
+        """The name of the process that listens there, if it can be told; raises as `ask` does."""
+        return self._hold(socket, _Session(()), None).process
+
     def ask(
-        self, socket: Path, *commands: Command, seconds: float | None = None, descriptors: Sequence[int] = ()
+        self,
+        socket: Path,
+        *commands: Command,
+        seconds: float | None = None,
+        descriptors: Sequence[int] = (),
+        process: str | None = None,
     ) -> list[Any]:
         """The answers to all commands of one session; each `add-fd` among them passes the next of the descriptors.
 
-        Raises `NobodyError`, `HungError`, `BrokenOffError`, `NoSuchError`, and `BackendError` for any other refusal.
+        `process`: the one that is meant, by its name. Raises `NobodyError`, `HungError`, `BrokenOffError`,
+        `NoSuchError`, `ReplacedError`, and `BackendError` for any other refusal.
         """
+        return self._hold(socket, _Session(commands, descriptors, process), seconds).answers
+
+    def _hold(self, socket: Path, session: _Session, seconds: float | None) -> _Session:
         limit = self._seconds if seconds is None else min(seconds, self._seconds)
         end = time.monotonic() + limit
         again = tenacity.Retrying(
@@ -82,46 +102,94 @@ class Monitors:
         if not turn.acquire(timeout=limit):
             raise HungError(f"QEMU's monitor has not answered an earlier call in {limit:g} s.")
         try:
-            return again(lambda: asyncio.run(_session(str(socket), commands, end, descriptors)))
+            again(lambda: asyncio.run(session.hold(str(socket), end)))
         finally:
             turn.release()
+        return session
 
 
-async def _session(socket: str, commands: Sequence[Command], end: float, descriptors: Sequence[int]) -> list[Any]:
-    client = QMPClient("stillframe", readbuflen=_MOST_LINE)
-    # A machine that is off is no error, and every failure is raised from here in our own words.
-    client.logger.setLevel(logging.CRITICAL)
-    # Whoever sends events without end must not fill a queue that nobody reads.
-    client.events.event_filter = lambda _event: False
-    asked, answers, unsent = "", list[Any](), iter(descriptors)
-    try:
-        async with asyncio.timeout(max(0.0, end - time.monotonic())):
-            await client.connect(socket)
-            for asked, arguments in commands:
-                if asked == "add-fd":
-                    client.send_fd_scm(next(unsent))
-                answers.append(await client.execute(asked, dict(arguments)))
-            return answers
-    except TimeoutError:
-        what = f"answer {asked}" if asked else "greet"
-        raise HungError(f"QEMU's monitor did not {what} in time; is it held by another client?") from None
-    except ExecuteError as problem:
-        words = ascii(str(problem))[1:-1][:_MOST_WORDS]
-        raise (NoSuchError if _is_missing(problem) else BackendError)(f"QEMU refused {asked}: {words}") from None
-    except ConnectError as problem:
-        raise _unconnected(problem) from None
-    except Exception as problem:  # noqa: BLE001 -- the library raises what it trips over, up to assertions of its own
-        if not asked:
-            raise _NoGreetingError(f"QEMU's monitor cannot be talked to: {type(problem).__name__}") from None
-        raise BrokenOffError(f"QEMU's monitor broke off at {asked}: {type(problem).__name__}") from None
-    finally:
-        with suppress(Exception):
-            async with asyncio.timeout(_END_SECONDS):
-                await client.disconnect()
+class _Session:
+    """One session: what is asked in it, of which process, and then the `answers`, and which `process` gave them."""
+
+    def __init__(
+        self, commands: Sequence[Command], descriptors: Sequence[int] = (), process: str | None = None
+    ) -> None:
+        self._commands = commands
+        self._descriptors = descriptors
+        self._meant = process
+        self.answers: list[Any] = []
+        self.process: str | None = None
+
+    async def hold(self, path: str, end: float) -> None:
+        """Ask everything, until a moment of the monotonic clock.
+
+        Raises as `Monitors.ask` does, and `_NoGreetingError`.
+        """
+        client = QMPClient("stillframe", readbuflen=_MOST_LINE)
+        # A machine that is off is no error, and every failure is raised from here in our own words.
+        client.logger.setLevel(logging.CRITICAL)
+        # Whoever sends events without end must not fill a queue that nobody reads.
+        client.events.event_filter = lambda _event: False
+        asked, self.answers = "", []
+        try:
+            async with asyncio.timeout(max(0.0, end - time.monotonic())):
+                await self._connect(client, path)
+                unsent = iter(self._descriptors)
+                for asked, arguments in self._commands:
+                    if asked == "add-fd":
+                        client.send_fd_scm(next(unsent))
+                    self.answers.append(await client.execute(asked, dict(arguments)))
+        except TimeoutError:
+            what = f"answer {asked}" if asked else "greet"
+            raise HungError(f"QEMU's monitor did not {what} in time; is it held by another client?") from None
+        except ExecuteError as problem:
+            words = ascii(str(problem))[1:-1][:_MOST_WORDS]
+            raise (NoSuchError if _is_missing(problem) else BackendError)(f"QEMU refused {asked}: {words}") from None
+        except ConnectError as problem:
+            raise _unconnected(problem.exc) from None
+        except StillframeError:
+            raise
+        except Exception as problem:  # noqa: BLE001 -- the library raises what it trips over, up to assertions of its own
+            if not asked:
+                raise _NoGreetingError(f"QEMU's monitor cannot be talked to: {type(problem).__name__}") from None
+            raise BrokenOffError(f"QEMU's monitor broke off at {asked}: {type(problem).__name__}") from None
+        finally:
+            with suppress(Exception):
+                async with asyncio.timeout(_END_SECONDS):
+                    await client.disconnect()
+
+    def _require_meant(self) -> None:
+        if is_another(self.process, self._meant):
+            raise ReplacedError("The QEMU process that was meant has ended, and another one has taken its place.")
+
+    async def _connect(self, client: QMPClient, path: str) -> None:
+        channel = socket.socket(socket.AF_UNIX)
+        try:
+            channel.setblocking(False)
+            try:
+                await _reach(channel, path)
+            except OSError as problem:
+                raise _unconnected(problem) from None
+            self.process = listener(channel)
+            self._require_meant()
+            await client.connect(channel)
+        except BaseException:
+            channel.close()
+            raise
 
 
-def _unconnected(problem: ConnectError) -> Unavailable:
-    cause = problem.exc
+async def _reach(channel: socket.socket, path: str) -> None:
+    """Connect; where too many wait to be let in already, which asyncio takes for a connection, wait as well."""
+    while True:
+        try:
+            channel.connect(path)
+        except BlockingIOError:
+            await asyncio.sleep(_AGAIN_SECONDS)
+        else:
+            return
+
+
+def _unconnected(cause: BaseException) -> Unavailable:
     if isinstance(cause, FileNotFoundError | ConnectionRefusedError):
         return NobodyError("Nobody listens on the socket of QEMU's monitor.")
     if isinstance(cause, GreetingError | NegotiationError):

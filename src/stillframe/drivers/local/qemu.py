@@ -20,6 +20,8 @@ from stillframe.drivers.local.monitor import BrokenOffError, Command, HungError,
 
 # Ends of a job's life in which it does nothing more (qapi/job.json).
 _ENDED: Final = frozenset({"concluded", "null"})
+# What a guest may ask of a disk, as QEMU counts it (qapi/block-core.json, BlockDeviceStats).
+_REQUESTS: Final = ("rd_operations", "wr_operations", "unmap_operations", "flush_operations", "wr_bytes", "unmap_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,27 @@ class Backup:
     sync: str
 
 
+#: What a guest has asked of its disks, as QEMU counts it, by device: as long as it is the same, it asked for nothing.
+Requests = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A pause: the run state until then, and what the guest had asked of its disks when its processors had stopped."""
+
+    was: str
+    requests: Requests
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The end of a pause: whether the processors stood still until then, what was asked, and whether they still do."""
+
+    held: bool
+    requests: Requests
+    still: bool
+
+
 class Qemu:
     """Talks to QEMU's monitor and guest agent; raises `Unavailable` without an answer, `BackendError` for a refusal.
 
@@ -76,15 +99,32 @@ class Qemu:
             return None
         return _run_state(found)
 
-    def pause(self, socket: Path) -> str:
-        """Stop the guest's processors, and let QEMU write out what it holds of its images; the run state until then."""
-        before, _ = self._ask(socket, ("query-status", {}), ("stop", {}))
-        return _run_state(before)
+    def process(self, socket: Path) -> str | None:
+        """The name of the process that listens on the socket (see `processes`), if it can be told."""
+        return self._monitors.process(socket)
 
-    def resume(self, socket: Path) -> tuple[bool, bool]:
-        """Let the guest's processors run; whether they were stopped until then, and are since."""
-        before, _, after = self._ask(socket, ("query-status", {}), ("cont", {}), ("query-status", {}))
-        return _run_state(before) == "paused", _run_state(after) == "paused"
+    def look(self, socket: Path) -> Paused:
+        """The present run state, and what the guest has asked of its disks until now."""
+        now, counted = self._ask(socket, ("query-status", {}), ("query-blockstats", {}))
+        return Paused(_run_state(now), _requests(counted))
+
+    def pause(self, socket: Path, process: str | None = None) -> Paused:
+        """Stop the guest's processors, and let QEMU write out what it holds of its images.
+
+        `process`: only those of this one; raises `ReplacedError`.
+        """
+        before, _, counted = self._monitors.ask(
+            socket, ("query-status", {}), ("stop", {}), ("query-blockstats", {}), process=process
+        )
+        return Paused(_run_state(before), _requests(counted))
+
+    def resume(self, socket: Path, process: str | None = None) -> Resumed:
+        """Let the guest's processors run; `process`: only those of this one; raises `ReplacedError`."""
+        before, counted, _, after = self._monitors.ask(
+            *(socket, ("query-status", {}), ("query-blockstats", {}), ("cont", {}), ("query-status", {})),
+            process=process,
+        )
+        return Resumed(_run_state(before) == "paused", _requests(counted), _run_state(after) == "paused")
 
     def power_down(self, socket: Path) -> None:
         """Press the guest's power button."""
@@ -247,6 +287,13 @@ def _reading(what: str) -> Iterator[None]:
 def _run_state(found: Any) -> str:
     with _reading("its run state"):
         return str(found["status"])
+
+
+def _requests(found: Any) -> Requests:
+    with _reading("what its guest has asked of its disks"):
+        return {
+            str(one.get("qdev") or one.get("device")): [int(one["stats"][kind]) for kind in _REQUESTS] for one in found
+        }
 
 
 def _file(name: str) -> Path:

@@ -1,7 +1,8 @@
-"""A small process that lets guests run again when the service that paused them dies.
+"""A small process that lets guests run again when the service that paused them dies, or takes too long.
 
 It is started by path and imports only the standard library and what stands on that alone. Over its standard input it
-is told line by line what is armed; each line is answered by one line. At its end it lets all that is armed go.
+is told line by line what is armed; each line is answered by one line. What has been armed for too long it lets go,
+again and again, and at the end of its input all that is armed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 from stillframe.drivers.local.conversation import Agent, Monitor, RefusalError
+from stillframe.drivers.local.processes import is_another, is_gone
 
 # A guest agent may be at a freeze for long, and the thaw counts for nothing until it has answered it.
 PATIENCE = 3600.0
@@ -28,34 +30,71 @@ LONGEST_PAUSE = 5.0
 ANSWER = 10.0
 
 
-def resume(path: str) -> bool:
-    """Let the guest's processors run; whether they do."""
+def resume(path: str, process: str | None) -> bool:
+    """Let the guest's processors run; whether they do, or belong to another process."""
     with Monitor(path, ANSWER) as monitor:
-        return not monitor.resume()
+        return is_another(monitor.process, process) or not monitor.resume()
 
 
-def thaw(path: str) -> bool:
+def thaw(path: str, _process: str | None) -> bool:
     """Let the guest's file systems go on; whether they do."""
     with Agent(path, ANSWER, ANSWER) as agent:
         _before, frozen = agent.thaw()
         return not frozen
 
 
+class Watch:
+    """One instance that is armed; see `guard.Order`."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._order = order
+        self._woken = threading.Event()
+        self._disarmed = False
+        # Not a daemon: the process ends when all have come to their end.
+        threading.Thread(target=self._run).start()
+
+    def disarm(self) -> None:
+        self._disarmed = True
+        self._woken.set()
+
+    def act(self) -> None:
+        self._woken.set()
+
+    def _run(self) -> None:
+        until = self._order["until"]
+        while not self._woken.wait(max(0.0, until - time.monotonic())):
+            # Whoever holds it lives, and may be stopped in the middle: the mark stays, for a pause may come yet.
+            release(self._order, self._woken)
+            until = time.monotonic() + self._order["seconds"]
+        if not self._disarmed:
+            rescue(self._order)
+
+
 def rescue(armed: dict[str, Any]) -> None:
-    """Resume and thaw one instance, again and again until both are certain, or somebody else has seen to it."""
-    end, pause = time.monotonic() + PATIENCE, PAUSE
-    left = [(step, armed[name]) for step, name in ((resume, "qmp"), (thaw, "agent")) if armed.get(name)]
-    while left and time.monotonic() < end and _stands(armed):
-        for step, path in tuple(left):
-            with suppress(OSError, RefusalError):
-                if step(path):
-                    left.remove((step, path))
-        if left:
-            time.sleep(pause)
-            pause = min(LONGEST_PAUSE, 1.2 * pause)
-    if not left and _stands(armed):
+    """Let one instance go, and take the mark away once that is certain."""
+    if release(armed, threading.Event()) and _stands(armed):
         with suppress(OSError):
             Path(armed["mark"]).unlink()
+
+
+def release(armed: dict[str, Any], enough: threading.Event) -> bool:
+    """Resume and thaw one instance, again and again until both are certain; whether they are.
+
+    It ends before that when somebody else has seen to the instance, or when it is `enough`.
+    """
+    end, pause, process = time.monotonic() + PATIENCE, PAUSE, armed.get("process")
+    left = [(step, armed[name]) for step, name in ((resume, "qmp"), (thaw, "agent")) if armed.get(name)]
+    while left and time.monotonic() < end and _stands(armed) and not enough.is_set():
+        if is_gone(process):
+            return True
+        for step, path in tuple(left):
+            with suppress(OSError, RefusalError):
+                if step(path, process):
+                    left.remove((step, path))
+        if left:
+            enough.wait(pause)
+            pause = min(LONGEST_PAUSE, 1.2 * pause)
+    return not left
 
 
 def _stands(armed: dict[str, Any]) -> bool:
@@ -67,22 +106,20 @@ def _stands(armed: dict[str, Any]) -> bool:
 
 
 def serve() -> None:
-    """Keep the list of what is armed until the input ends, then rescue everything on it at once."""
-    armed: dict[str, dict[str, Any]] = {}
+    """Watch over what is armed until the input ends, then let all of it go at once."""
+    armed: dict[str, Watch] = {}
     for line in sys.stdin.buffer:
         order = json.loads(line)
+        earlier = armed.pop(order.get("arm") or order["disarm"], None)
+        if earlier is not None:
+            earlier.disarm()
         if "arm" in order:
-            armed[order["arm"]] = order
-        else:
-            armed.pop(order["disarm"], None)
+            armed[order["arm"]] = Watch(order)
         with suppress(OSError):
             sys.stdout.buffer.write(b"ok\n")
             sys.stdout.buffer.flush()
-    workers = [threading.Thread(target=rescue, args=(order,)) for order in armed.values()]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    for watch in armed.values():
+        watch.act()
 
 
 if __name__ == "__main__":
