@@ -111,6 +111,11 @@ class CreateReply(Reply):
 
 class TaskReply(Reply):
     task_uri: str
+    notice: str | None = Field(
+        default=None,
+        exclude_if=lambda notice: notice is None,
+        description="what will be otherwise than one may expect, such as that the instance cannot be started again",
+    )
 
 
 class UpdatedSnapshot(Reply):

@@ -40,7 +40,7 @@ def restore(exchange: Exchange) -> schemas.TaskReply:
     service = exchange.services.snapshots
     use_case = service.retry if body.retry else service.rollback if body.rollback else service.restore
     accepted = use_case(exchange.caller, exchange.ids["server_id"], body.instance_snapshot_id, force=body.force)
-    return schemas.TaskReply(task_uri=_task_uri(exchange, accepted))
+    return schemas.TaskReply(task_uri=_task_uri(exchange, accepted), notice=accepted.notice)
 
 
 def list_page(exchange: Exchange) -> schemas.ListReply:

@@ -47,10 +47,11 @@ class Client:
         created = self._part(self._act(instance_id, {"vm-snapshot": body}), "instance_snapshot", dict)
         return self._part(created, "id", str), self._part(created, "task_uri", str)
 
-    def restore(self, instance_id: str, snapshot_id: str, *, force: bool, **how: bool) -> str:
-        """Restore, or with `retry` or `rollback` that; returns the task's URI."""
+    def restore(self, instance_id: str, snapshot_id: str, *, force: bool, **how: bool) -> tuple[str, str]:
+        """Restore, or with `retry` or `rollback` that; returns the task's URI, and a notice or nothing."""
         body = {"instance_snapshot_id": snapshot_id, "force": force, **how}
-        return str(self._part(self._act(instance_id, {"vm-restore": body}), "task_uri", str))
+        accepted = self._act(instance_id, {"vm-restore": body})
+        return str(self._part(accepted, "task_uri", str)), str(accepted.get("notice") or "")
 
     def delete(self, snapshot_id: str) -> str:
         """Returns the task's URI."""

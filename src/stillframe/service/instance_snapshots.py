@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from stillframe import logs
-from stillframe.domain.errors import Conflict, InvalidInput, NotFound, Refused
+from stillframe.domain.errors import Conflict, InvalidInput, NotFound, NotSupported, Refused, StillframeError
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.operation import Action, Operation, OperationState, Progress
 from stillframe.domain.snapshot import ConsistencyLevel, InstanceSnapshot, achieved, too_little
@@ -28,11 +28,15 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What an accepted request is answered with: the snapshot and the operation (`task_id`) that works on it."""
+    """What an accepted request is answered with: the snapshot and the operation (`task_id`) that works on it.
+
+    `notice` says what will be otherwise than the caller may expect, though the request is carried out.
+    """
 
     snapshot_id: str
     action: Action
     task_id: str
+    notice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +207,21 @@ class SnapshotService:
             "safety_copies": action is Action.RESTORE or snapshot.temp_snapshots is None,
         }
         operation = self._operation(caller, action, snapshot.id, snapshot.project_id, instance.id, arguments, wanted)
+        notice = self._stays_off(instance)
         self.operations.begin(operation, event, snapshot.status, fence=True)
-        return self._hand_on(operation)
+        return replace(self._hand_on(operation), notice=notice)
+
+    def _stays_off(self, instance: Instance) -> str | None:
+        if instance.power_state is PowerState.SHUTOFF:
+            return None
+        try:
+            self.instances.compute.check_power(instance.id, PowerState.ACTIVE)
+        except NotSupported as problem:
+            return f"The instance is shut down for this and stays off: {problem.message}."
+        except StillframeError as problem:
+            # Whether it can be started is seen when it is: this may have passed by then.
+            LOG.info("whether instance %s can be started is not known: %s", instance.id, problem)
+        return None
 
     def _require_off_or_to_be_stopped(self, instance: Instance, *, force: bool) -> None:
         if instance.unsettled is not None:

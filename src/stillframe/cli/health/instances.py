@@ -9,7 +9,7 @@ from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.local import opening
-from stillframe.drivers.local.declaration import Declaration, Disk, load
+from stillframe.drivers.local.declaration import Declaration, Disk, instance_files, load
 from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images
 from stillframe.drivers.local.power import power_state
@@ -29,7 +29,12 @@ def look(settings: Settings) -> Iterator[Finding]:
     """All of them."""
     folder = settings.drivers.instances_dir
     declarations: list[Declaration] = []
-    for path in sorted(folder.glob("*.toml")):
+    try:
+        paths = instance_files(folder)
+    except OSError as error:
+        yield fail("instances", f"{folder} cannot be read: {error.strerror}", "let the service's user read it")
+        return
+    for path in paths:
         try:
             declarations.append(load(path))
         except StillframeError as error:
@@ -97,6 +102,8 @@ def _sockets(declaration: Declaration, images: Images, qemu: Qemu) -> Iterator[F
     if state is PowerState.ERROR:
         yield fail(what, "its guest has broken down", "look at the guest")
     socket, agent = declaration.qmp_socket, declaration.guest_agent_socket
+    if socket is not None and not declaration.start_command:
+        yield warn(what, "it has no start command: after a restore with --force it stays off", "declare start_command")
     if socket is None:
         yield warn(what, "it runs and has no qmp_socket: it cannot be held still, shut down or started", "declare one")
     elif not socket.exists():

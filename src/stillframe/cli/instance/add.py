@@ -85,6 +85,8 @@ class Add(ShowOne):
             key = ".".join(str(part) for part in first["loc"])
             raise CommandFailed(ExitCode.REFUSED, f"{key}: {first['msg']}" if key else first["msg"]) from None
         path = Declarations(self.settings().drivers.instances_dir).add(Files(), images, declaration)
+        if not declaration.start_command:
+            self.app.LOG.warning("without --start-command a restore with --force leaves it off, and nothing starts it")
         if not self.config_files():
             self._look_for(declaration.id)
         return fields(

@@ -38,5 +38,8 @@ class Restoring(ShowOne):
         client = self.client()
         snapshot = client.find_snapshot(parsed_args.snapshot)
         snapshot_id: str = snapshot["id"]
-        task_uri = client.restore(snapshot["instance_id"], snapshot_id, force=parsed_args.force, **self.how)
+        force = parsed_args.force
+        task_uri, notice = client.restore(snapshot["instance_id"], snapshot_id, force=force, **self.how)
+        if notice:
+            self.app.LOG.warning("%s", notice)
         return outcome(client, parsed_args, snapshot_id, task_uri, f"{self.title} {snapshot['name']}")

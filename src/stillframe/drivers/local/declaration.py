@@ -125,6 +125,17 @@ class Declaration(BaseModel):
         return next((disk for disk in self.disks if self.volume_id(disk) == volume_id), None)
 
 
+def instance_files(folder: Path) -> list[Path]:
+    """The instance files of a folder, none if it is not there; raises `OSError` if it cannot be read.
+
+    A pattern (`glob`) would find nothing there, and say nothing.
+    """
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if name.endswith(_SUFFIX))  # noqa: PTH208  # names only
+    except FileNotFoundError:
+        return []
+
+
 class Declarations:
     """The folder of instance files; looked through at every call, so that an edited file counts at once."""
 
@@ -135,7 +146,9 @@ class Declarations:
     def all(self) -> list[Declaration]:
         """Every readable declaration by name; one broken file must not hide the others and is logged."""
         found: dict[str, Declaration] = {}
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+        with border("reading the folder of the instances"):
+            paths = instance_files(self.folder)
+        for path in paths:
             try:
                 declaration = self._files.get(path)
             except InvalidInput as problem:
