@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from prometheus_client import CollectorRegistry, Metric
 
 from _generate.tables import table
-from stillframe.domain.operation import Action, Operation, OperationState
 from stillframe.service.held_guests import HeldGuests
-from stillframe.service.metrics import Metrics
+from stillframe.service.metrics import Metrics, Sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +20,8 @@ def page() -> Iterator[str]:
     yield ""
     yield "`GET /metrics` answers in Prometheus' text format; it needs no credentials. A `stillframe worker` does so on"
     yield "the port of `[worker] metrics_bind_port`. Times are in seconds. Counters and histograms count from the start"
-    yield "of the process; gauges say what is now."
+    yield "of the process; gauges say what is now. All series are there from the start, at 0 where nothing has happened"
+    yield "yet; while the database does not answer, what is read from it is absent."
     yield ""
     yield from table(("Name", "Type", "Labels", "Meaning"), sorted(map(_metric, _families())))
 
@@ -32,14 +32,9 @@ def _families() -> list[Metric]:
             return []
 
     registry, now = CollectorRegistry(), datetime.now(UTC)
-    metrics = Metrics(registry, cast("Any", Nothing()), lambda: 0, lambda: now, HeldGuests(tuple), lambda: 0)
-    # A metric with labels has no samples before its first use.
-    operation = Operation("", Action.SNAPSHOT, "", "", "", "", OperationState.SUCCEEDED, now, now)
-    metrics.operation_finished(operation, 1.0)
-    metrics.request_finished("GET", "/", 200, 0.1)
-    metrics.sweep_finished("complete")
-    metrics.leftover_swept("copy", "removed")
-    metrics.leftovers_unsure("copy", 0)
+    held, nothing, yes = HeldGuests(tuple), lambda: 0, lambda: True
+    sources = Sources(cast("Any", Nothing()), nothing, lambda: now, held, yes, nothing, nothing, yes)
+    Metrics(registry, sources).expect_requests("GET", "/", 200)
     return list(registry.collect())
 
 

@@ -34,17 +34,20 @@ from stillframe.service.instance_snapshots import SnapshotService
 from stillframe.service.instances import InstanceService
 from stillframe.service.janitor import Janitor
 from stillframe.service.leftovers import Leftovers
-from stillframe.service.metrics import Metrics
+from stillframe.service.metrics import Metrics, Sources
 from stillframe.service.policy import Policy
 from stillframe.service.power import PowerActions, PowerLocks
 from stillframe.service.preparing import Preparing
+from stillframe.service.readiness import Readiness
 from stillframe.settings import Settings
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
 from stillframe.store.leftovers import LeftoverStore
 from stillframe.store.operations import OperationStore
+from stillframe.store.presence import Presence
 from stillframe.store.queue import OperationQueue
 from stillframe.store.snapshots import SnapshotStore
+from stillframe.store.timekeeping import DatabaseClock
 
 LOG = logging.getLogger(__name__)
 
@@ -132,7 +135,7 @@ def build(
     *,
     drivers: Drivers | None = None,
     database: Database | None = None,
-    now: Callable[[], datetime] = utcnow,
+    now: Callable[[], datetime] | None = None,
     serve: bool = True,
 ) -> Service:
     """Put the service together: API, engine and store.
@@ -146,6 +149,8 @@ def build(
         upgrade_database(database)
     elif not schema.fits(database):
         raise InvalidInput("the database is not at this release's schema; run 'stillframe db upgrade' first")
+    # What one process notes others compare, and their machines' clocks need not agree.
+    now = now or DatabaseClock(database).now
     plain = drivers or build_drivers(settings)
     limited = replace(plain, storage=with_limit(plain.storage, concurrent=settings.drivers.concurrent_calls))
     hasty = _retries(settings, settings.drivers.attempts)
@@ -163,10 +168,16 @@ def build(
     tries = Tries(settings.engine.max_attempts, settings.engine.volume_workers)
     execution = Execution(operations, queue, books, planner(ports), tries, now)
     board = _board(settings, queue)
-    engine = Engine(operations, queue, board, execution, _limits(settings, alone=database.is_file))
+    presence = Presence(database)
+    engine = Engine(operations, queue, presence, board, execution, _limits(settings, alone=database.is_file))
     leftovers = build_leftovers(settings, database, plain, now)
     held = HeldGuests(lambda: [one.id for one in leftovers.look(LeftoverKind.QUIESCE)])
-    metrics = Metrics(CollectorRegistry(), operations, queue.waiting, now, held, engine.hung)
+    readiness, claim_seconds = Readiness(database.require_answer), settings.engine.claim_seconds
+    sources = Sources(
+        *(operations, queue.waiting, now, held, lambda: readiness.problem() is None),
+        *(lambda: presence.alive(claim_seconds), engine.hung, lambda: board.answers),
+    )
+    metrics = Metrics(CollectorRegistry(), sources)
     execution.on_finished = metrics.operation_finished
     power = PowerActions(drivers.compute, PowerLocks(settings.state_dir / "power"), graceful)
     instances = InstanceService(
@@ -199,7 +210,11 @@ def build(
         None if database.is_file else queue.quiet,
         [engine.start, janitor.start, releaser.start],
     )
-    wsgi = build_wsgi(settings, service, instances, metrics) if serve else build_observation(settings, metrics)
+    wsgi = (
+        build_wsgi(settings, service, instances, metrics, readiness)
+        if serve
+        else build_observation(settings, metrics, readiness)
+    )
     return Service(
         settings, database, drivers, engine, service, instances, policy, janitor, releaser, power, preparing, wsgi
     )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from stillframe.service.instance_snapshots import SnapshotService
     from stillframe.service.instances import InstanceService
     from stillframe.service.metrics import Metrics
+    from stillframe.service.readiness import Readiness
     from stillframe.settings import Settings
 
     Responder = Callable[..., None]
@@ -59,7 +60,11 @@ class Application:
 
 
 def build_wsgi(
-    settings: Settings, snapshots: SnapshotService, instances: InstanceService, metrics: Metrics
+    settings: Settings,
+    snapshots: SnapshotService,
+    instances: InstanceService,
+    metrics: Metrics,
+    readiness: Readiness,
 ) -> Application:
     """The whole API; raises `InvalidInput` for settings it cannot work with."""
     services = Services(
@@ -80,6 +85,8 @@ def build_wsgi(
     resources: dict[str, dict[str, Responder]] = defaultdict(dict)
     for route in ROUTES:
         dispatch = _Dispatch(route, services, guard)
+        for status in {one.status for one in route.actions} or {route.status}:
+            metrics.expect_requests(route.method, route.template, status)
         for form in route.forms():
             resources[form][route.method] = dispatch.respond
     resources[_OPENAPI]["GET"] = _fixed(json.dumps(build_document(ROUTES)).encode())
@@ -87,15 +94,15 @@ def build_wsgi(
     for template, responders in resources.items():
         app.add_route(template, _resource(responders))
     public = {form for route in ROUTES if route.public for form in route.forms()} | {_OPENAPI, METRICS}
-    return Application(surround(app, frozenset(public), guard, metrics, settings), guard)
+    return Application(surround(app, frozenset(public), guard, metrics, readiness, settings), guard)
 
 
-def build_observation(settings: Settings, metrics: Metrics) -> WSGIApplication:
-    """What a process shows of itself that serves no API: `/metrics` and `/healthcheck`."""
+def build_observation(settings: Settings, metrics: Metrics, readiness: Readiness) -> WSGIApplication:
+    """What a process shows of itself that serves no API: `/metrics`, `/healthcheck` and `/readiness`."""
     app: falcon.App[Any, Any] = falcon.App()
     app.add_route(METRICS, _resource({"GET": _exposition(metrics)}))
     hosts = known_hosts(settings.worker.metrics_bind_host, allowed=settings.api.allowed_hosts)
-    return known_only(with_health(app, settings), hosts, settings)
+    return known_only(with_health(app, readiness, settings), hosts, settings)
 
 
 class _Resource:

@@ -12,7 +12,7 @@ from typing import Final
 
 Choose = Callable[[str, str, str | None], "Lane"]
 
-_HEALTH: Final = "/healthcheck"
+_HEALTH: Final = frozenset({"/healthcheck", "/readiness"})
 _SNAPSHOTS: Final = re.compile(r"(/volume)?/v3/[^/]+/instance-snapshots(/[^/]*)?/?")
 # A list is of nobody in particular.
 _ABOUT_ONE: Final = re.compile(
@@ -38,7 +38,7 @@ def subject(path: str) -> str | None:
 
 def choose(method: str, path: str, authorization: str | None, costly: Callable[[str | None], bool]) -> Lane:
     """The lane of a request; `path` is decoded, `costly` the guard's."""
-    if path == _HEALTH:
+    if path in _HEALTH:
         return Lane.HEALTH
     if costly(authorization):
         return Lane.CHECKING

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stillframe.api.auth.guard import Guard
     from stillframe.api.hosts import Hosts
     from stillframe.service.metrics import Metrics
+    from stillframe.service.readiness import Readiness
     from stillframe.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -32,11 +33,17 @@ ROUTE_KEY: Final = "stillframe.route"
 
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH"})
 _HEALTH: Final = "/healthcheck"
+_READINESS: Final = "/readiness"
 _ASKED_FOR_ROUTINELY: Final = frozenset({_HEALTH, METRICS})
 
 
 def surround(
-    routes: WSGIApplication, public: frozenset[str], guard: Guard, metrics: Metrics, settings: Settings
+    routes: WSGIApplication,
+    public: frozenset[str],
+    guard: Guard,
+    metrics: Metrics,
+    readiness: Readiness,
+    settings: Settings,
 ) -> WSGIApplication:
     """The chain around the routes; `public` are the paths that need no credentials."""
 
@@ -47,7 +54,7 @@ def surround(
     app = without_claims(_guarded(routes, guard, is_public))
     app = errors.restyled(_limited(app, settings))
     app = without_foreign_pages(app, is_public, api.public_endpoint)
-    app = http_proxy_to_wsgi.HTTPProxyToWSGI(with_health(app, settings), settings.conf)
+    app = http_proxy_to_wsgi.HTTPProxyToWSGI(with_health(app, readiness, settings), settings.conf)
     # Where the connection itself comes from, and the host that the request itself is addressed to, before a proxy's
     # headers say what the client has asked for.
     app = metrics_for(api.metrics_peers, app)
@@ -70,11 +77,11 @@ def _guarded(app: WSGIApplication, guard: Guard, is_public: Callable[[str], bool
 def known_only(app: WSGIApplication, hosts: Hosts, settings: Settings) -> WSGIApplication:
     """Refuse requests to other hosts, around `with_health`.
 
-    `/healthcheck` answers to any: balancers ask for it without a name or with one of their own, and its answer is one
-    word, unless `[healthcheck] detailed` makes it more.
+    `/healthcheck` and `/readiness` answer to any: balancers ask for them without a name or with one of their own, and
+    the answer is a word or two, unless `[healthcheck] detailed` makes it more.
     """
     tells = settings.conf.healthcheck.detailed
-    return only_for(hosts, app, lambda path: path == _HEALTH and not tells)
+    return only_for(hosts, app, lambda path: path == _READINESS or (path == _HEALTH and not tells))
 
 
 def _limited(app: WSGIApplication, settings: Settings) -> WSGIApplication:
@@ -84,17 +91,31 @@ def _limited(app: WSGIApplication, settings: Settings) -> WSGIApplication:
     return limited
 
 
-def with_health(app: WSGIApplication, settings: Settings) -> WSGIApplication:
-    """Answer `/healthcheck` as `[healthcheck]` says, in front of everything else."""
+def with_health(app: WSGIApplication, readiness: Readiness, settings: Settings) -> WSGIApplication:
+    """Answer in front of everything else: `/healthcheck` as `[healthcheck]` says, `/readiness` by the database."""
     health: WSGIApplication = healthcheck.Healthcheck(None, settings.conf)
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != _HEALTH:
+        if environ["PATH_INFO"] not in (_HEALTH, _READINESS):
             return app(environ, start_response)
-        environ[ROUTE_KEY] = _HEALTH
-        return health(environ, start_response)
+        environ[ROUTE_KEY] = environ["PATH_INFO"]
+        if environ["PATH_INFO"] == _HEALTH:
+            return health(environ, start_response)
+        return _ready(readiness, environ, start_response)
 
     return application
+
+
+def _ready(readiness: Readiness, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        return errors.refuse(
+            environ, start_response, HTTPStatus.METHOD_NOT_ALLOWED, "The method is not allowed for this resource."
+        )
+    problem = readiness.problem()
+    if problem is not None:
+        return errors.refuse(environ, start_response, HTTPStatus.SERVICE_UNAVAILABLE, problem)
+    start_response("200 OK", [("Content-Type", "text/plain; charset=UTF-8"), ("Content-Length", "5")])
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [b"ready"]
 
 
 def _observed(app: WSGIApplication, metrics: Metrics) -> WSGIApplication:
@@ -131,4 +152,5 @@ def _observed(app: WSGIApplication, metrics: Metrics) -> WSGIApplication:
 
 def _is_routine(route: object, status: int) -> bool:
     """Whether it is what programs ask for every few seconds: if each were told, the log would tell of little else."""
-    return route in _ASKED_FOR_ROUTINELY and status < HTTPStatus.BAD_REQUEST
+    # What is wrong while it is not ready is told once a minute by what is wrong.
+    return route == _READINESS or (route in _ASKED_FOR_ROUTINELY and status < HTTPStatus.BAD_REQUEST)

@@ -101,6 +101,7 @@ def _look(settings: Settings) -> Iterator[Finding]:
     if drivers is not None and settings.drivers.storage == "storage_virtualize":
         yield from arrays.volumes(drivers)
     if database is not None:
+        yield from service.workers(settings, database)
         yield from leftovers.operations(database, main.utcnow())
     if database is not None and drivers is not None:
         yield from leftovers.leftovers(settings, database, drivers)

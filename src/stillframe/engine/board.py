@@ -38,6 +38,11 @@ class Board(Protocol):
     none of its methods raises. What it gives is that workers need not ask the store all the time.
     """
 
+    @property
+    def answers(self) -> bool:
+        """Whether it did when it was told or asked something last."""
+        ...
+
     def announce(self, operation_id: str) -> None:
         """Tell the workers that there is an operation for them."""
         ...
@@ -69,6 +74,8 @@ class Board(Protocol):
 
 class NoBoard:
     """For who looks into the store every second, as a single process and small sets of workers well may."""
+
+    answers = True
 
     def announce(self, operation_id: str) -> None:
         """See `Board`."""

@@ -21,7 +21,7 @@ from stillframe.domain.operation import Operation
 from stillframe.engine.attempt import RunningAttempt, clock
 from stillframe.engine.board import Board
 from stillframe.engine.execution import Execution
-from stillframe.engine.work import Ledger, Queue
+from stillframe.engine.work import Ledger, Presence, Queue
 
 LOG = logging.getLogger(__name__)
 
@@ -56,9 +56,12 @@ class Engine:
     whoever takes an operation up next, here or elsewhere, goes on from there.
     """
 
-    def __init__(self, ledger: Ledger, queue: Queue, board: Board, execution: Execution, limits: Limits) -> None:
+    def __init__(
+        self, ledger: Ledger, queue: Queue, presence: Presence, board: Board, execution: Execution, limits: Limits
+    ) -> None:
         self._ledger = ledger
         self._queue = queue
+        self._presence = presence
         self._board = board
         self._execution = execution
         self._limits = limits
@@ -79,7 +82,7 @@ class Engine:
             threading.Thread(target=self._repeat, args=(wait, act), name=name, daemon=True)
             for name, wait, act in (
                 ("taker", self._wait_for_work, self._take_up),
-                ("heartbeat", partial(self._stopping.wait, limits.claim_seconds / 4), self._renew),
+                ("heartbeat", partial(self._stopping.wait, limits.claim_seconds / 4), self._beat),
                 ("overseer", partial(self._stopping.wait, _LOOK_EVERY), self._oversee),
                 ("sweeper", partial(self._stopping.wait, _SWEEP_EVERY), self._sweep),
             )
@@ -90,6 +93,7 @@ class Engine:
         if self._limits.alone:
             self._queue.put_all_back()
         self._sweep()
+        self._presence.note(self.worker)
         self._wake.set()
         for thread in self._threads:
             thread.start()
@@ -114,8 +118,17 @@ class Engine:
             except Unavailable as error:
                 LOG.warning("task %s is taken up once its claim has run out: %s", attempt.operation.id, error)
         self._board.close()
+        self._take_leave()
         with self._lock:
             return not left and not self._abandoned
+
+    def _take_leave(self) -> None:
+        if self._threads[0].ident is None:
+            return
+        try:
+            self._presence.forget(self.worker)
+        except Unavailable as error:
+            LOG.warning("that this worker ends is not on record: %s", error)
 
     def leave(self, seconds: float) -> None:
         """Take nothing more up, and hand on what stops between two tasks; returns when nothing runs but what hangs.
@@ -253,6 +266,10 @@ class Engine:
             LOG.exception("task %s: its books could not be closed; a later sweep does it", operation_id)
         finally:
             self._let_go(attempt)
+
+    def _beat(self) -> None:
+        self._renew()
+        self._presence.note(self.worker)
 
     def _renew(self) -> None:
         attempts = {attempt.operation.id: attempt for attempt in self._attempts()}

@@ -99,6 +99,11 @@ class JobBoard:
         self._tidied_at = -math.inf
         self._posted = 0
 
+    @property
+    def answers(self) -> bool:
+        """See `Board`."""
+        return self._answers
+
     def announce(self, operation_id: str) -> None:
         """See `Board`."""
         self._tell(lambda posts: posts.post(operation_id))

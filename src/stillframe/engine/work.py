@@ -96,6 +96,14 @@ class Ledger(Protocol):
     def forget_finished(self, before: datetime) -> Sequence[str]: ...
 
 
+class Presence(Protocol):
+    """Who works on operations; the store's presence fulfils it."""
+
+    def note(self, worker: str) -> None: ...
+
+    def forget(self, worker: str) -> None: ...
+
+
 class Queue(Protocol):
     """The claims on operations that the engine needs; the store's queue fulfils it."""
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stillframe.domain.operation import Action, Operation
+from stillframe.domain.errors import StillframeError
+from stillframe.domain.leftover import LeftoverKind
+from stillframe.domain.operation import Action, Operation, OperationState
+from stillframe.service.leftovers import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,18 +29,31 @@ _AGES: Final = (60, 300, 900, 3600, 14400, 43200, 86400)
 _REQUESTS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 
 
-class Metrics:
-    """The metrics of one service, in a registry of its own."""
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the gauges are read from whenever somebody looks.
 
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        operations: OperationStore,
-        queued: Callable[[], int],
-        now: Callable[[], datetime],
-        held: HeldGuests,
-        hung: Callable[[], int],
-    ) -> None:
+    `queued`: how many operations wait for a worker. `ready`: whether the database answers. `workers`: how many workers
+    are alive, here and elsewhere. `hung`: how many calls hang here. `board`: whether the job board answers.
+    """
+
+    operations: OperationStore
+    queued: Callable[[], int]
+    now: Callable[[], datetime]
+    held: HeldGuests
+    ready: Callable[[], bool]
+    workers: Callable[[], int]
+    hung: Callable[[], int]
+    board: Callable[[], bool]
+
+
+class Metrics:
+    """The metrics of one service, in a registry of its own.
+
+    Every series is there from the start: one that began with its first event would show no increase at that.
+    """
+
+    def __init__(self, registry: CollectorRegistry, sources: Sources) -> None:
         self._registry = registry
         self._operations = Counter(
             "stillframe_operations", "Operations that ended.", ["action", "outcome"], registry=registry
@@ -80,9 +98,35 @@ class Metrics:
             "Calls to a platform that hang in this process past the deadline of their operation.",
             registry=registry,
         )
-        calls.set_function(hung)
-        registry.register(_OpenOperations(operations, queued, now))
-        registry.register(_Held(held))
+        calls.set_function(sources.hung)
+        board = Gauge(
+            "stillframe_job_board_up",
+            "Whether the job board answered this process last (1 or 0); 1 where there is none.",
+            registry=registry,
+        )
+        board.set_function(sources.board)
+        registry.register(_InTheDatabase(sources))
+        registry.register(_Held(sources))
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        for action in Action:
+            self._durations.labels(action.value)
+            for state in OperationState:
+                if state.final:
+                    self._operations.labels(action.value, state.value)
+        for outcome in ("complete", "incomplete", "failed"):
+            self._sweeps.labels(outcome)
+        for kind in LeftoverKind:
+            self._unsure.labels(kind.value)
+            for dealt in Outcome:
+                self._swept.labels(kind.value, dealt.value)
+
+    def expect_requests(self, method: str, route: str, status: int) -> None:
+        """Requests of this kind may come, and be answered with this status, or fail."""
+        self._request_durations.labels(method, route)
+        for answered in (status, 500, 503):
+            self._requests.labels(method, route, str(answered))
 
     def operation_finished(self, operation: Operation, seconds: float) -> None:
         """An operation is final; `seconds` counts from its acceptance."""
@@ -118,11 +162,11 @@ class Metrics:
 class _Held(Collector):
     """Guests that may be held still, as they are when somebody looks; absent where nobody can tell."""
 
-    def __init__(self, held: HeldGuests) -> None:
-        self._held = held
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
 
     def collect(self) -> Iterable[Metric]:
-        found = self._held.ids()
+        found = self._sources.held.ids() if self._sources.ready() else None
         if found is not None:
             yield GaugeMetricFamily(
                 "stillframe_guests_held",
@@ -131,18 +175,35 @@ class _Held(Collector):
             )
 
 
-class _OpenOperations(Collector):
-    """Reads the store whenever somebody looks, so that a restart forgets nothing."""
+class _InTheDatabase(Collector):
+    """Reads the store whenever somebody looks, so that a restart forgets nothing; of a silent one, only that it is."""
 
-    def __init__(self, operations: OperationStore, queued: Callable[[], int], now: Callable[[], datetime]) -> None:
-        self._operations = operations
-        self._queued = queued
-        self._now = now
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
 
     def collect(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily("stillframe_database_up", "Whether the database answers this process (1 or 0).")
+        found: list[Metric] = []
+        if self._sources.ready():
+            with suppress(StillframeError):
+                found = [*self._operations(), *self._work()]
+        up.add_metric([], 1.0 if found else 0.0)
+        return [up, *found]
+
+    def _work(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "stillframe_queue_depth", "Operations that wait for a worker.", value=self._sources.queued()
+        )
+        yield GaugeMetricFamily(
+            "stillframe_workers_alive",
+            "Workers that the database has heard of lately, here and elsewhere.",
+            value=self._sources.workers(),
+        )
+
+    def _operations(self) -> Iterable[Metric]:
         ages: dict[str, list[float]] = defaultdict(list)
-        now = self._now()
-        for action, accepted_at in self._operations.open_by_action():
+        now = self._sources.now()
+        for action, accepted_at in self._sources.operations.open_by_action():
             ages[action].append(max(0.0, (now - accepted_at).total_seconds()))
         counts = GaugeMetricFamily("stillframe_open_operations", "Operations not yet ended.", labels=["action"])
         oldest = GaugeMetricFamily(
@@ -154,8 +215,7 @@ class _OpenOperations(Collector):
             counts.add_metric([action.value], len(of_action))
             oldest.add_metric([action.value], max(of_action, default=0.0))
             spread.add_metric([action.value], _buckets(of_action), sum(of_action))
-        depth = GaugeMetricFamily("stillframe_queue_depth", "Operations that wait for a worker.", value=self._queued())
-        return counts, oldest, spread, depth
+        return counts, oldest, spread
 
 
 def _buckets(ages: list[float]) -> list[tuple[str, float]]:

@@ -13,6 +13,7 @@ from sqlalchemy import event
 from stillframe import private
 from stillframe.domain.errors import InvalidInput
 from stillframe.store.border import translated
+from stillframe.store.tables import WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,6 +82,16 @@ class Database:
         """
         with translated(), (self.writer if durable else self.books).begin() as connection:
             yield connection
+
+    def require_answer(self) -> None:
+        """Raises `Unavailable` unless the database answers, and a server takes changes too; changes nothing."""
+        if self.is_file:
+            with self.reading() as connection:
+                connection.execute(sa.text("SELECT 1"))
+            return
+        nothing = sa.delete(WORKERS).where(sa.false())
+        with self.writing(durable=False) as connection:
+            connection.execute(nothing)
 
     def close(self) -> None:
         self.reader.dispose()

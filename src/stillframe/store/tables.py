@@ -127,6 +127,16 @@ FENCES: Final = sa.Table(
     **_OPTIONS,
 )
 
+# Who works on operations: a row for each worker that runs, or has ended without taking its leave.
+WORKERS: Final = sa.Table(
+    "workers",
+    METADATA,
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("started_at", TIME, nullable=False),
+    sa.Column("seen_at", TIME, nullable=False),
+    **_OPTIONS,
+)
+
 # Its one row is locked while claims are made, so that limits hold for all workers together.
 TURNSTILE: Final = sa.Table(
     "turnstile", METADATA, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False), **_OPTIONS

@@ -19,6 +19,8 @@ from stillframe.service.policy import Policy
 from stillframe.store import schema
 from stillframe.store.database import parsed
 from stillframe.store.operations import OperationStore
+from stillframe.store.presence import Presence
+from stillframe.store.queue import OperationQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from stillframe.settings import Settings
     from stillframe.store.database import Database
 
+_START_WORKERS: Final = "start the service: 'stillframe serve', or 'stillframe worker' beside 'stillframe api'"
 _FIRST_START: Final = "nothing to do: the first 'stillframe serve' makes it"
 
 
@@ -96,6 +99,18 @@ def open_database(found: Settings) -> tuple[Database | None, list[Finding]]:
     except (SQLAlchemyError, StillframeError) as error:
         return None, [fail("database", reason(error), "see that it runs and that [database] connection is right")]
     return database, [ok("database", f"{url.get_backend_name()} at revision {current}, can be written to")]
+
+
+def workers(found: Settings, database: Database) -> Iterator[Finding]:
+    """Who works on what is accepted."""
+    alive = Presence(database).alive(found.engine.claim_seconds)
+    waiting = OperationQueue(database).waiting()
+    if alive:
+        yield ok("workers", f"{alive} alive")
+    elif waiting:
+        yield fail("workers", f"none is alive, and {waiting} operations wait for one", _START_WORKERS)
+    else:
+        yield warn("workers", "none is alive", _START_WORKERS)
 
 
 def open_drivers(found: Settings) -> tuple[Drivers | None, list[Finding]]:
