@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk, load
 from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.records import Records
 from stillframe.drivers.wrappers import surround
 from tests.conformance.worlds import MIB, SIZE, LocalWorld, Stopped, a_call, pattern, run, stopping
 from tests.lab.filesystems import mounted
@@ -353,3 +355,23 @@ class TestDeclarations:
         with pytest.raises(InvalidInput, match=r"^id: .*broken\.toml"):
             load(broken)
         assert declarations.all() == []
+
+
+class TestRecords:
+    @pytest.mark.parametrize("act", ["written anew", "removed"])
+    def test_what_a_kill_left_of_a_record_goes_when_it_is(self, plain: LocalWorld, act: str) -> None:
+        instance = plain.add()
+        (copy,) = plain.snapshot(instance)
+        records = Records(plain.files, plain.state)
+        record = next(path for path in records.folder.iterdir() if path.name.endswith(copy.id))
+        abandoned, taken = (record.with_name(f".{record.name}.{word}.new") for word in ("0123abcd", "4567cdef"))
+        abandoned.touch()
+        with taken.open("w") as made:
+            # The maker of this one lives, and is about to put it in place.
+            fcntl.flock(made, fcntl.LOCK_EX)
+            if act == "removed":
+                plain.storage.delete(a_call(), copy.id)
+            else:
+                records.write(records.get(copy.id))
+            assert (abandoned.exists(), taken.exists()) == (False, True)
+        assert record.exists() == (act == "written anew")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stillframe.cli.exit_codes import ExitCode
 from tests.lab.boards import free_port
 from tests.releases import THIS
+from tests.storm.ledger import Ledger
 
 if TYPE_CHECKING:
     from tests.databases import Server
@@ -261,9 +262,16 @@ class Crew:
             else:
                 self.end(post)
             return
-        pid = post.pid
+        pid, name = post.pid, post.name
         self.send(post, signal.SIGSTOP)
-        self._after(blow.seconds, f"process {pid}", lambda: _go_on(pid))
+        self._after(blow.seconds, f"process {pid}", lambda: self._go_on(pid, name))
+
+    def _go_on(self, pid: int, name: str) -> None:
+        ledger = Ledger(self.ledger)
+        ledger.goes_on(name)
+        ledger.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
     def _interrupt(self, server: Server | BoardServer, blow: Blow, how: signal.Signals | None) -> None:
         if any(what == blow.victim for _due, what, _act in self._later):
@@ -279,8 +287,3 @@ class Crew:
 
     def _count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
-
-
-def _go_on(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)

@@ -1,12 +1,14 @@
 """Who did what at the platform: every call that changes something is written down before it begins.
 
 The rule that a storm is judged by: once a call has begun under a claim on an operation, none begins under an earlier
-one. A call that was under way when its process was stopped may end late.
+one. A call that was under way when its process was stopped may end late. One that its process was stopped before, after
+it had made sure of its claim, begins late: each thread may do that once each time that its process goes on.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ class Entry:
     worker: str
     method: str
     what: str
+    thread: int = 0
 
 
 class Ledger:
@@ -44,10 +47,19 @@ class Ledger:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, call: Call, worker: str, method: str, what: str) -> None:
-        generation = _generation(call)
+        self._write(call.operation_id, _generation(call), worker, method, what)
+
+    def goes_on(self, worker: str) -> None:
+        """Note that a process that was stopped is about to go on."""
+        self._write("-", 0, worker, "-", "goes-on")
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _write(self, *what: object) -> None:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        line = f"{now:.6f} {call.operation_id} {generation} {worker} {method} {what}\n"
-        os.write(self._file, line.encode())
+        words = (f"{now:.6f}", *what, threading.get_native_id())
+        os.write(self._file, (" ".join(map(str, words)) + "\n").encode())
 
     def read(self) -> list[Entry]:
         """In the order of writing."""
@@ -92,12 +104,18 @@ class Recorder:
 def overtaken(entries: Sequence[Entry]) -> list[Entry]:
     """Calls that began under a claim after one had begun under a later claim."""
     latest: dict[str, int] = {}
+    late: dict[str, set[int]] = {}
     wrong = []
     for entry in entries:
+        if entry.what == "goes-on":
+            late[entry.worker] = set()
         if entry.what != "begins":
             continue
         if entry.generation < latest.get(entry.operation, 0):
-            wrong.append(entry)
+            if entry.worker not in late or entry.thread in late[entry.worker]:
+                wrong.append(entry)
+            else:
+                late[entry.worker].add(entry.thread)
         latest[entry.operation] = max(entry.generation, latest.get(entry.operation, 0))
     return wrong
 
@@ -112,5 +130,5 @@ def _generation(call: Call) -> int:
 
 
 def _entry(line: str) -> Entry:
-    at, operation, generation, worker, method, what = line.split()
-    return Entry(float(at), operation, int(generation), worker, method, what)
+    at, operation, generation, worker, method, what, thread = line.split()
+    return Entry(float(at), operation, int(generation), worker, method, what, int(thread))

@@ -239,13 +239,23 @@ class Files:
     def note(self, draft: Path, path: Path, content: bytes, *, durably: bool) -> None:
         """Put a small file there, whole or not at all, by way of a draft that is this attempt's own.
 
-        Only its content is made durable, by request; the entry in the folder is up to `sync_shared`.
+        Only its content is made durable, by request; the entry in the folder is up to `sync_shared`. The draft is
+        locked as long as we are about to put it there.
         """
-        with _held(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
-            # Nameless until it is complete, where that can be: a kill while it is flushed leaves nothing.
-            if not _draw_nameless(opening.Folder(folder, path.parent), draft.name, content, durably=durably):
-                _draft(draft, content, draft=draft, durably=durably)
-        draft.replace(path)
+        with (
+            _held(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder,
+            _drawn(opening.Folder(folder, path.parent), draft.name, content, durably=durably),
+        ):
+            draft.replace(path)
+
+    def remove_abandoned(self, draft: Path) -> None:
+        """Remove what `note` began under this name, unless somebody still is at it."""
+        with suppress(FileNotFoundError), _held(os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            draft.unlink()
 
     def rename(self, source: Path, target: Path) -> None:
         """Move within one file system; a file in the target's place is replaced at one instant."""
@@ -335,32 +345,44 @@ def _link(fd: int, folder: opening.Folder, name: str) -> None:
     os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder.fd, follow_symlinks=True)
 
 
-def _draw_nameless(folder: opening.Folder, name: str, content: bytes, *, durably: bool) -> bool:
+@contextmanager
+def _drawn(folder: opening.Folder, name: str, content: bytes, *, durably: bool) -> Iterator[None]:
+    """A small file under a name, complete and locked.
+
+    It is nameless until then where that can be: a kill while it is flushed leaves nothing.
+    """
     try:
-        draft = _nameless(folder)
+        draft, nameless = _nameless(folder), True
     except OSError as problem:
-        if problem.errno in _CANNOT_BE_NAMELESS:
-            return False
-        raise
+        if problem.errno not in _CANNOT_BE_NAMELESS:
+            raise
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        draft, nameless = os.open(name, flags, 0o600, dir_fd=folder.fd), False
     with os.fdopen(draft, "wb") as opened:
-        opened.write(content)
-        opened.flush()
-        if durably:
-            os.fsync(draft)
-        _link(draft, folder, name)
-    return True
+        fcntl.flock(draft, fcntl.LOCK_EX)
+        try:
+            opened.write(content)
+            opened.flush()
+            if durably:
+                os.fsync(draft)
+        except OSError:
+            if not nameless:
+                os.unlink(name, dir_fd=folder.fd)
+            raise
+        if nameless:
+            _link(draft, folder, name)
+        yield
 
 
-def _draft(path: Path, content: bytes, *, draft: Path | None = None, durably: bool = True) -> Path:
+def _draft(path: Path, content: bytes) -> Path:
     # Of one name for all attempts, so that the next one takes the place of what a kill left of the one before.
-    draft = draft or path.with_name(f".{path.name}.new")
+    draft = path.with_name(f".{path.name}.new")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(file, "wb") as opened:
             opened.write(content)
             opened.flush()
-            if durably:
-                os.fsync(file)
+            os.fsync(file)
     except OSError:
         draft.unlink(missing_ok=True)
         raise

@@ -6,6 +6,7 @@ is written beside a disk is never believed.
 
 from __future__ import annotations
 
+import glob
 import logging
 import secrets
 from collections.abc import Iterator
@@ -149,12 +150,20 @@ class Records:
         if not self.folder.is_dir():
             self._files.make_folder(self.folder)
         self._files.note(draft, path, _ADAPTER.dump_json(copy, indent=1), durably=durably)
+        self._tidy(path)
         if durably:
             self._files.sync_shared(self.folder)
 
     def remove(self, copy: Copy) -> None:
         """Forget a copy; one that is not on record is fine."""
-        self._files.remove(self._path(copy))
+        path = self._path(copy)
+        self._files.remove(path)
+        self._tidy(path)
+
+    def _tidy(self, path: Path) -> None:
+        """Remove what an attempt that was killed in the instant before its record was in place has left of it."""
+        for draft in self.folder.glob(f".{glob.escape(path.name)}.*.new"):
+            self._files.remove_abandoned(draft)
 
     def _path(self, copy: Copy) -> Path:
         return self.folder / f"{copy.name.snapshot_id}.{copy.id}"
