@@ -247,6 +247,13 @@ def _services(request: _Request, which: str) -> Answer:
 # Cinder.
 
 
+def _host_capabilities(request: _Request, _host: str) -> Answer:
+    if not request.cloud.storage.alive:
+        time.sleep(request.cloud.rpc_seconds)
+        raise Refusal(502, "badGateway", "Timeout while requesting capabilities from backend cinder-volume.")
+    return Answer(200, {"driver_version": "1"})
+
+
 def _volume(volume: Volume) -> dict[str, Any]:
     attached = [{"server_id": volume.server_id, "attachment_id": f"a-{volume.id}", "device": "/dev/vda"}]
     return {
@@ -448,6 +455,7 @@ _ROUTES: Final[list[tuple[str, str, Callable[..., Answer]]]] = [
     ("DELETE", f"/volume/snapshots/{_ID}", _delete_snapshot),
     ("POST", f"/volume/snapshots/{_ID}/action", _act_on_snapshot),
     ("GET", "/volume/group_snapshots/detail", _nothing("group_snapshots")),
+    ("GET", "/volume/capabilities/(.+)", _host_capabilities),
     ("GET", "/volume/extensions", _nothing("extensions")),
     ("GET", "/volume/scheduler-stats/get_pools", _pools),
     ("GET", f"/volume/os-quota-sets/{_ID}", _quotas),

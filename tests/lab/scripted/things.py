@@ -112,11 +112,13 @@ class Things:
         self.capabilities: dict[str, Any] = {"volume_backend_name": "fast"}
         #: How many reverts and reimages fail at the back end.
         self.failures = 0
+        #: Seconds that have gone by besides those that are counted.
+        self.gone_by = 0
         self._seconds = itertools.count()
 
     def now(self) -> datetime:
         """No two things are of the same second."""
-        return BOOT + timedelta(seconds=next(self._seconds))
+        return BOOT + timedelta(seconds=self.gone_by + next(self._seconds))
 
     def add_server(self, volumes: int = 2, **more: Any) -> Server:
         server = Server(str(uuid.uuid4()), [], **more)
@@ -157,7 +159,9 @@ class Things:
             self.failures -= failed
             if not failed:
                 volume.content = snapshot.content
-            volume.status, snapshot.status = "error" if failed else "available", "available"
+            if volume.status == busy:
+                volume.status = "error" if failed else "available"
+            snapshot.status = "available"
 
         self.storage.cast(work)
 

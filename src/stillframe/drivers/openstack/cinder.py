@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 from stillframe.drivers.openstack.groups import ConsistentGroups
 from stillframe.drivers.openstack.quotas import require_room
 from stillframe.drivers.openstack.reverting import Reverter
+from stillframe.drivers.openstack.volume_hosts import VolumeHosts
 from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 from stillframe.drivers.storage import Cut, StorageCapabilities
@@ -48,6 +49,7 @@ class CinderStorage:
         self._reverter = reverter
         self._patience = patience
         self._groups = ConsistentGroups(cloud, waiting, patience)
+        self._hosts = VolumeHosts(cloud)
 
     @property
     def capabilities(self) -> StorageCapabilities:
@@ -76,6 +78,7 @@ class CinderStorage:
                     f"Volume {volume['id']} is {volume['status']}; it can be snapshot when it is in-use or available."
                 )
         require_room(self._api, instance.project_id, described)
+        self._hosts.require(described)
 
     def simultaneous(self, volume_ids: Sequence[str]) -> bool:
         """See `StorageDriver`: where they are all that is in a consistent group."""
@@ -102,7 +105,7 @@ class CinderStorage:
         else:
             with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="cut") as pool:
                 posted = list(pool.map(lambda maker, name: self._post(call, maker, name, mark), makers, names))
-            made = self._all_cut(call, names[0].snapshot_id, posted)
+            made = self._all_cut(call, names[0].snapshot_id, posted, described)
         window = 0.0 if group_id is not None else (time.monotonic() - started) * 1000
         copies = tuple(volumes.as_copy(snapshot, name) for snapshot, name in zip(made, names, strict=True))
         return Cut(copies, simultaneous=group_id is not None, window_ms=window)
@@ -131,6 +134,8 @@ class CinderStorage:
         def strategy(volume_id: str, snapshot_id: str) -> str:
             return self._reverter.check(volume_id, snapshot_id)[2].value
 
+        # First: of a back end that is down nobody can tell by which way it goes.
+        self._reverter.require_hosts(list(copies))
         return each(copies, strategy)
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
@@ -163,6 +168,7 @@ class CinderStorage:
                 f"snapshot {volume_snapshot_id} to be deleted",
                 # Whatever else it is in the end, in error or as it was before, it has not gone.
                 lambda: volumes.get_snapshot(self._api, volume_snapshot_id)["status"] != "deleting" or None,
+                self._watch(volume_snapshot_id),
             )
         except NotFound:
             return
@@ -206,7 +212,9 @@ class CinderStorage:
                     return str(snapshot["id"])
             raise
 
-    def _all_cut(self, call: Call, snapshot_id: str, made: Sequence[str]) -> list[Document]:
+    def _all_cut(
+        self, call: Call, snapshot_id: str, made: Sequence[str], described: Sequence[Document]
+    ) -> list[Document]:
         """The copies of these ids, in this order, when all are made; each look is one request for all of them."""
 
         def look() -> list[Document] | None:
@@ -217,8 +225,14 @@ class CinderStorage:
             mine = [found[one] for one in made]
             return None if any(one["status"] in _UNSETTLED for one in mine) else mine
 
+        watches = [self._hosts.watch(volume) for volume in described]
+
+        def watch() -> None:
+            for one in watches:
+                one()
+
         what = f"{len(made)} snapshots to be made"
-        return [_require_cut(one) for one in self._waiting.until(call, self._patience, what, look)]
+        return [_require_cut(one) for one in self._waiting.until(call, self._patience, what, look, watch)]
 
     def _settled(self, call: Call, snapshot_id: str) -> Document:
         """The snapshot once Cinder has nothing to do on it; raises `NotFound` when it is gone."""
@@ -227,7 +241,20 @@ class CinderStorage:
             snapshot = volumes.get_snapshot(self._api, snapshot_id)
             return None if snapshot["status"] in _UNSETTLED else snapshot
 
-        return self._waiting.until(call, self._patience, f"snapshot {snapshot_id} to be made", look)
+        what = f"snapshot {snapshot_id} to be made"
+        return self._waiting.until(call, self._patience, what, look, self._watch(snapshot_id))
+
+    def _watch(self, snapshot_id: str) -> Callable[[], None]:
+        """Raises `ServiceDown` if the service is down that works for a snapshot's volume, which is looked for late."""
+        found: list[Callable[[], None]] = []
+
+        def watch() -> None:
+            if not found:
+                volume_id = volumes.get_snapshot(self._api, snapshot_id)["volume_id"]
+                found.append(self._hosts.watch(self._looking.volume(volume_id)))
+            found[0]()
+
+        return watch
 
 
 def _require_cut(snapshot: Document) -> Document:

@@ -41,8 +41,8 @@ _ACCEPTED: Final = 202
 # By proxies before it.
 _FROM_OTHERS: Final = (502, 503, 504)
 _BROKEN: Final = 500
-# Of the names of the errors by which a service tells that the one behind it has not answered, or cannot be asked.
-_BROKEN_QUEUE: Final = b"oslo_messaging"
+# Of the errors by which Nova and Cinder tell that the service behind them has not answered, or cannot be asked.
+_BROKEN_QUEUE: Final = (b"oslo_messaging", b"Timeout while requesting")
 # A service may lead from one of its own paths to another.
 _REDIRECTS: Final = 3
 
@@ -120,9 +120,11 @@ class Api:
                 reply = self._adapter.request(path, "GET", raise_exc=False, timeout=seconds)
             except exceptions.ConnectTimeout:
                 return False
+        if any(mark in reply.content for mark in _BROKEN_QUEUE) and reply.status_code >= _BROKEN:
+            return False
         if reply.status_code in _FROM_OTHERS:
             raise Unavailable(f"{self._name} answered with HTTP {reply.status_code}.")
-        return not (reply.status_code == _BROKEN and _BROKEN_QUEUE in reply.content)
+        return True
 
     def endpoint(self) -> str:
         """Where the service is."""

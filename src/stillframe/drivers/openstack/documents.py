@@ -110,6 +110,8 @@ class _Service(TypedDict):
     binary: _Word
     host: _Word
     state: _Word
+    cluster: NotRequired[_Word | None]
+    updated_at: NotRequired[_Moment | None]
 
 
 @_open
@@ -128,6 +130,7 @@ _Volume = TypedDict(
         "size": _Gigabytes,
         "bootable": _Word,
         "created_at": _Moment,
+        "updated_at": NotRequired[_Moment | None],
         "metadata": dict[str, str],
         "attachments": list[_Attachment],
         "encrypted": NotRequired[bool],

@@ -7,7 +7,7 @@ says for a moment, and nothing but its status: an attachment that was ever calle
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.documents import moment
 from stillframe.drivers.openstack.reimaging import Reimaging
 from stillframe.drivers.openstack.strategy import Circumstances, Strategy, choose
+from stillframe.drivers.openstack.volume_hosts import ServiceDown, VolumeHosts
 from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 
@@ -53,6 +54,7 @@ class Reverter:
         self._patience = patience
         self._allows_reimage = reimage
         self._reimaging = Reimaging(cloud)
+        self._hosts = VolumeHosts(cloud)
 
     @property
     def _api(self) -> Api:
@@ -99,6 +101,8 @@ class Reverter:
         # What was seen when nothing of an earlier attempt was left is what is gone by: only Cinder itself, which
         # refuses a snapshot that is not the newest, could look any later before it reverts.
         volume, snapshot, strategy = self._choose(self._mend(call, volume_id), snapshot_id)
+        # At the instant: what a dead service is asked for can never be taken back.
+        self._hosts.require([volume])
         LOG.info("task %s: volume %s goes back to %s by %s", call.operation_id, volume_id, snapshot_id, strategy)
         if strategy is Strategy.EXTENSION:
             with call.touching():
@@ -113,13 +117,22 @@ class Reverter:
         """Wait for what an earlier attempt began, and put right what Cinder has left of it."""
         self._mend(call, volume_id)
 
+    def require_hosts(self, volume_ids: Sequence[str]) -> None:
+        """Raises `Conflict` if a service that would have to put one of these volumes back does not live."""
+        self._hosts.require(self._looking.volumes(volume_ids))
+
     def _mend(self, call: Call, volume_id: str) -> _Seen:
         """See `release`; returns what there is now."""
         try:
             seen = self._await(call, volume_id, lambda: volumes.snapshots_of(self._api, volume_id))
-        except TimedOut:
-            LOG.warning("task %s: the revert of volume %s counts as lost", call.operation_id, volume_id)
+        except (TimedOut, ServiceDown) as why:
+            LOG.warning("task %s: the revert of volume %s counts as lost: %s", call.operation_id, volume_id, why)
             seen = self._look(volume_id)
+        return self._settle(call, seen)
+
+    def _settle(self, call: Call, seen: _Seen) -> _Seen:
+        """Put right what Cinder has left of a revert that has ended, or that counts as lost."""
+        volume_id = seen.volume["id"]
         lost = [one for one in seen.snapshots if one["status"] == "restoring"]
         backups = self._backups(seen)
         stuck = seen.volume["attachments"] and seen.volume["status"] in ("available", "error", *_BUSY)
@@ -129,7 +142,7 @@ class Reverter:
             action = {"os-reset_status": {"status": "available"}}
             self._api.act(f"/snapshots/{snapshot['id']}/action", action, call.request_id)
         for snapshot in backups:
-            self._delete(call, snapshot["id"])
+            self._delete(call, seen.volume, snapshot["id"])
         if stuck:
             self._set_status(call, volume_id, "in-use")
         return self._look(volume_id)
@@ -163,7 +176,12 @@ class Reverter:
             raise
 
     def _end(self, call: Call, before: Document) -> None:
-        volume = self._await(call, before["id"], lambda: self._looking.restoring(before["id"])).volume
+        try:
+            volume = self._await(call, before["id"], lambda: self._looking.restoring(before["id"])).volume
+        except ServiceDown:
+            # Nobody is at it any more, and whoever tries again does not have to wait for that once more.
+            self._settle(call, self._look(before["id"]))
+            raise
         failed = volume["status"] == "error"
         if not failed:
             # The look that saw the end is one at all that somebody could have done in the window, too.
@@ -178,7 +196,10 @@ class Reverter:
         """The volume once no revert of it runs; its status alone may have been overwritten since one began.
 
         It is looked at last: Cinder settles the snapshot after the volume, so this is the volume after the revert.
+        Raises `ServiceDown`, and `TimedOut` when it has been busy for too long, whoever has waited for it until now.
         """
+        now = self._looking.volume(volume_id)
+        waited = self._hosts.age(now) if now["status"] in _BUSY else 0.0
 
         def look() -> _Seen | None:
             snapshots = snapshots_of()
@@ -187,7 +208,8 @@ class Reverter:
             volume = self._looking.volume(volume_id)
             return None if volume["status"] in _BUSY else _Seen(volume, snapshots)
 
-        return self._waiting.until(call, self._patience, f"volume {volume_id} to be put back", look)
+        left, what = max(0.0, self._patience - waited), f"volume {volume_id} to be put back"
+        return self._waiting.until(call, left, what, look, self._hosts.watch(now))
 
     def _backups(self, seen: _Seen) -> list[Document]:
         """What Cinder keeps of a revert of ours that failed; as the newest it would be in the next one's way.
@@ -204,7 +226,7 @@ class Reverter:
         safety = name is not None and name.kind is CopyKind.SAFETY
         return safety and volumes.project_of(snapshot) == self._cloud.project_id()
 
-    def _delete(self, call: Call, snapshot_id: str) -> None:
+    def _delete(self, call: Call, volume: Document, snapshot_id: str) -> None:
         try:
             self._api.act(f"/snapshots/{snapshot_id}/action", {"os-force_delete": {}}, call.request_id)
             self._waiting.until(
@@ -212,6 +234,7 @@ class Reverter:
                 self._patience,
                 f"snapshot {snapshot_id} to be deleted",
                 lambda: volumes.get_snapshot(self._api, snapshot_id) and None,
+                self._hosts.watch(volume),
             )
         except NotFound:
             return

@@ -27,16 +27,26 @@ class Waiting:
     first: float = 0.1
     longest: float = 1.0
 
-    def until(self, call: Call, seconds: float, what: str, look: Callable[[], T | None]) -> T:
+    def until(
+        self,
+        call: Call,
+        seconds: float,
+        what: str,
+        look: Callable[[], T | None],
+        watch: Callable[[], None] = lambda: None,
+    ) -> T:
         """Look again and again, as long as the call may go on, and return the first answer that is not None.
 
-        A service that cannot be asked for a while says nothing about what it was asked to do. Raises `TimedOut`.
+        A service that cannot be asked for a while says nothing about what it was asked to do. `watch` is called after
+        each look in vain, and raises what makes waiting useless. Raises `TimedOut`.
         """
         pause, end = self.first, time.monotonic() + seconds
         while True:
             call.check()
             try:
                 found = look()
+                if found is None:
+                    watch()
             except Unavailable as error:
                 LOG.warning("task %s: waiting for %s: %s", call.operation_id, what, error)
                 found = None

@@ -1,0 +1,114 @@
+"""cinder-volume is dead, or Cinder is away: seen by what Cinder tells of its services, not by the time that goes by."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from stillframe.domain.errors import DeadlineExceeded
+from stillframe.drivers.openstack import volume_hosts
+from tests.lab.scripted.cloud import Answer
+
+if TYPE_CHECKING:
+    from tests.openstack.played import PlayedWorld
+
+REVERT: Final = r"POST /volume/volumes/.*\"revert\""
+SNAP: Final = r"POST /volume/snapshots "
+LOCK: Final = r"POST /compute/servers/.*\"lock\""
+LONG: Final = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volume_hosts, "_LOOK_SECONDS", 0.05)
+
+
+def statuses(played: PlayedWorld) -> set[str]:
+    return {one.status for one in played.cloud.volumes.values()}
+
+
+def die(played: PlayedWorld) -> None:
+    """In the middle of what it has just begun, so that nothing is queued for it."""
+    played.cloud.storage.die(seen=True)
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["cinder has noticed", "cinder has not noticed yet"])
+def test_requests_are_refused_while_nobody_could_carry_them_out(played: PlayedWorld, *, seen: bool) -> None:
+    snapshot_id = played.create()
+    played.cloud.storage.die(seen=seen)
+    for code, words in (played.restore_refused(snapshot_id), played.refused({"vm-snapshot": {"name": "s"}})):
+        assert (code, "openstack volume service list" in words) == (409, True), words
+    assert (played.cloud.storage.queue, played.server.power, played.server.locked) == ([], [], False)
+    played.cloud.storage.come_back()
+    assert played.restore(snapshot_id, force=True)["fault"] is None
+
+
+def test_a_revert_that_dies_ends_without_patience_and_its_retry_does_not_wait(played: PlayedWorld) -> None:
+    played.fill("then")
+    snapshot_id = played.create()
+    played.fill("now")
+    played.cloud.on(REVERT, lambda: die(played))
+    shown = played.restore(snapshot_id, force=True)
+    assert shown["status"] == "restore-error"
+    assert "is down" in shown["fault"]["message"]
+    assert (played.server.locked, played.server.power) == (True, ["stop"])
+    assert statuses(played) == {"in-use"}
+    retry = {"vm-restore": {"instance_snapshot_id": snapshot_id, "retry": True, "force": True}}
+    assert played.refused(retry)[0] == 409
+    played.cloud.storage.queue.clear()
+    played.cloud.storage.come_back()
+    shown = played.retry(snapshot_id, force=True)
+    assert (shown["status"], shown["fault"], played.contents()) == ("available", None, {"then"})
+    assert (played.server.power, played.server.locked) == (["stop", "start"], False)
+
+
+def test_a_revert_that_has_been_waited_for_is_not_waited_for_once_more(played: PlayedWorld) -> None:
+    played.create()
+    volume = next(iter(played.cloud.volumes.values()))
+    copy = next(one for one in played.cloud.snapshots.values() if one.volume_id == volume.id)
+    volume.status, copy.status, volume.changed = "reverting", "restoring", played.cloud.now()
+    # The default of `revert_patience` is four hours, and the service is up.
+    played.cloud.gone_by += 5 * 3600
+    end = time.monotonic() + LONG
+
+    def check() -> None:
+        if time.monotonic() > end:
+            raise DeadlineExceeded("it waits once more")
+
+    played.drivers.storage.release(replace(played.a_call(), check=check), volume.id)
+    assert (volume.status, copy.status) == ("in-use", "available")
+
+
+def test_a_snapshot_whose_service_dies_in_the_cut_ends_and_leaves_nothing(played: PlayedWorld) -> None:
+    played.cloud.on(SNAP, lambda: die(played))
+    snapshot_id = played.create()
+    shown = played.show(snapshot_id)
+    assert (shown["status"], shown["snapshots"]) == ("error", None)
+    assert "is down" in shown["fault"]["message"]
+    assert (played.server.power, played.server.locked) == ([], False)
+    played.cloud.storage.come_back()
+    played.delete(snapshot_id)
+    assert (played.cloud.snapshots, statuses(played)) == ({}, {"in-use"})
+
+
+def test_a_restore_goes_on_when_cinder_was_away_for_a_while(played: PlayedWorld) -> None:
+    played.fill("then")
+    snapshot_id = played.create()
+    played.fill("now")
+    away = Answer(503, b"<html>away</html>", "text/html")
+    played.cloud.on(LOCK, lambda: played.cloud.on(" /volume/", lambda: away, times=8))
+    shown = played.restore(snapshot_id, force=True)
+    assert (shown["status"], shown["fault"], played.contents()) == ("available", None, {"then"})
+    assert (played.server.power, played.server.locked) == (["stop", "start"], False)
+
+
+def test_a_snapshot_goes_on_when_cinder_was_away_for_a_while(played: PlayedWorld) -> None:
+    away = Answer(503, b"<html>away</html>", "text/html")
+    played.cloud.on(SNAP, lambda: played.cloud.on(" /volume/", lambda: away, times=20))
+    shown = played.show(played.create())
+    assert (shown["status"], shown["fault"]) == ("available", None)
+    assert set(shown["snapshots"].values()) == set(played.cloud.snapshots)
+    assert played.server.power == []
