@@ -30,8 +30,10 @@ def page() -> Iterator[str]:
         yield from _operation(route, document["paths"][route.template][route.method.lower()])
     yield "## Bodies and replies"
     yield ""
+    # What the tables above have told already.
+    told = ("Fault_", "Nothing"), ("Action", "ActionUnderscored")
     for name in sorted(schemas):
-        if not name.startswith("Fault_") and name != "Nothing":
+        if not name.startswith(told[0]) and not name.endswith(told[1]):
             yield from _schema(name, schemas[name])
 
 

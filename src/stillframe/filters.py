@@ -32,6 +32,9 @@ _NOT_PASSED_BACK: Final = frozenset(
     {
         "connection",
         "keep-alive",
+        # The client and the API have their own version between them, in which our resources are always the same.
+        "openstack-api-version",
+        "x-openstack-nova-api-version",
         "proxy-authenticate",
         "proxy-authorization",
         "proxy-connection",
@@ -79,8 +82,8 @@ _CINDER: Final = _Api(
     re.compile(r"/v3"),
     "/v3",
     (
-        _Resource(re.compile(r"/[^/]+/instance-snapshots(/.*)?", re.DOTALL)),
-        _action(r"/[^/]+/volumes/[^/]+/action/?", "copy-progress"),
+        _Resource(re.compile(r"(/[^/]+)?/instance-snapshots(/.*)?", re.DOTALL)),
+        _action(r"(/[^/]+)?/volumes/[^/]+/action/?", "copy-progress"),
     ),
 )
 
@@ -285,6 +288,8 @@ def _headers(environ: WSGIEnvironment, call: _Call) -> Iterator[tuple[str, str]]
         yield "X-Auth-Token", environ["HTTP_X_AUTH_TOKEN"]
     if environ.get("CONTENT_TYPE"):
         yield "Content-Type", environ["CONTENT_TYPE"]
+    if "HTTP_CONTENT_ENCODING" in environ:
+        yield "Content-Encoding", environ["HTTP_CONTENT_ENCODING"]
     # One id for all that a client's request leads to: the client's own, else the one that the API gave it.
     request_id = environ.get("openstack.global_request_id") or environ.get("openstack.request_id")
     if request_id or "HTTP_X_OPENSTACK_REQUEST_ID" in environ:

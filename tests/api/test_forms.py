@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tests.api.running import Running
 
 COMPUTE_FORMS = ["/compute/v2.1/{project}", "/compute/v2.1", "/v2.1/{project}", "/v2.1"]
-VOLUME_FORMS = ["/volume/v3/{project}", "/v3/{project}"]
+VOLUME_FORMS = ["/volume/v3/{project}", "/volume/v3", "/v3/{project}", "/v3"]
 
 
 @pytest.mark.parametrize("form", COMPUTE_FORMS)
@@ -37,14 +38,26 @@ def test_every_form_of_the_compute_path_and_of_the_wrapper_works(api: Running, f
 def test_every_form_of_the_volume_path_and_of_the_wrapper_works(api: Running, form: str, wrapper: str) -> None:
     instance = api.instance()
     snapshot_id = api.snapshot(instance)
-    base = f"{form.format(project=instance.project_id)}/instance-snapshots"
-    assert api.call("PUT", f"{base}/{snapshot_id}", json={wrapper: {"name": "two"}}).status_code == 200
-    shown = api.call("GET", f"{base}/{snapshot_id}/").json()["instance_snapshot"]
+    token = {"X-Auth-Token": f"someone:{instance.project_id}"}
+    project = form.format(project=instance.project_id)
+    base = f"{project}/instance-snapshots"
+    changed = api.call("PUT", f"{base}/{snapshot_id}", json={wrapper: {"name": "two"}}, headers=token)
+    assert changed.status_code == 200
+    shown = api.call("GET", f"{base}/{snapshot_id}/", headers=token).json()["instance_snapshot"]
     assert shown["name"] == "two"
     prefix = "/volume" if form.startswith("/volume") else ""
     assert shown["task_uri"].startswith(f"{api.url}{prefix}/v3/{instance.project_id}/")
-    assert [one["id"] for one in api.call("GET", base).json()["instance_snapshots"]] == [snapshot_id]
-    assert api.call("DELETE", f"{base}/{snapshot_id}").status_code == 200
+    listed = api.call("GET", base, headers=token).json()["instance_snapshots"]
+    assert [one["id"] for one in listed] == [snapshot_id]
+    query = urlsplit(shown["task_uri"]).query
+    assert api.call("GET", f"{base}/get_progress?{query}", headers=token).json()["details"]["progress"] == 100
+    volumes = api.call("GET", f"{project}/volumes/detail", headers=token).json()["volumes"]
+    assert {one["id"] for one in volumes} == set(instance.volume_ids)
+    assert api.call("GET", f"{project}/volumes/{instance.volume_ids[0]}", headers=token).status_code == 200
+    checked = f"{project}/volumes/{instance.volume_ids[0]}/action"
+    # It is not on an array, and says so in every form.
+    assert "not on" in api.call("POST", checked, json={"copy-progress": {}}, headers=token).text
+    assert api.call("DELETE", f"{base}/{snapshot_id}", headers=token).status_code == 200
 
 
 @pytest.mark.parametrize("yes", [True, "True", "true", "TRUE"])

@@ -71,6 +71,26 @@ def test_a_walk_over_pages_sees_everything_once(
     assert seen == ids(ask(api, instance, sort=sort))
 
 
+@pytest.mark.parametrize("sort", ["created_at", "name:asc", "updated_at", "id", "status:asc,created_at:asc"])
+def test_a_page_goes_on_from_an_item_that_was_deleted_meanwhile(api: Running, sort: str) -> None:
+    instance = api.instance()
+    for name in ("b", "a", "c", "a"):
+        api.snapshot(instance, name)
+    whole = ids(ask(api, instance, sort=sort))
+    page = ask(api, instance, sort=sort, limit=2)
+    assert ids(page) == whole[:2]
+    reply = api.call("DELETE", f"/v3/{instance.project_id}/instance-snapshots/{whole[1]}")
+    api.wait(reply.json()["task_uri"])
+    if "status" not in sort and "updated" not in sort:
+        # Those two change with the deletion, and the place in the list with them.
+        assert ids(api.call("GET", page["instance_snapshots_links"][0]["href"]).json()) == whole[2:]
+    assert api.call("GET", page["instance_snapshots_links"][0]["href"]).status_code == 200
+    # It is nobody else's business that it was there.
+    other = api.call("GET", "/v3/elsewhere/instance-snapshots", params={"marker": whole[1], "sort": sort})
+    unknown = api.call("GET", "/v3/elsewhere/instance-snapshots", params={"marker": "nothing", "sort": sort})
+    assert (other.status_code, other.text.replace(whole[1], "nothing")) == (400, unknown.text)
+
+
 def test_lists_are_sorted_by_several_keys(api: Running, listed: tuple[Instance, list[str]]) -> None:
     instance, (b1, a1, c1, a2, b2) = listed
     assert ids(ask(api, instance, sort="name:asc,created_at:desc")) == [a2, a1, b2, b1, c1]

@@ -42,10 +42,17 @@ def test_the_document_names_every_route_with_its_errors(api: Running) -> None:
         assert {"400", "500", "503"} < operation["responses"].keys()
         assert ("401" in operation["responses"]) != route.public
     bodies = document["paths"]["/compute/v2.1/{project_id}/servers/{server_id}/action"]["post"]["requestBody"]
-    wrappers = {name for one in bodies["content"]["application/json"]["schema"]["oneOf"] for name in one["properties"]}
+    schemas = document["components"]["schemas"]
+    titles = [one["$ref"].rpartition("/")[2] for one in bodies["content"]["application/json"]["schema"]["oneOf"]]
+    wrappers = {name for title in titles for name in schemas[title]["properties"]}
     assert {"vm-snapshot", "vm_snapshot", "vm-restore", "vm_restore", "os-start", "os-stop"} <= wrappers
-    for schema in document["components"]["schemas"].values():
+    for schema in schemas.values():
         Draft202012Validator.check_schema(schema)
+    # Generators of clients name their functions and types by these.
+    operations = [one["operationId"] for methods in document["paths"].values() for one in methods.values()]
+    assert len(set(operations)) == len(operations)
+    named = [schema["title"] for schema in schemas.values() if "title" in schema]
+    assert len(set(named)) == len(named)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.template}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -123,9 +124,11 @@ REFUSED = [
     ("GET", "/v2.0/{project}/servers", None, 404, ""),
     ("PATCH", SNAPSHOT, "{}", 405, ""),
     ("GET", ACTION, None, 405, ""),
-    ("BREW", SNAPSHOT, None, 400, ""),
+    ("TRACE", SNAPSHOT, None, 501, "no such method"),
+    ("BREW", SNAPSHOT, None, 501, "no such method"),
+    ("BREW", "/nowhere", None, 501, "no such method"),
 ]
-NAMES = {400: "badRequest", 404: "itemNotFound", 405: "badMethod", 409: "conflictingRequest", 413: "overLimit"}
+NAMES = {400: "badRequest", 404: "itemNotFound", 405: "badMethod", 409: "conflictingRequest", 501: "notImplemented"}
 
 
 @pytest.mark.parametrize(
@@ -156,12 +159,99 @@ def test_a_method_that_is_not_allowed_says_which_are(api: Running) -> None:
     assert {one.strip() for one in reply.headers["Allow"].split(",")} == {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/xml"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/xml",
+        "application/json-patch+json",
+        "application/json; charset=utf-16",
+        "json",
+        ";",
+    ],
+)
 def test_bodies_that_are_not_json_are_refused_by_their_type(api: Running, kind: str) -> None:
     instance = api.instance()
     path = ACTION.format(project=instance.project_id, server=instance.id)
     reply = api.call("POST", path, data='{"vm-snapshot": {"name": "a"}}', headers={"Content-Type": kind})
     assert (reply.status_code, [*reply.json()]) == (415, ["badMediaType"])
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "Application/JSON ; charset=UTF-8", 'application/json;charset="utf8"']
+)
+def test_json_may_be_told_in_several_ways(api: Running, kind: str) -> None:
+    reply = api.call("POST", "/v2.1/p/servers/nowhere/action", data='{"os-stop": null}', headers={"Content-Type": kind})
+    assert reply.status_code == 404
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, identity", "x"])
+def test_bodies_that_are_encoded_are_refused_as_what_they_are(api: Running, encoding: str) -> None:
+    instance = api.instance()
+    before = api.everything()
+    for method, path, body in (
+        ("POST", ACTION.format(project=instance.project_id, server=instance.id), b'{"vm-snapshot": {"name": "a"}}'),
+        ("PUT", SNAPSHOT.format(project=instance.project_id, snapshot="any"), gzip.compress(b"{}", mtime=0)),
+    ):
+        reply = api.call(method, path, data=body, headers={"Content-Encoding": encoding})
+        assert (reply.status_code, reply.json()["badMediaType"]["code"]) == (415, 415)
+        assert "Content-Encoding" in reply.json()["badMediaType"]["message"]
+        assert reply.headers["Accept-Encoding"] == "identity"
+    assert api.everything() == before
+
+
+BUSY = {"creating": "complete", "deleting": "delete", "restoring": "restore", "rolling-back": "restore"}
+
+
+@pytest.mark.parametrize("status", BUSY)
+def test_whatever_would_change_a_busy_instance_or_snapshot_has_to_wait(api: Running, status: str) -> None:
+    instance, other = api.instance(), ""
+    if status != "creating":
+        other = api.snapshot(instance, "other")
+    snapshot_id = "" if status == "creating" else api.snapshot(instance)
+    restore: dict[str, object] = {"instance_snapshot_id": snapshot_id}
+    if status == "rolling-back":
+        api.faults.raising["restore", instance.volume_ids[0]] = BackendError("broken")
+        api.restore(instance, snapshot_id)
+        del api.faults.raising["restore", instance.volume_ids[0]]
+        restore["rollback"] = True
+    with api.faults.holding(BUSY[status]):
+        if status == "creating":
+            reply = api.act(instance, {"vm-snapshot": {"name": "one"}})
+            snapshot_id = reply.json()["instance_snapshot"]["id"]
+        elif status == "deleting":
+            reply = api.call("DELETE", SNAPSHOT.format(project=instance.project_id, snapshot=snapshot_id))
+        else:
+            reply = api.act(instance, {"vm-restore": restore})
+        assert reply.status_code in (200, 202), reply.text
+        task_uri = reply.json().get("instance_snapshot", reply.json())["task_uri"]
+        assert api.show(instance, snapshot_id)["status"] == status
+        of_snapshot = SNAPSHOT.format(project=instance.project_id, snapshot=snapshot_id)
+        named = {"instance_snapshot_id": snapshot_id}
+        asked = [
+            ("PUT", of_snapshot, {"instance-snapshot": {"name": "x"}}),
+            ("DELETE", of_snapshot, None),
+            *(
+                ("POST", ACTION.format(project=instance.project_id, server=instance.id), body)
+                for body in (
+                    {"vm-snapshot": {"name": "x"}},
+                    {"vm-snapshot": {"name": "x", "minimum_consistency": "application"}},
+                    {"vm-restore": named},
+                    {"vm-restore": {**named, "retry": True}},
+                    {"vm-restore": {**named, "rollback": True, "force": True}},
+                    {"os-start": None},
+                    *([{"vm-restore": {"instance_snapshot_id": other, "retry": True}}] if other else []),
+                )
+            ),
+            *([("DELETE", SNAPSHOT.format(project=instance.project_id, snapshot=other), None)] if other else []),
+        ]
+        for method, path, body in asked:
+            refused = api.call(method, path, json=body)
+            assert refused.status_code == 409, (method, body, refused.text)
+            assert refused.json()["conflictingRequest"]["message"]
+    details = api.wait(task_uri)
+    assert details["flow_details"].popitem()[1] == "SUCCESS"
 
 
 def test_long_bodies_are_refused_whether_or_not_they_say_their_length(api: Running) -> None:

@@ -89,15 +89,13 @@ def not_ours(draw: st.DrawFn, kind: str) -> Asked:
     version = draw(st.sampled_from({"nova": ["/v2.1", "/v2"], "cinder": ["/v3"]}[kind]))
     mount = draw(st.sampled_from(["", "/compute", "/volume", "/front", "/caf\xc3\xa9"])) + version
     path = draw(st.sampled_from(["", "/project"])) + ACTIONS[kind]
-    if kind == "cinder":
-        path = "/project" + ACTIONS[kind]
     method, headers, body = "POST", {}, draw(st.sampled_from(OURS[kind]))
     length: str | None = str(len(body))
     miss = draw(st.sampled_from(["method", "path", "body", "encoding", "length", "version", "anything"]))
     if miss == "method":
         method = draw(st.sampled_from(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "post", "FOO"]))
     elif miss == "path":
-        path = draw(foreign_path())
+        path = draw(foreign_path(kind))
     elif miss == "body":
         foreign = [one for one in FOREIGN if one not in OURS[kind]] + OURS["cinder" if kind == "nova" else "nova"]
         body = draw(st.sampled_from(foreign) | st.binary(max_size=400).filter(lambda one: not one.startswith(b"{")))
@@ -113,21 +111,24 @@ def not_ours(draw: st.DrawFn, kind: str) -> Asked:
     elif miss == "version":
         mount = draw(st.sampled_from(["", "/", "/v1", "/v2.10", "/v21", "/v4", "/xv3", "/v3x"]))
     else:
-        path, body = draw(foreign_path()), draw(st.binary(max_size=400))
+        path, body = draw(foreign_path(kind)), draw(st.binary(max_size=400))
         method = draw(st.sampled_from(["GET", "POST", "PUT"]))
         length = draw(st.sampled_from([None, str(len(body))]))
     return Asked(method, mount, path, body, headers, length, inside=draw(st.booleans()))
 
 
-def foreign_path() -> st.SearchStrategy[str]:
+def foreign_path(kind: str) -> st.SearchStrategy[str]:
     known = [
         "", "/", "//", "/servers", "/servers/id", "/project/servers/id/actions", "/servers/id/action/x",
         "/servers//action",
-        "/p/q/servers/id/action", "/flavors/id/action", "/project/volumes", "/project/volumes/id", "/volumes/id/action",
-        "/instance-snapshots", "/project/snapshots", "/project/instance-snapshotsx", "/project/xinstance-snapshots",
+        "/p/q/servers/id/action", "/flavors/id/action", "/project/volumes", "/project/volumes/id", "/volumes/id",
+        "/p/q/volumes/id/action", "/volumes//action", "/snapshots",
+        "/project/snapshots", "/project/instance-snapshotsx", "/project/xinstance-snapshots",
         "/project/volumes/id/action/instance-snapshots", "/p/q/instance-snapshots", "//instance-snapshots",
         "/project/instance_snapshots", "/servers/id/action\n", "/project/instance-snapshots\n",
     ]  # fmt: skip
+    if kind == "nova":
+        known += ["/volumes/id/action", "/instance-snapshots"]
     segments = st.lists(st.text(st.characters(max_codepoint=255), max_size=8).filter(lambda one: "/" not in one))
     return st.sampled_from(known) | segments.map(lambda some: "/x" + "".join(f"/{one}" for one in some))
 

@@ -107,12 +107,14 @@ def test_the_next_success_takes_the_fault_away(store: Store) -> None:
     assert (snapshot.temp_snapshots, snapshot.failed_snapshots) == (None, None)
 
 
-def test_a_rename_while_it_is_created_stays_and_says_when(store: Store) -> None:
+def test_a_rename_waits_for_the_end_of_an_operation(store: Store) -> None:
     operation = creating(store.operations)
-    store.snapshots.rename(operation.snapshot_id, {"name": "better"}, LATER)
+    with pytest.raises(Conflict):
+        store.snapshots.rename(operation.snapshot_id, {"name": "better"}, LATER)
     store.operations.finish(operation, CREATED, LATER)
-    snapshot = store.snapshots.get(operation.snapshot_id)
-    assert (snapshot.name, snapshot.updated_at) == ("better", LATER)
+    before = store.snapshots.get(operation.snapshot_id)
+    store.snapshots.rename(operation.snapshot_id, {"name": "better"}, LATER)
+    assert store.snapshots.get(operation.snapshot_id) == replace(before, name="better")
 
 
 def test_a_rename_to_the_same_name_is_no_mistake(store: Store) -> None:

@@ -41,7 +41,7 @@ def fill(store: Store, rows: int = ROWS, project_id: str = "project") -> None:
             created_at=NOON + timedelta(microseconds=chance.randrange(3)),
         )
         moment = NOON + timedelta(microseconds=chance.randrange(3))
-        if chance.random() < 0.6:
+        if ended := chance.random() < 0.6:
             settlement = chance.choice(
                 [
                     Settlement(Event.CREATED, succeeded=True),
@@ -49,7 +49,7 @@ def fill(store: Store, rows: int = ROWS, project_id: str = "project") -> None:
                 ]
             )
             store.operations.finish(operation, settlement, moment)
-        if chance.random() < 0.3:
+        if ended and chance.random() < 0.3:
             store.snapshots.rename(operation.snapshot_id, {"description": "renamed"}, moment)
 
 

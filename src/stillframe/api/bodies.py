@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import falcon
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stillframe.api.routes import Action, Route
+
+# JSON is UTF-8 (RFC 8259), and its smaller half.
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii"})
+_PLAIN: Final = "identity"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -56,9 +60,15 @@ def read_query(request: falcon.Request, model: type[Model]) -> tuple[Mapping[str
 
 
 def _read(request: falcon.Request) -> bytes:
-    kind = (request.content_type or falcon.MEDIA_JSON).partition(";")[0].strip().lower()
-    if kind != falcon.MEDIA_JSON:
+    kind, parameters = falcon.parse_header(request.content_type or falcon.MEDIA_JSON)
+    if kind.strip().lower() != falcon.MEDIA_JSON:
         raise falcon.HTTPUnsupportedMediaType(description="Unsupported Content-Type; it must be application/json.")
+    if parameters.get("charset", "utf-8").lower() not in _CHARSETS:
+        raise falcon.HTTPUnsupportedMediaType(description="Unsupported charset in Content-Type; it must be utf-8.")
+    if (request.get_header("Content-Encoding") or _PLAIN).strip().lower() != _PLAIN:
+        raise falcon.HTTPUnsupportedMediaType(
+            description="Unsupported Content-Encoding; send the body as it is.", headers={"Accept-Encoding": _PLAIN}
+        )
     if request.content_length is not None:
         return request.bounded_stream.read()
     # Whether it has an end without saying its length, only the server knows.

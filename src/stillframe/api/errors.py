@@ -41,10 +41,12 @@ FAULT_NAMES: Final = {
     403: "forbidden",
     404: "itemNotFound",
     405: "badMethod",
+    406: "computeFault",
     409: "conflictingRequest",
     413: "overLimit",
     415: "badMediaType",
     500: "computeFault",
+    501: "notImplemented",
     503: "serviceUnavailable",
 }
 
@@ -145,6 +147,11 @@ def refuse(
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
+def server_refusal(status: int) -> bytes:
+    """The body for a request that the HTTP server does not hand over."""
+    return json.dumps(fault_body(status, _BY_SERVER.get(status, _BY_SERVER[400]))).encode()
+
+
 def failed(environ: WSGIEnvironment, start_response: StartResponse, error: Exception) -> Iterable[bytes]:
     """The last resort, for what breaks outside of the handlers."""
     LOG.error("the request failed: %s", error, exc_info=error)
@@ -168,6 +175,14 @@ def restyled(app: WSGIApplication) -> WSGIApplication:
     return application
 
 
+# Its own texts repeat what the client has sent.
+_BY_SERVER: Final = {
+    400: "The request is not HTTP as it should be.",
+    413: "The body of the request is too large.",
+    431: "The head of the request is too large.",
+    500: _UNEXPECTED,
+    501: "The request uses a way of transfer that is not implemented.",
+}
 # Their own texts are web pages, or of another form.
 _FOREIGN: Final = {
     401: "The request you have made requires authentication.",

@@ -13,7 +13,7 @@ from typing import Final
 Choose = Callable[[str, str, str | None], "Lane"]
 
 _HEALTH: Final = frozenset({"/healthcheck", "/readiness"})
-_SNAPSHOTS: Final = re.compile(r"(/volume)?/v3/[^/]+/instance-snapshots(/[^/]*)?/?")
+_SNAPSHOTS: Final = re.compile(r"(/volume)?/v3(/[^/]+)?/instance-snapshots(/[^/]*)?/?")
 # A list is of nobody in particular.
 _ABOUT_ONE: Final = re.compile(
     r"(?:/compute|/volume)?/v[0-9.]+(?:/[^/]+)?/(?:servers|volumes)/(?!detail/?$)([^/]+)(?:/.*)?"

@@ -15,6 +15,7 @@ from stillframe.api import errors
 from stillframe.api.auth.claims import without_claims
 from stillframe.api.hosts import known_hosts, only_for, without_foreign_pages
 from stillframe.api.peers import METRICS, metrics_for
+from stillframe.api.versions import negotiated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,8 +53,8 @@ def surround(
 
     api = settings.api
     app = without_claims(_guarded(routes, guard, is_public))
-    app = errors.restyled(_limited(app, settings))
-    app = without_foreign_pages(app, is_public, api.public_endpoint)
+    app = negotiated(errors.restyled(_limited(app, settings)))
+    app = _known_methods(without_foreign_pages(app, is_public, api.public_endpoint))
     app = http_proxy_to_wsgi.HTTPProxyToWSGI(with_health(app, readiness, settings), settings.conf)
     # Where the connection itself comes from, and the host that the request itself is addressed to, before a proxy's
     # headers say what the client has asked for.
@@ -61,6 +62,18 @@ def surround(
     app = known_only(app, known_hosts(api.bind_host, api.public_endpoint, api.allowed_hosts), settings)
     outermost: WSGIApplication = request_id.RequestId(_observed(app, metrics), settings.conf)
     return outermost
+
+
+def _known_methods(app: WSGIApplication) -> WSGIApplication:
+    """Refuse methods that no resource could ever have, see RFC 9110, section 15.6.2."""
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in _METHODS:
+            return app(environ, start_response)
+        LOG.info("refused with 501: there is no such method")
+        return errors.refuse(environ, start_response, HTTPStatus.NOT_IMPLEMENTED, "There is no such method.")
+
+    return application
 
 
 def _guarded(app: WSGIApplication, guard: Guard, is_public: Callable[[str], bool]) -> WSGIApplication:

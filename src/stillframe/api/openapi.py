@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import models_json_schema
@@ -34,8 +35,8 @@ _MEANINGS: Final = {
 }
 _ABOUT: Final = (
     "Snapshots of all volumes of a virtual machine, and their restore in place. Every path is also served without its "
-    "`/compute` or `/volume` prefix, and every compute path also without the project id. Keys of request bodies may be "
-    "written with hyphens or underscores."
+    "`/compute` or `/volume` prefix, and without the project id. Keys of request bodies may be written with hyphens or "
+    "underscores."
 )
 
 
@@ -45,6 +46,9 @@ def build_document(routes: Iterable[Route]) -> dict[str, Any]:
     schemas = _schemas(routes)
     for name in FAULT_NAMES.values():
         schemas[_fault_schema(name)] = _fault(name)
+    for route in routes:
+        for action in route.actions:
+            schemas.update(_wrappers(action))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.template, {})[route.method.lower()] = _operation(route, schemas)
@@ -78,18 +82,17 @@ def _schemas(routes: Iterable[Route]) -> dict[str, Any]:
 
 def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": f"{route.method.lower()}{route.template.replace('{', '').replace('}', '').replace('/', '_')}",
+        # What generators of clients call the operation.
+        "operationId": re.sub(r"[^a-z]+", "_", route.summary.replace("'", "").lower()),
         "summary": route.summary,
         "parameters": [*_path_parameters(route.template), *_query_parameters(route.query, schemas)],
         "responses": _responses(route),
         "security": [] if route.public else [{"token": []}, {"basic": []}, {}],
     }
     if route.actions:
-        bodies = [body for action in route.actions for body in _wrappers(action)]
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": {"oneOf": bodies}}},
-        }
+        names = [name for action in route.actions for name in _wrappers(action)]
+        schema = {"oneOf": [{"$ref": _REFERENCE.format(model=name)} for name in names]}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
 
 
@@ -115,20 +118,23 @@ def _given(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return alternatives[0] if alternatives else {key: schema[key] for key in schema if key != "default"}
 
 
-def _wrappers(action: Action) -> list[dict[str, Any]]:
+def _wrappers(action: Action) -> dict[str, Any]:
+    """A schema for each spelling of an action's key, under a name of its own: generators of clients go by those."""
     reference: dict[str, Any] = {"$ref": _REFERENCE.format(model=action.body.__name__)}
     value = reference if action.body.model_fields else {"anyOf": [{"type": "null"}, reference]}
-    spellings = dict.fromkeys((action.name, action.name.replace("-", "_")))
-    return [
-        {
-            "title": action.summary,
+    name = "".join(word.capitalize() for word in action.name.split("-"))
+    spellings = {action.name: f"{name}Action", action.name.replace("-", "_"): f"{name}ActionUnderscored"}
+    return {
+        title: {
+            "title": title,
+            "description": action.summary,
             "type": "object",
             "properties": {spelling: value},
             "required": [spelling],
             "additionalProperties": False,
         }
-        for spelling in spellings
-    ]
+        for spelling, title in spellings.items()
+    }
 
 
 def _responses(route: Route) -> dict[str, Any]:

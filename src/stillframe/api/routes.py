@@ -47,7 +47,7 @@ class Route:
     public: bool = False
 
     def forms(self) -> Iterator[str]:
-        """Every path it is served at: with and without the service's prefix, Nova's also without the project."""
+        """Every path it is served at: with and without the service's prefix, and with and without the project."""
         for prefix in ("/compute", "/volume"):
             if self.template.startswith(prefix + "/v"):
                 yield from self._without_project(self.template.removeprefix(prefix))
@@ -55,7 +55,7 @@ class Route:
 
     def _without_project(self, template: str) -> Iterator[str]:
         yield template
-        if "v2.1/{project_id}/" in template:
+        if "{project_id}" in template:
             yield template.replace("/{project_id}", "", 1)
 
 

@@ -68,12 +68,17 @@ def _view(exchange: Exchange, volume: Volume) -> schemas.VolumeView:
         "bootable": "true" if volume.bootable else "false",
         "created_at": created,
         "updated_at": created,
-        "metadata": volume.metadata,
+        "metadata": {**volume.metadata, **_boot_mark(volume)},
         "attachments": _attachments(volume),
         "project_id": volume.project_id,
         "size_bytes": volume.size,
     }
     return schemas.VolumeView.model_validate({**_UNKNOWN, **known})
+
+
+def _boot_mark(volume: Volume) -> dict[str, str]:
+    """As PowerVC marks the volumes that an instance boots from."""
+    return {"is_boot_volume": "True"} if volume.bootable and volume.instance_id is not None else {}
 
 
 def _attachments(volume: Volume) -> list[schemas.AttachmentView]:

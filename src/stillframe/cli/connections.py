@@ -11,19 +11,24 @@ from __future__ import annotations
 import heapq
 import ipaddress
 import logging
+import socket
 import sys
 import threading
 import time
 from collections import Counter, OrderedDict, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from oslo_context.context import generate_request_id
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
+from stillframe import logs
+from stillframe.api.errors import server_refusal
 from stillframe.api.lanes import Choose, Lane, subject
 
 if TYPE_CHECKING:
@@ -35,6 +40,8 @@ _ACCEPTED_AT_A_TIME: Final = 64
 _TOLD_EVERY: Final = 60.0
 _PEER_BITS: Final = 64
 _TLS_HANDSHAKE: Final = b"\x16"
+_READ_AT_A_TIME: Final = 64 << 10
+_MOST_READ_OFF: Final = 4 << 20
 # For what takes little time, and for checks of passwords, of which few run at a time; the rest is as the settings say.
 _THREADS: Final = {Lane.HEALTH: 2, Lane.STORE: 4, Lane.CHECKING: 8}
 # Requests about one instance or volume have a quarter of the main lane's threads at most.
@@ -64,10 +71,30 @@ class _Phase(Enum):
     SENDING = "sending"
 
 
+class Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """The reply to a request that waitress does not hand over, in the form of all replies."""
+
+    def execute(self) -> None:
+        """See `ErrorTask`."""
+        status, reason = self.request.error.code, self.request.error.reason
+        request_id = generate_request_id()
+        with logs.about(request_id):
+            LOG.info("refused with %d: %s", status, reason)
+        body = server_refusal(status)
+        self.status = f"{status} {reason}"
+        self.response_headers.extend([("Content-Type", "application/json"), ("X-Openstack-Request-Id", request_id)])
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.channel.refused = True
+        self.write(body)
+
+
 class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """One connection; of several requests that came at once the next waits until the reply before it is taken."""
 
+    error_task_class = Refusal
     held = False
+    refused = False
     working = False
     served = 0
     subject: str | None = None
@@ -96,6 +123,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         if self.held and self.connected and not self.total_outbufs_len:
             self.held = False
             self.server.add_task(self)
+
+    def handle_close(self) -> None:
+        """See `HTTPChannel`."""
+        if self.refused and self.connected:
+            self._read_off()
+        super().handle_close()
+
+    def _read_off(self) -> None:
+        """Take what has arrived of a refused request: left unread, it would cut off the reply on its way."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+            for _ in range(_MOST_READ_OFF // _READ_AT_A_TIME):
+                if not self.socket.recv(_READ_AT_A_TIME):
+                    break
 
     def service(self) -> None:
         """See `HTTPChannel`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from stillframe.domain.errors import Refused
+from stillframe.domain.errors import Conflict, Refused
 
 
 class Status(StrEnum):
@@ -63,6 +63,9 @@ TRANSITIONS: Final[dict[tuple[Status, Event], Status]] = {
     (Status.ERROR_DELETING, Event.DELETE): Status.DELETING,
 }
 
+#: In these an operation has the instance snapshot; all others are stable.
+BUSY: Final = frozenset({Status.CREATING, Status.RESTORING, Status.ROLLING_BACK, Status.DELETING})
+
 _MEANINGS: Final[dict[Status, str]] = {
     Status.CREATING: "the volume snapshots are being made",
     Status.AVAILABLE: "complete; can be restored or deleted",
@@ -90,12 +93,21 @@ def events_from(status: Status) -> frozenset[Event]:
 
 
 def advance(status: Status, event: Event) -> Status:
-    """The status that follows; raises `Refused` where the table has no such transition."""
+    """The status that follows; where the table has none, raises `Conflict` in a busy status and `Refused` in others."""
     try:
         return TRANSITIONS[status, event]
     except KeyError:
+        if status in BUSY:
+            raise busy(status) from None
         allowed = sorted(start.value for (start, known) in TRANSITIONS if known is event)
         raise Refused(
             f"cannot {event.value} while the instance snapshot is in status '{status.value}'; "
             f"that is possible in: {', '.join(allowed)}"
         ) from None
+
+
+def busy(status: Status) -> Conflict:
+    """The refusal of any change while an operation has the instance snapshot."""
+    return Conflict(
+        f"The instance snapshot is in status '{status.value}': wait for the end of its operation and try again."
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -76,9 +77,10 @@ class SnapshotService:
         instance = self.instances.get_instance(caller, instance_id, "snapshot:create")
         chosen = _choose_volumes(instance, volumes)
         self.instances.require_volumes(caller, chosen)
-        self.instances.require_no_switching(instance, "snapshot")
-        self._require_reachable(instance_id, chosen, minimum)
-        self.storage.check_cut(instance, chosen)
+        with self._unless_busy(instance_id):
+            self.instances.require_no_switching(instance, "snapshot")
+            self._require_reachable(instance_id, chosen, minimum)
+            self.storage.check_cut(instance, chosen)
         snapshot_id = str(uuid.uuid4())
         arguments = {"volumes": list(chosen), "minimum_consistency": minimum.value}
         operation = self._operation(
@@ -117,14 +119,15 @@ class SnapshotService:
         return None if held is None else snapshot.instance_id in held
 
     def update(self, caller: Caller, snapshot_id: str, changes: Mapping[str, str]) -> None:
-        """Change `name` and/or `description`."""
+        """Change `name` and/or `description`; raises `Conflict` while an operation has the snapshot."""
         self._visible(caller, snapshot_id, "snapshot:update")
         self.snapshots.rename(snapshot_id, changes, self.now())
 
     def delete(self, caller: Caller, snapshot_id: str) -> Accepted:
         """Accept the deletion of a snapshot with everything that belongs to it."""
         snapshot = self._visible(caller, snapshot_id, "snapshot:delete")
-        advance(snapshot.status, Event.DELETE)
+        with self._unless_busy(snapshot.instance_id):
+            advance(snapshot.status, Event.DELETE)
         operation = self._operation(
             caller, Action.DELETE, snapshot_id, snapshot.project_id, snapshot.instance_id, {}, snapshot.snapshots or ()
         )
@@ -134,7 +137,6 @@ class SnapshotService:
     def restore(self, caller: Caller, instance_id: str, snapshot_id: str, *, force: bool) -> Accepted:
         """Accept a restore of all volumes of a snapshot; raises `Refused` where it cannot be done."""
         instance, snapshot = self._restorable(caller, instance_id, snapshot_id, "snapshot:restore")
-        advance(snapshot.status, Event.RESTORE)
         return self._begin_restore(
             caller, instance, snapshot, Action.RESTORE, Event.RESTORE, snapshot.snapshots, force=force
         )
@@ -142,7 +144,6 @@ class SnapshotService:
     def retry(self, caller: Caller, instance_id: str, snapshot_id: str, *, force: bool) -> Accepted:
         """Accept another restore of the volumes whose restore failed."""
         instance, snapshot = self._restorable(caller, instance_id, snapshot_id, "snapshot:retry")
-        advance(snapshot.status, Event.RETRY)
         return self._begin_restore(
             caller, instance, snapshot, Action.RETRY, Event.RETRY, snapshot.failed_snapshots, force=force
         )
@@ -150,7 +151,6 @@ class SnapshotService:
     def rollback(self, caller: Caller, instance_id: str, snapshot_id: str, *, force: bool) -> Accepted:
         """Accept that every volume goes back to its safety copy."""
         instance, snapshot = self._restorable(caller, instance_id, snapshot_id, "snapshot:rollback")
-        advance(snapshot.status, Event.ROLLBACK)
         # Where there are no safety copies, no volume has been touched, and there is only the instance to give back.
         return self._begin_restore(
             caller, instance, snapshot, Action.ROLLBACK, Event.ROLLBACK, snapshot.temp_snapshots, force=force
@@ -186,19 +186,16 @@ class SnapshotService:
         force: bool,
     ) -> Accepted:
         wanted = copies or {}
-        self.instances.require_unlocked(instance)
-        self.instances.require_no_switching(instance, "restore")
-        self._require_off_or_to_be_stopped(instance, force=force)
-        detached = [volume for volume in wanted if volume not in instance.volume_ids]
-        if detached:
-            raise Refused(
-                f"These volumes of the instance snapshot are no longer attached to instance {instance.id}: "
-                f"{', '.join(detached)}. Attach them again first."
-            )
         self.instances.require_volumes(caller, wanted)
-        done = snapshot.untouched if action is Action.ROLLBACK else frozenset()
-        due = {volume_id: copy_id for volume_id, copy_id in wanted.items() if volume_id not in done}
-        plan = {**dict.fromkeys(wanted, "untouched"), **self.storage.check_restore(instance, due)}
+        with self._unless_busy(instance.id):
+            advance(snapshot.status, event)
+            self.instances.require_unlocked(instance)
+            self.instances.require_no_switching(instance, "restore")
+            self._require_off_or_to_be_stopped(instance, force=force)
+            _require_attached(instance, wanted)
+            done = snapshot.untouched if action is Action.ROLLBACK else frozenset()
+            due = {volume_id: copy_id for volume_id, copy_id in wanted.items() if volume_id not in done}
+            plan = {**dict.fromkeys(wanted, "untouched"), **self.storage.check_restore(instance, due)}
         arguments = {
             "plan": plan,
             "force": force,
@@ -235,6 +232,20 @@ class SnapshotService:
                 "have it shut down for the restore and started again after it."
             )
         self.instances.compute.check_power(instance.id, PowerState.SHUTOFF)
+
+    @contextmanager
+    def _unless_busy(self, instance_id: str) -> Iterator[None]:
+        """What is refused while another operation has the instance is refused for that reason: its state will pass.
+
+        Raises `Conflict`.
+        """
+        self.operations.require_free(instance_id)
+        try:
+            yield
+        except Refused:
+            # One may have begun since.
+            self.operations.require_free(instance_id)
+            raise
 
     def _restorable(
         self, caller: Caller, instance_id: str, snapshot_id: str, rule: str
@@ -304,3 +315,12 @@ def _choose_volumes(instance: Instance, wanted: Sequence[str]) -> tuple[str, ...
     if not chosen:
         raise Refused(f"Instance {instance.id} has no volumes attached that a snapshot could be taken of.")
     return chosen
+
+
+def _require_attached(instance: Instance, volume_ids: Collection[str]) -> None:
+    detached = [volume_id for volume_id in volume_ids if volume_id not in instance.volume_ids]
+    if detached:
+        raise Refused(
+            f"These volumes of the instance snapshot are no longer attached to instance {instance.id}: "
+            f"{', '.join(detached)}. Attach them again first."
+        )

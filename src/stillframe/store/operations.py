@@ -27,6 +27,7 @@ from stillframe.store.rows import (
     snapshot_to_row,
     untouched_to_json,
 )
+from stillframe.store.snapshots import place_of
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class OperationStore:
         """Accept an operation on an instance snapshot whose status was `seen`.
 
         `fence` reserves the instance for this snapshot's restore. Raises `Conflict` if the instance is busy or fenced
-        for another snapshot, or the status changed since it was seen; `Refused` if the status forbids the event.
+        for another snapshot, or the status changed since it was seen; as `advance` if the status forbids the event.
         """
         following = advance(seen, event)
         # Safety copies that an earlier restore left over are not of the present that a rollback would be for.
@@ -308,10 +309,12 @@ class OperationStore:
         seen = Status(status)
         try:
             following = advance(seen, settlement.event)
-        except Refused:
+        except (Refused, Conflict):
             raise moved from None
         compared = sa.and_(here, SNAPSHOTS.c.status == seen.value)
         if following is Status.GONE:
+            place = place_of(connection, operation.snapshot_id)
+            connection.execute(sa.update(OPERATIONS).where(OPERATIONS.c.id == operation.id).values(place=place))
             changed = connection.execute(sa.delete(SNAPSHOTS).where(compared))
         else:
             changed = connection.execute(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from stillframe.domain.errors import InvalidInput, NotFound
+from stillframe.domain.status import BUSY, Status, busy
 from stillframe.store.border import repeated
 from stillframe.store.rows import fitting, not_before_creation, snapshot_from_row
-from stillframe.store.tables import SNAPSHOTS
+from stillframe.store.tables import OPERATIONS, SNAPSHOTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from stillframe.domain.snapshot import InstanceSnapshot
     from stillframe.store.database import Database
@@ -66,7 +67,7 @@ class SnapshotStore:
         with self._database.reading() as connection:
             row = connection.execute(sa.select(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id)).mappings().first()
         if row is None:
-            raise NotFound(f"Instance snapshot {snapshot_id} could not be found.")
+            raise _missing(snapshot_id)
         return snapshot_from_row(row)
 
     def ids(self) -> frozenset[str]:
@@ -88,30 +89,50 @@ class SnapshotStore:
         columns = [SORT_KEYS[item.key] for item in sort]
         with self._database.reading() as connection:
             if query.marker is not None:
-                statement = statement.where(_after(sort, self._marker_values(connection, query, columns)))
+                statement = statement.where(_after(sort, self._marker_values(connection, query, sort)))
             ordered = [c.desc() if item.descending else c.asc() for c, item in zip(columns, sort, strict=True)]
             rows = connection.execute(statement.order_by(*ordered).limit(query.limit)).mappings().all()
         return [snapshot_from_row(row) for row in rows]
 
     @repeated
     def rename(self, snapshot_id: str, changes: Mapping[str, str], now: datetime) -> None:
-        """Change `name` and/or `description`; raises `NotFound`."""
+        """Change `name` and/or `description`; raises `NotFound`, and `Conflict` while an operation has the snapshot."""
+        here = SNAPSHOTS.c.id == snapshot_id
         with self._database.writing() as connection:
             values = {**fitting(SNAPSHOTS, changes), "updated_at": not_before_creation(now)}
-            changed = connection.execute(sa.update(SNAPSHOTS).where(SNAPSHOTS.c.id == snapshot_id).values(**values))
-            if changed.rowcount == 0:
-                raise NotFound(f"Instance snapshot {snapshot_id} could not be found.")
+            stable = sa.and_(here, SNAPSHOTS.c.status.not_in(sorted(BUSY)))
+            if connection.execute(sa.update(SNAPSHOTS).where(stable).values(**values)).rowcount == 0:
+                status = connection.execute(sa.select(SNAPSHOTS.c.status).where(here)).scalar()
+                raise _missing(snapshot_id) if status is None else busy(Status(status))
 
-    def _marker_values(
-        self, connection: sa.Connection, query: ListQuery, columns: Sequence[sa.ColumnElement[Any]]
-    ) -> Sequence[Any]:
-        statement = sa.select(*columns).where(SNAPSHOTS.c.id == query.marker)
-        if query.project_id is not None:
-            statement = statement.where(SNAPSHOTS.c.project_id == query.project_id)
-        values = connection.execute(statement).first()
-        if values is None:
+    def _marker_values(self, connection: sa.Connection, query: ListQuery, sort: Sequence[Sort]) -> Sequence[Any]:
+        place = place_of(connection, query.marker or "", query.project_id)
+        if place is None:
+            # Deleted since the page before was read.
+            deleted = sa.select(OPERATIONS.c.place).where(
+                OPERATIONS.c.snapshot_id == query.marker, OPERATIONS.c.place.is_not(None)
+            )
+            if query.project_id is not None:
+                deleted = deleted.where(OPERATIONS.c.project_id == query.project_id)
+            place = connection.execute(deleted).scalar()
+        if place is None:
             raise InvalidInput(f"there is no instance snapshot '{query.marker}' to go on from", "marker")
-        return tuple(values)
+        moment = datetime.fromisoformat(place["updated_at"])
+        return [moment if item.key == "updated_at" else place[item.key] for item in sort]
+
+
+def place_of(connection: sa.Connection, snapshot_id: str, project_id: str | None = None) -> dict[str, Any] | None:
+    """Where an instance snapshot (of a project, unless that is None) stands in lists: its value for each sort key."""
+    columns = [column.label(key) for key, column in SORT_KEYS.items()]
+    statement = sa.select(*columns).where(SNAPSHOTS.c.id == snapshot_id)
+    if project_id is not None:
+        statement = statement.where(SNAPSHOTS.c.project_id == project_id)
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else {**row, "updated_at": row["updated_at"].isoformat()}
+
+
+def _missing(snapshot_id: str) -> NotFound:
+    return NotFound(f"Instance snapshot {snapshot_id} could not be found.")
 
 
 def _after(sort: Sequence[Sort], values: Sequence[Any]) -> sa.ColumnElement[bool]:

@@ -101,6 +101,8 @@ OPERATIONS: Final = sa.Table(
     sa.Column("sequence", sa.BigInteger, nullable=False, server_default=str(UNNUMBERED), index=True),
     # Its own: that of the instance snapshot is the latest operation's, and goes with it.
     sa.Column("fault", sa.JSON(none_as_null=True)),
+    # Where the instance snapshot stood in lists that a deletion took away: somebody may be reading them page by page.
+    sa.Column("place", sa.JSON(none_as_null=True)),
     sa.Index(None, "state", "created_at"),
     sa.Index(None, "state", "deadline"),
     sa.Index(None, "finished_at"),

@@ -1,4 +1,4 @@
-"""Why an operation failed, for as long as its record is kept."""
+"""Why an operation failed, and where in lists a deleted snapshot stood, for as long as the record is kept."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+COLUMNS = ("fault", "place")
+
 
 def upgrade() -> None:
-    if "fault" not in {column["name"] for column in sa.inspect(op.get_bind()).get_columns("operations")}:
-        op.add_column("operations", sa.Column("fault", sa.JSON(none_as_null=True)))
+    there = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("operations")}
+    for name in COLUMNS:
+        if name not in there:
+            op.add_column("operations", sa.Column(name, sa.JSON(none_as_null=True)))
 
 
 def downgrade() -> None:
-    op.drop_column("operations", "fault")
+    for name in reversed(COLUMNS):
+        op.drop_column("operations", name)
