@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
-import prettytable
 from cliff.columns import FormattableColumn
 from cliff.formatters.table import TableFormatter
 from cliff.utils import terminal_width
+from rich.cells import cell_len
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,10 +115,9 @@ def _wrapped(text: str, width: int, *, hard: bool = False) -> str:
 
 def _write(stdout: Any, names: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None:
     """Write the columns; without names no head."""
-    table = prettytable.PrettyTable()
-    table.field_names = list(names or ("field", "value"))
-    table.set_style(prettytable.TableStyle.PLAIN_COLUMNS)
-    table.header, table.align = names is not None, "l"
-    table.left_padding_width, table.right_padding_width = 0, _GAP
-    table.add_rows([list(row) for row in rows])
-    stdout.write("".join(f"{line.rstrip()}\n" for line in table.get_string().splitlines()))
+    table = [[cell.split("\n") for cell in row] for row in ([names] if names else []) + [*rows]]
+    widths = [max(cell_len(part) for cell in column for part in cell) for column in zip(*table, strict=True)]
+    for row in table:
+        for line in zip_longest(*row, fillvalue=""):
+            shown = (part + " " * (width - cell_len(part)) for part, width in zip(line, widths, strict=True))
+            stdout.write((" " * _GAP).join(shown).rstrip() + "\n")
