@@ -29,7 +29,7 @@ MINE, THEIRS, MY_NAME, THEIR_NAME = "blue", "green", "mia", "gus"
 PRIVATE: Final = "private-name"
 #: What oslo.context reads that is no identity: the credentials themselves, which somebody checks.
 CREDENTIALS: Final = {"HTTP_X_AUTH_TOKEN", "HTTP_X_STORAGE_TOKEN", "HTTP_X_SERVICE_TOKEN"}
-POLICY: Final = '"snapshot:create": "system_scope:all or role:king or service_roles:service"\n'
+POLICY: Final = '"snapshot:create": "role:king"\n'
 
 
 def hashed(password: str) -> str:

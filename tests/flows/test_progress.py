@@ -84,6 +84,18 @@ def test_progress_moves_with_the_bytes_never_falls_and_is_100_only_at_the_end(
     assert len({percent for percent in percents(seen) if 0 < percent < 100}) >= 3, sorted(set(percents(seen)))
 
 
+def test_a_cut_that_copies_is_as_much_of_the_whole_as_it_copies(world: World) -> None:
+    world.faults.put("cut", slowly(2.5))
+    gate = world.faults.hold("complete")
+    _snapshot_id, task = world.begin_create(None, world.first)
+    gate.arrived()
+    # Written every half second of two and a half.
+    assert world.progress(task)["progress"] >= 70
+    gate.let_go()
+    world.settle()
+    assert world.progress(task)["progress"] == 100
+
+
 def test_progress_does_not_fall_when_an_attempt_begins_anew(world: World) -> None:
     world.faults.put("complete", slowly(1.5))
     snapshot_id, task = world.begin_create(None, world.first)

@@ -151,12 +151,16 @@ class Execution:
         finished = {atom.name for atom in detail if atom.state == states.SUCCESS}
         tasks = {task.name: task for task in work.tasks()}
         weights = {name: work.weights.get(name, 1.0) for name in tasks}
-        meter = attempt.meter = Meter(weights, finished, lambda percent: self._show_progress(attempt, percent))
+
+        def show(percent: int) -> None:
+            self._show_progress(attempt, percent)
+
+        meter = attempt.meter = Meter(weights, finished, show, work.either)
         engine = load(work.flow, detail, books.backend, self._tasks if work.parallel else None)
 
         def count(_state: str, details: Mapping[str, Any]) -> None:
             if tasks[details["task_name"]].achieved(details["result"]):
-                meter.report(details["task_name"], 1.0)
+                meter.finish(details["task_name"])
 
         engine.atom_notifier.register(states.SUCCESS, count)
         try:

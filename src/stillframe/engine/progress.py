@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,18 +27,53 @@ _WRITE_EVERY: Final = 0.5
 
 
 class Meter:
-    """The weighted progress of one attempt, written to the operation's row at most every half second."""
+    """The weighted progress of one attempt, written to the operation's row at most every half second.
 
-    def __init__(self, weights: Mapping[str, float], finished: set[str], write: Callable[[int], None]) -> None:
+    The weights follow the work. A task that ended without a word of how far it was had no bytes to copy, and counts
+    little, whatever its weight; and of the tasks that are `either`, those that are silent once another one reports.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        finished: set[str],
+        write: Callable[[int], None],
+        either: Collection[str] = (),
+    ) -> None:
         self._weights = weights
+        self._either = frozenset(either)
+        self._reporting: set[str] = set()
         self._fractions = {name: 1.0 if name in finished else 0.0 for name in weights}
         self._write = write
         self._lock = threading.Lock()
         self._written_at = time.monotonic()
 
     def report(self, task_name: str, fraction: float) -> None:
-        """Say how far a task is, 0..1."""
+        """Say how far a task is with its bytes, 0..1."""
+        self._raise(task_name, fraction, reporting=True)
+
+    def finish(self, task_name: str) -> None:
+        """Say that a task has done what it is called after."""
+        self._raise(task_name, 1.0, reporting=False)
+
+    def percent(self) -> int:
+        """0..99: the last step to 100 belongs to the settled operation."""
+        weights = {name: self._weight(name) for name in self._weights}
+        whole = sum(weights.values())
+        done = sum(weights[name] * self._fractions[name] for name in weights)
+        return min(99, int(100 * done / whole)) if whole else 0
+
+    def _weight(self, name: str) -> float:
+        if name in self._reporting:
+            return self._weights[name]
+        in_vain = name in self._either and bool(self._either & self._reporting)
+        silent = in_vain or self._fractions[name] >= 1.0
+        return min(1.0, self._weights[name]) if silent else self._weights[name]
+
+    def _raise(self, task_name: str, fraction: float, *, reporting: bool) -> None:
         with self._lock:
+            if reporting:
+                self._reporting.add(task_name)
             self._fractions[task_name] = max(self._fractions.get(task_name, 0.0), min(1.0, fraction))
             now = time.monotonic()
             if now - self._written_at < _WRITE_EVERY:
@@ -46,12 +81,6 @@ class Meter:
             self._written_at = now
             percent = self.percent()
         self._write(percent)
-
-    def percent(self) -> int:
-        """0..99: the last step to 100 belongs to the settled operation."""
-        whole = sum(self._weights.values())
-        done = sum(self._weights[name] * self._fractions[name] for name in self._weights)
-        return min(99, int(100 * done / whole)) if whole else 0
 
 
 def outline(planner: Planner, operation: Operation) -> Work | None:

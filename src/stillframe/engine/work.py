@@ -54,14 +54,16 @@ class Failure:
 class Work:
     """The flow of one operation, and how to settle it when the flow itself could not.
 
-    `weights` says how much of the whole each task is, by task name; tasks that are not named weigh 1. `parallel` lets
-    tasks that do not depend on each other run at a time.
+    `weights` says how much of the whole each task is where it has bytes to copy, by task name; tasks that are not named
+    weigh 1. `either` are tasks one of which copies, as it turns out. `parallel` lets tasks that do not depend on each
+    other run at a time.
     """
 
     flow: Flow
     settle_failure: Callable[[Failure], Settlement]
     weights: Mapping[str, float] = field(default_factory=dict)
     parallel: bool = False
+    either: Collection[str] = ()
 
     def tasks(self) -> list[Task]:
         """All tasks of the flow, in its order; the last one settles the operation."""

@@ -25,7 +25,9 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
         UpdatingSnapshots(ports, attempt, "updating_snapshots", provides="completed"),
         SnapshotDone(ports, attempt, "SnapshotDone"),
     )
-    return Work(flow, _settle_failure, weights={"creating_snapshot": 3, "updating_snapshots": 6})
+    # Some back ends copy at the cut, others after it.
+    either = ("creating_snapshot", "updating_snapshots")
+    return Work(flow, _settle_failure, weights=dict.fromkeys(either, 90.0), either=either)
 
 
 class CreatingSnapshot(Step):

@@ -50,7 +50,8 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
         UpdatingSnapshots(*args, "updating_snapshots", provides="updated"),
         RestoreDone(*args, "SnapshotDone", requires=outcomes),
     )
-    weights = {"creating_safety_copies": 10.0, **dict.fromkeys(outcomes, 80 / max(1, len(outcomes)))}
+    # A back end that copies for a restore copies as much for the safety copies.
+    weights = {"creating_safety_copies": 45.0, **dict.fromkeys(outcomes, 45 / max(1, len(outcomes)))}
     settle_failure = partial(_settle_failure, ports, attempt, names)
     return Work(flow, settle_failure, weights, parallel=len(copies) > 1)
 
