@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,16 @@ def write_in(path: Path, at: int = 0) -> None:
         file.write(b"x" * 4096)
 
 
+def asked_for(world: LocalWorld) -> bool:
+    """Whether somebody waits for one of the world's disks until its lease is given back."""
+    inodes = set[str]()
+    for _, disk in world.declarations.disks():
+        with suppress(FileNotFoundError):
+            inodes.add(str(disk.path.stat().st_ino))
+    waiting = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "BREAKING" in line]
+    return any(word.rpartition(":")[2] in inodes for words in waiting for word in words if ":" in word)
+
+
 @contextmanager
 def meddling(world: LocalWorld, effect: str, meddle: Callable[[], None]) -> Iterator[None]:
     """A world during one of whose effects somebody begins to do something, which may have to wait."""
@@ -40,8 +50,9 @@ def meddling(world: LocalWorld, effect: str, meddle: Callable[[], None]) -> Iter
         if name == effect:
             meddlers.append(threading.Thread(target=meddle, daemon=True))
             meddlers[-1].start()
-            # Either it is done, or it waits for the lease.
-            meddlers[-1].join(0.5)
+            begun = time.monotonic()
+            while meddlers[-1].is_alive() and not asked_for(world) and time.monotonic() - begun < 30:
+                time.sleep(0.01)
         return method(*args, **kwargs)
 
     world.use(surround(Files(), around))
@@ -175,6 +186,36 @@ class TestRestore:
             with meddler, pytest.raises(Refused, match="while it was worked on"):
                 local.storage.restore(a_call(), volume_id, copy.id)
         assert local.path(volume_id).stat().st_ino == inode
+        assert [path.name for path in (local.disks / ".stillframe").iterdir()] == [copy.id]
+
+
+class TestPlace:
+    """What is renamed over a disk leaves the file that is open as it was, but for its name."""
+
+    @staticmethod
+    def put_over(path: Path) -> None:
+        fresh = path.with_name("fresh")
+        fresh.write_bytes(b"another disk")
+        fresh.rename(path)
+
+    def test_a_disk_that_gives_way_to_another_one_meanwhile_is_not_copied(self, local: LocalWorld) -> None:
+        instance = local.add()
+        path = local.path(instance.volume_ids[0])
+        effect = "clone" if Files().can_clone(local.disks) else "copy"
+        meddler = meddling(local, effect, lambda: self.put_over(path))
+        with meddler, pytest.raises(Refused, match="while it was worked on"):
+            local.storage.cut(a_call(), instance, local.names(instance))
+
+    @pytest.mark.parametrize("meddle", [put_over, Path.unlink], ids=["replaced", "removed"])
+    def test_what_takes_the_place_of_a_disk_meanwhile_is_not_lost(
+        self, local: LocalWorld, meddle: Callable[[Path], None]
+    ) -> None:
+        instance = local.add()
+        path, copy = local.path(instance.volume_ids[0]), local.snapshot(instance)[0]
+        meddler = meddling(local, "show", lambda: meddle(path))
+        with meddler, pytest.raises(Refused, match="while it was worked on"):
+            local.storage.restore(a_call(), instance.volume_ids[0], copy.id)
+        assert not path.exists() or path.read_bytes() == b"another disk"
         assert [path.name for path in (local.disks / ".stillframe").iterdir()] == [copy.id]
 
 

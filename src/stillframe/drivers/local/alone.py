@@ -62,14 +62,23 @@ class Alone:
             raise Refused(_MEANWHILE)
 
     def finish(self) -> None:
-        """Look whether anything was written since the beginning."""
+        """Look whether anything was written since the beginning, and whether the name still leads to this file."""
         self.check()
+        if not self._is_named():
+            raise Refused(_MEANWHILE)
         now, then = os.fstat(self._file.fd), self._seen
         if (now.st_mtime_ns, now.st_size) != (then.st_mtime_ns, then.st_size):
             raise Refused(_MEANWHILE)
         # The second name that a safety copy is changes it too.
         if now.st_ctime_ns != then.st_ctime_ns and now.st_nlink == then.st_nlink:
             raise Refused(_MEANWHILE)
+
+    def _is_named(self) -> bool:
+        try:
+            there = os.stat(self._file.name, dir_fd=self._file.folder.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, self._seen)
 
 
 @contextmanager
