@@ -92,10 +92,12 @@ def alone(file: opening.File) -> Iterator[Alone]:
         try:
             yield Alone(file, leased=leased)
         finally:
+            # Before the lease: a QEMU process that waits for that goes on at once, and gives up if it finds a lock.
+            _unlock(file)
             if leased:
                 fcntl.fcntl(file.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     finally:
-        fcntl.fcntl(file.fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_UNLCK, os.SEEK_SET, _READS, 1024, 0))
+        _unlock(file)
 
 
 def require_no_writer(file: opening.File) -> None:
@@ -119,6 +121,10 @@ def _require_no_writer(file: opening.File) -> None:
 def _is_locked(file: opening.File, start: int, length: int) -> bool:
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     return bool(struct.unpack(_FLOCK, fcntl.fcntl(file.fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+
+
+def _unlock(file: opening.File) -> None:
+    fcntl.fcntl(file.fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_UNLCK, os.SEEK_SET, *_ALL, 0))
 
 
 def _require_no_loop(file: opening.File) -> None:
