@@ -141,7 +141,7 @@ class TestCut:
 class TestRefusals:
     """Before anything is touched: the objects of the array are the same afterwards."""
 
-    @pytest.mark.parametrize("what", ["remote copy", "write protection", "running target", "remote-copy mapping"])
+    @pytest.mark.parametrize("what", ["remote copy", "running target", "remote-copy mapping"])
     def test_volumes_that_must_not_be_touched_are_not(self, world: ArrayWorld, what: str) -> None:
         instance = world.add((SIZE,))
         volume_id = instance.volume_ids[0]
@@ -149,8 +149,6 @@ class TestRefusals:
         vdisk = world.served.array.vdisk(world.vdisk(volume_id))
         if what == "remote copy":
             vdisk.remote_copy = "rcrel0"
-        elif what == "write protection":
-            vdisk.write_protected = True
         else:
             world.served.array.add_vdisk("golden", SIZE)
             world.write(volume_id, 0, pattern(3, SIZE))

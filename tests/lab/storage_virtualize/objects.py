@@ -31,7 +31,6 @@ class Vdisk:
     iogrp: int = 0
     online: bool = True
     remote_copy: str = ""
-    write_protected: bool = False
     mapped_to_host: bool = False
     mirrored: bool = False
     hidden: bool = False

@@ -44,7 +44,6 @@ def vdisk_details(array: Array, vdisk: Vdisk, *, in_bytes: bool) -> list[Row]:
         **vdisk_row(array, vdisk, in_bytes=in_bytes),
         "formatted": "yes",
         "cache": "readwrite",
-        "write_protected": "yes" if vdisk.write_protected else "no",
     }
     pools = [f"{vdisk.pool}-mirror", vdisk.pool] if vdisk.mirrored else [vdisk.pool]
     copies = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from itertools import takewhile
 from typing import Any, Final, TypeVar
 
 from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused, Unavailable
@@ -16,8 +17,12 @@ T = TypeVar("T")
 _PREPARED: Final = ("preparing", "prepared")
 _AT_REST: Final = ("stopping", "stopped", "idle_or_copied")
 
-#: Up to so many vdisks are asked for one by one, and more of them by the list of all.
-_FEW: Final = 8
+_COLUMNS: Final[dict[str, Callable[[Mapping], str]]] = {
+    "name": lambda one: one.name,
+    "source_vdisk_name": lambda one: one.source,
+    "target_vdisk_name": lambda one: one.target,
+    "group_name": lambda one: one.group,
+}
 
 
 class Array:
@@ -62,10 +67,8 @@ class Array:
             raise Unavailable(f"array '{self.name}': {command}: {problem}") from None
 
     def remove_vdisk(self, name: str) -> None:
-        """Remove a vdisk, and see that it is gone; one that was gone already is fine."""
+        """Remove a vdisk; one that was gone already is fine. Whether it is gone then is for the caller to see."""
         self._unless(lambda: self.vdisk(name) is None, "rmvdisk", name)
-        if self.vdisk(name) is not None:
-            raise BackendError(f"array '{self.name}': rmvdisk {name}: the array says that it is done, and it is not")
 
     def remove_mapping(self, name: str) -> None:
         """Remove a mapping that does not copy any more; one that was gone already is fine."""
@@ -107,32 +110,44 @@ class Array:
 
     def vdisk(self, name: str) -> Vdisk | None:
         """A vdisk by its name."""
-        try:
-            return self.ask(objects.vdisk, "lsvdisk", name, bytes=True)
-        except NotFound:
-            return None
+        return self.vdisks([name]).get(name)
 
-    def vdisks(self, pattern: str) -> list[tuple[str, int]]:
-        """Names and sizes of the vdisks whose names match; IBM's documentation allows one `*`, first or last."""
-        return self._listed(filtervalue=f"name={pattern}")
+    def vdisks(self, names: Collection[str]) -> dict[str, Vdisk]:
+        """Those of these vdisks that there are, by one command."""
+        found = self.ask(objects.vdisks, "lsvdisk", bytes=True, **_filter("name", names)) if names else []
+        return {one.name: one for one in found if one.name in names}
 
-    def sizes(self, names: Collection[str]) -> dict[str, int]:
-        """The sizes in bytes of those of these vdisks that there are."""
-        if len(names) > _FEW:
-            return {name: size for name, size in self._listed() if name in names}
-        return {one.name: one.size for one in map(self.vdisk, names) if one is not None}
+    def matching(self, pattern: str) -> list[Vdisk]:
+        """The vdisks whose names match; IBM's documentation allows one `*`, first or last."""
+        return self.ask(objects.vdisks, "lsvdisk", bytes=True, filtervalue=f"name={pattern}")
+
+    def primary_pool(self, vdisk: Vdisk) -> str:
+        """The pool that a vdisk, or the primary copy of a mirrored one, is in."""
+        if vdisk.pool not in ("", "many"):
+            return vdisk.pool
+        return self.ask(objects.primary_pool, "lsvdisk", vdisk.name, bytes=True)
 
     def mapping(self, name: str) -> Mapping | None:
         """A mapping by its name."""
-        return next(iter(self.mappings("name", name)), None)
+        return next(iter(self.mappings("name", [name])), None)
 
-    def mappings(self, column: str, value: str) -> list[Mapping]:
-        """The mappings with a value in a column of `lsfcmap`."""
-        return self.ask(objects.mappings, "lsfcmap", filtervalue=f"{column}={value}")
+    def mappings(self, column: str, values: Collection[str]) -> list[Mapping]:
+        """The mappings that have one of these in a column of `lsfcmap`, which holds names, by one command."""
+        found = self.ask(objects.mappings, "lsfcmap", **_filter(column, values)) if values else []
+        return [one for one in found if _COLUMNS[column](one) in values]
+
+    def targets(self, vdisks: Collection[str]) -> dict[str, Mapping]:
+        """The mappings whose targets these vdisks are; an array allows one each."""
+        return {one.target: one for one in self.mappings("target_vdisk_name", vdisks)}
+
+    def hidden_to(self, vdisks: Collection[str]) -> list[Mapping]:
+        """The mappings whose targets these vdisks are, and of those that the system itself owns too."""
+        found = self.ask(objects.mappings, "lsfcmap", showhidden=True, **_filter("target_vdisk_name", vdisks))
+        return [one for one in found if one.target in vdisks]
 
     def mapping_to(self, vdisk: str) -> Mapping | None:
-        """The mapping whose target a vdisk is; an array allows one."""
-        return next(iter(self.mappings("target_vdisk_name", vdisk)), None)
+        """The mapping whose target a vdisk is."""
+        return self.targets([vdisk]).get(vdisk)
 
     def group_status(self, name: str, seconds: float | None = None) -> str | None:
         """The status of a consistency group, or None."""
@@ -142,5 +157,12 @@ class Array:
         """The code level as numbers, such as (8, 6, 2, 0)."""
         return self.ask(objects.code_level, "lssystem")
 
-    def _listed(self, **parameters: str) -> list[tuple[str, int]]:
-        return self.ask(objects.sizes, "lsvdisk", bytes=True, **parameters)
+
+def _filter(column: str, values: Collection[str]) -> dict[str, str]:
+    """A filter that leaves all of these in, and of others as few as one `*` at its end can do; none leaves all."""
+    first, last = min(values), max(values)
+    if first == last:
+        return {"filtervalue": f"{column}={first}"}
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    prefix = "".join(letter for letter, _ in alike)
+    return {"filtervalue": f"{column}={prefix}*"} if prefix else {}

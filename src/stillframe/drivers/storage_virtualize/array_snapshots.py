@@ -6,12 +6,13 @@ none is left. The name also says whether the cut was completed: an array keeps n
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -22,10 +23,12 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
 from stillframe.drivers.storage_virtualize import naming, objects
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Checks, Sources
+from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Checks, Found, Mapped, Sources, by_array
 from stillframe.drivers.storage_virtualize.objects import WHOLE, SnapshotMember, Vdisk
+from stillframe.drivers.storage_virtualize.objects import Mapping as FlashCopyMapping
 from stillframe.drivers.storage_virtualize.options import Options, Strategy
 from stillframe.drivers.storage_virtualize.places import Volumes
+from stillframe.drivers.storage_virtualize.together import Crowd, alone
 
 #: From this code level on an array restores from such snapshots.
 LEVEL: Final = (8, 6, 2)
@@ -97,10 +100,7 @@ class ArraySnapshots:
                         f"{'.'.join(map(str, LEVEL))}; set storage_virtualize.copies to flashcopy or auto"
                     )
             return True
-        return all(
-            self._is_able(array) and not array.ask(objects.numbers, "lsvdiskfcmappings", vdisk.name)
-            for array, vdisk in sources
-        )
+        return all(self._is_able(array) and not _has_mappings(array, vdisks) for array, vdisks in by_array(sources))
 
     def prepare(self, call: Call, sources: Sources) -> Callable[[Call], Cut]:
         """Remove what an earlier cut of these names left, and return the cut itself."""
@@ -114,7 +114,8 @@ class ArraySnapshots:
         for array in arrays.values():
             for member in self.on(array, first.snapshot_id):
                 if (member.name.kind, member.name.operation_id) == (first.kind, first.operation_id):
-                    self.delete(call, member)
+                    with alone() as crowd:
+                        self.delete(call, crowd, member)
         return partial(self._cut, [(arrays[key], part) for key, part in sorted(parts.items())])
 
     def _cut(self, parts: Sequence[tuple[Array, Mapping[CopyName, Vdisk]]], call: Call) -> Cut:
@@ -131,25 +132,33 @@ class ArraySnapshots:
         window = 0.0 if len(parts) == 1 else (time.monotonic() - began) * 1000
         return Cut(tuple(made), simultaneous=len(parts) == 1, window_ms=window)
 
-    def complete(self, call: Call, member: Member) -> VolumeSnapshot:
+    def complete(self, call: Call, crowd: Crowd, member: Member) -> VolumeSnapshot:
         """Note that the cut is to be relied on."""
         call.check()
-        with self._naming:
-            present = self._present(member)
-            ready = replace(present.name, ready=True)
-            if present.name != ready:
-                member.array.run("chsnapshot", snapshotid=member.number, name=str(ready))
-        done = self.described(replace(present, name=ready))
+        array = member.array
+        ready = crowd.ask(("ready", array.name), member.id, lambda ids: self._make_ready(array, ids))
+        if ready is None:
+            raise NotFound(f"the copy {member.id} is gone from array '{array.name}'")
+        done = self.described(ready)
         call.report(done.size, done.size)
         return done
+
+    def _make_ready(self, array: Array, ids: Collection[str]) -> dict[str, Member]:
+        with self._naming:
+            present = self.several_on(array, ids)
+            for number, members in _by_number(present.values()).items():
+                name = members[0].name
+                if not name.ready:
+                    array.run("chsnapshot", snapshotid=number, name=str(replace(name, ready=True)))
+        return {key: replace(one, name=replace(one.name, ready=True)) for key, one in present.items()}
 
     def on(self, array: Array, snapshot_id: str | None) -> list[Member]:
         """The copies of an instance snapshot on an array, or of all of them."""
         return [member for member in self._all_on(array, snapshot_id) if not member.struck]
 
-    def one_on(self, array: Array, copy_id: str) -> Member | None:
-        """One copy by its id."""
-        return next((member for member in self.on(array, None) if member.id == copy_id), None)
+    def several_on(self, array: Array, copy_ids: Collection[str]) -> dict[str, Member]:
+        """Those of these copies that there are, by their ids."""
+        return {member.id: member for member in self.on(array, None) if member.id in copy_ids}
 
     def described(self, member: Member) -> VolumeSnapshot:
         """The copy as the port wants it."""
@@ -162,12 +171,11 @@ class ArraySnapshots:
         copy_name = CopyName(name.kind, name.snapshot_id, volume_id, name.operation_id)
         return VolumeSnapshot(member.id, copy_name, size, ready=name.ready)
 
-    def check_restore(self, volume_id: str, member: Member) -> Vdisk:
+    def check_restore(self, volume_id: str, member: Member, vdisk: Vdisk | None, mapped: Mapped) -> Vdisk:
         """The vdisk that can be put back; raises as `StorageDriver.check_restore`."""
         place = self._volumes.place(volume_id)
         if place.vdisk != member.vdisk:
             raise Refused(f"the copy {member.id} is of the vdisk '{member.vdisk}', not of '{place.vdisk}'")
-        vdisk = member.array.vdisk(place.vdisk)
         if vdisk is None:
             raise Refused(f"array '{member.array.name}' has no vdisk '{place.vdisk}' any more")
         if not member.name.ready:
@@ -177,58 +185,52 @@ class ArraySnapshots:
                 f"the vdisk '{vdisk.name}' has {vdisk.size} bytes now and had {member.size} when the copy was made; "
                 "resize it back first"
             )
-        self._checks.restorable(member.array, vdisk)
+        self._checks.restorable(member.array, vdisk, mapped)
         return vdisk
 
-    def restore(self, call: Call, volume_id: str, member: Member) -> None:
+    def restore(self, call: Call, crowd: Crowd, volume_id: str, found: Found[Member]) -> None:
         """Wait for a restore that runs already, begin this one, and wait for its end."""
         call.check()
-        vdisk = self.check_restore(volume_id, member)
-        self._follow(call, member.array, vdisk)
+        member = found.copy
+        vdisk = self.check_restore(volume_id, member, found.vdisk, found.mapped)
+        self._follow(call, crowd, member.array, vdisk)
         with call.touching():
             member.array.run("restorefromsnapshot", snapshotid=member.number, volumes=vdisk.name)
-        self._follow(call, member.array, vdisk)
+        self._follow(call, crowd, member.array, vdisk)
         call.report(vdisk.size, vdisk.size)
 
-    def delete(self, call: Call, member: Member) -> None:
+    def delete(self, call: Call, crowd: Crowd, member: Member) -> None:
         """Strike the copy off; with the last one the array deletes the snapshot, cleaning up by itself."""
         call.check()
-        with self._naming:
-            present = self.one_on(member.array, member.id)
-            if present is None:
-                return
-            struck = present.name.struck | 1 << present.position
-            if struck != (1 << present.count) - 1:
-                name = str(replace(present.name, struck=struck))
-                present.array.run("chsnapshot", snapshotid=present.number, name=name)
-            else:
-                array, number = present.array, present.number
-                array.remove_snapshot(number, lambda: self.one_on(array, member.id) is None)
+        array = member.array
+        crowd.ask(("strike", array.name), member.id, lambda ids: self._strike(array, ids))
 
-    def _follow(self, call: Call, array: Array, vdisk: Vdisk) -> None:
+    def _strike(self, array: Array, ids: Collection[str]) -> dict[str, None]:
+        with self._naming:
+            for number, members in _by_number(self.several_on(array, ids).values()).items():
+                name, count = members[0].name, members[0].count
+                struck = functools.reduce(lambda bits, one: bits | 1 << one.position, members, name.struck)
+                if struck != (1 << count) - 1:
+                    array.run("chsnapshot", snapshotid=number, name=str(replace(name, struck=struck)))
+                else:
+                    array.remove_snapshot(number, lambda: not self.several_on(array, ids))
+        return {}
+
+    def _follow(self, call: Call, crowd: Crowd, array: Array, vdisk: Vdisk) -> None:
         while True:
-            found = array.ask(
-                objects.mappings, "lsfcmap", filtervalue=f"target_vdisk_name={vdisk.name}", showhidden=True
-            )
-            running = [one for one in found if one.active and not one.whole]
-            if not running:
+            running = crowd.ask(("restoring", array.name), vdisk.name, lambda vdisks: _restoring(array, vdisks))
+            if running is None:
                 return
-            call.report(vdisk.size * running[0].progress // WHOLE, vdisk.size)
+            call.report(vdisk.size * running.progress // WHOLE, vdisk.size)
             call.check()
             time.sleep(self._options.poll_seconds)
             call.check()
-
-    def _present(self, member: Member) -> Member:
-        present = self.one_on(member.array, member.id)
-        if present is None:
-            raise NotFound(f"the copy {member.id} is gone from array '{member.array.name}'")
-        return present
 
     def _all_on(self, array: Array, snapshot_id: str | None) -> Iterator[Member]:
         if not self._is_able(array):
             return
         groups: defaultdict[str, list[SnapshotMember]] = defaultdict(list)
-        for pattern in naming.patterns("sg", snapshot_id):
+        for pattern in ["sg*"] if snapshot_id is None else naming.patterns("sg", snapshot_id):
             for row in array.ask(objects.members, "lsvolumesnapshot", filtervalue=f"snapshot_name={pattern}"):
                 groups[row["snapshot_id"]].append(row)
         for number, rows in groups.items():
@@ -247,6 +249,23 @@ def _members(array: Array, number: str, name: SnapshotName, rows: list[SnapshotM
     for position, row in enumerate(sorted(rows, key=lambda row: row["volume_id"])):
         size = row.get("volume_size")
         yield Member(array, number, name, row["volume_name"], position, len(rows), size if size != "" else None)
+
+
+def _by_number(members: Iterable[Member]) -> dict[str, list[Member]]:
+    found: defaultdict[str, list[Member]] = defaultdict(list)
+    for one in members:
+        found[one.number].append(one)
+    return found
+
+
+def _has_mappings(array: Array, vdisks: Sequence[Vdisk]) -> bool:
+    mapped = Mapped.of(array, [vdisk.name for vdisk in vdisks])
+    return bool(mapped.sources or mapped.targets)
+
+
+def _restoring(array: Array, vdisks: Collection[str]) -> dict[str, FlashCopyMapping]:
+    """What copies to these vdisks at present, system-owned mappings too."""
+    return {one.target: one for one in array.hidden_to(vdisks) if one.active and not one.whole}
 
 
 def _label(name: CopyName) -> SnapshotName:

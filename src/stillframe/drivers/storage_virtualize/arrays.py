@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar
 
-from stillframe.domain.errors import NotFound, StillframeError, Unavailable
+from stillframe.domain.errors import NotFound, Refused, StillframeError, Unavailable
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.objects import Vdisk
 
@@ -109,13 +109,42 @@ class Arrays:
         return None
 
     def find(self, place: Place) -> tuple[Array, Vdisk] | None:
-        """The array that has the vdisk, or None; raises `NotFound` for an array that the settings do not have."""
+        """The array that has the vdisk, or None; raises as `locate`."""
+        return self.locate([place]).get(place)
 
-        def look(array: Array) -> tuple[Array, Vdisk] | None:
-            vdisk = array.vdisk(place.vdisk)
-            return None if vdisk is None else (array, vdisk)
+    def locate(self, places: Collection[Place]) -> dict[Place, tuple[Array, Vdisk]]:
+        """The vdisks of these places that there are, by one command an array.
 
-        return self.first(look, self.at(place))
+        Raises `NotFound` for an array that the settings do not have, `Refused` for a vdisk whose name is on several,
+        and what keeps it from being known that there is none.
+        """
+        named = [self.at(place) for place in places]
+        anywhere = any(arrays is None for arrays in named)
+        asked = {array.name: array for arrays in named if arrays for array in arrays}
+
+        def look(array: Array) -> dict[str, Vdisk]:
+            return array.vdisks({place.vdisk for place in places if place.array in (None, array.name)})
+
+        answers = self.ask(look, None, self.list_seconds) if anywhere else self.ask(look, list(asked.values()))
+        found = {place: self._holders(place, answers) for place in places}
+        return {place: holders[0] for place, holders in found.items() if holders}
+
+    def _holders(self, place: Place, answers: Answers[dict[str, Vdisk]]) -> list[tuple[Array, Vdisk]]:
+        vdisk = place.vdisk
+        holders = [
+            (self._arrays[name], vdisks[vdisk])
+            for name, vdisks in sorted(answers.given.items())
+            if place.array in (None, name) and vdisk in vdisks
+        ]
+        if len(holders) > 1:
+            names = " and ".join(f"'{array.name}'" for array, _ in holders)
+            raise Refused(
+                f"the arrays {names} each have a vdisk '{vdisk}'; name the one that is meant in the declaration"
+            )
+        missing = [error for name, error in answers.missing.items() if place.array in (None, name)]
+        if not holders and missing:
+            raise missing[0]
+        return holders
 
     def _answers(
         self, question: Callable[[Array], T], arrays: Sequence[Array] | None, seconds: float | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from stillframe.domain.errors import NotFound, StillframeError
 from stillframe.domain.snapshot import VolumeSnapshot
@@ -10,9 +10,14 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.storage import PartOnly
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots, Member
-from stillframe.drivers.storage_virtualize.arrays import Arrays
+from stillframe.drivers.storage_virtualize.arrays import Arrays, Place
+from stillframe.drivers.storage_virtualize.checks import Found, Mapped, by_array
 from stillframe.drivers.storage_virtualize.copies import Copies, Copy
+from stillframe.drivers.storage_virtualize.objects import Vdisk
 from stillframe.drivers.storage_virtualize.places import Volumes
+
+#: A volume's id and a copy's.
+Pair = tuple[str, str]
 
 
 class Books:
@@ -37,23 +42,63 @@ class Books:
             raise PartOnly("; ".join(error.message for error in answers.missing.values()), found)
         return found
 
-    def of_call(self, call: Call, copy_id: str) -> Copy | Member | None:
-        """A copy of the instance that an operation is about, or None."""
-        return self._one(copy_id, self._of_instance(call.instance_id))
+    def of_call(self, call: Call, copy_ids: Collection[str]) -> dict[str, Copy | Member]:
+        """Those of these copies of the instance that an operation is about which there are."""
+        return self._several(copy_ids, self._of_instance(call.instance_id))
 
-    def of_volume(self, volume_id: str, copy_id: str) -> Copy | Member:
-        """A copy that lies where its volume does; raises `NotFound`."""
-        found = self._one(copy_id, self._arrays.at(self._volumes.place(volume_id)))
-        if found is None:
-            raise NotFound(f"there is no copy {copy_id} on any array")
+    def to_restore(self, pairs: Collection[Pair]) -> dict[Pair, Found[Copy | Member] | StillframeError]:
+        """What there is to put volumes back, pairs of volume id and copy id, or why nobody can tell.
+
+        Four commands an array, where the copies lie on it with what their volumes are.
+        """
+        outcomes: dict[Pair, Found[Copy | Member] | StillframeError] = {}
+        places: dict[Pair, Place] = {}
+        for pair in pairs:
+            try:
+                places[pair] = self._volumes.place(pair[0])
+            except StillframeError as error:
+                outcomes[pair] = error
+        located = self._arrays.locate(set(places.values()))
+        seen: dict[str, Mapped] = {}
+        for array, vdisks in by_array(located.values()):
+            here = {pair: place for pair, place in places.items() if place in located and located[place][0] is array}
+            seen[array.name] = Mapped.of(array, [vdisk.name for vdisk in vdisks])
+            for pair, copy in self._copies.among(array, seen[array.name].sources, here).items():
+                outcomes[pair] = Found(copy, located[here[pair]][1], seen[array.name])
+        others = {pair: place for pair, place in places.items() if pair not in outcomes}
+        return outcomes | (self._otherwise(others, located, seen) if others else {})
+
+    def _otherwise(
+        self, places: Mapping[Pair, Place], located: Mapping[Place, tuple[Array, Vdisk]], seen: Mapping[str, Mapped]
+    ) -> dict[Pair, Found[Copy | Member] | StillframeError]:
+        """What there is of copies that have no mappings from their volumes' vdisks."""
+        named = {place.array for place in places.values()}
+        arrays = None if None in named else self._arrays.named(frozenset(filter(None, named)))
+        copies = self._several([copy_id for _, copy_id in places], arrays)
+        outcomes: dict[Pair, Found[Copy | Member] | StillframeError] = {}
+        for pair, place in places.items():
+            copy = copies.get(pair[1])
+            if copy is None or place.array not in (None, copy.array.name):
+                outcomes[pair] = NotFound(f"there is no copy {pair[1]} on any array")
+                continue
+            array, vdisk = located.get(place, (None, None))
+            if array is None or array.name != copy.array.name:
+                vdisk = copy.array.vdisk(place.vdisk)
+            mapped = seen.get(copy.array.name) or Mapped.of(copy.array, [place.vdisk])
+            outcomes[pair] = Found(copy, vdisk, mapped)
+        return outcomes
+
+    def _several(self, copy_ids: Collection[str], arrays: Sequence[Array] | None) -> dict[str, Copy | Member]:
+        def look(array: Array) -> dict[str, Copy | Member]:
+            found: dict[str, Copy | Member] = {**self._snapshots.several_on(array, copy_ids)}
+            return found | self._copies.several_on(array, [one for one in copy_ids if one not in found])
+
+        answers = self._arrays.ask(look, arrays, None if arrays else self._arrays.list_seconds)
+        found = {copy_id: copy for some in answers.given.values() for copy_id, copy in some.items()}
+        if answers.missing and not found.keys() >= set(copy_ids):
+            # Unknown is not gone.
+            raise next(iter(answers.missing.values()))
         return found
-
-    def _one(self, copy_id: str, arrays: Sequence[Array] | None) -> Copy | Member | None:
-        def look(array: Array) -> Copy | Member | None:
-            member = self._snapshots.one_on(array, copy_id)
-            return self._copies.one_on(array, copy_id) if member is None else member
-
-        return self._arrays.first(look, arrays)
 
     def _of_instance(self, instance_id: str | None) -> Sequence[Array] | None:
         names = self._volumes.arrays_of(instance_id) if instance_id is not None else None

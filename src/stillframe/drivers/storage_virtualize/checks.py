@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 from stillframe.domain.errors import Damaged, NotFound, Refused
 from stillframe.domain.snapshot import CopyName
 from stillframe.drivers.storage_virtualize import naming, objects
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.arrays import Arrays
+from stillframe.drivers.storage_virtualize.arrays import Arrays, Place
 from stillframe.drivers.storage_virtualize.copies import Copy
 from stillframe.drivers.storage_virtualize.objects import Vdisk
 from stillframe.drivers.storage_virtualize.places import Volumes
+
+C = TypeVar("C")
 
 #: How long an array may take over a command while a guest is held still.
 CUT_SECONDS: Final = 15.0
@@ -24,6 +28,32 @@ Sources = Mapping[CopyName, tuple[Array, Vdisk]]
 _MAPPINGS: Final = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """The mappings from and to some vdisks of an array."""
+
+    sources: list[objects.Mapping]
+    targets: dict[str, objects.Mapping]
+
+    @classmethod
+    def of(cls, array: Array, vdisks: Collection[str]) -> Mapped:
+        """By two commands."""
+        return cls(array.mappings("source_vdisk_name", vdisks), array.targets(vdisks))
+
+    def of_source(self, vdisk: str) -> list[objects.Mapping]:
+        """The mappings whose source a vdisk is."""
+        return [one for one in self.sources if one.source == vdisk]
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[C]):
+    """A copy, the vdisk that its volume is on the same array if there is one, and the mappings around that."""
+
+    copy: C
+    vdisk: Vdisk | None
+    mapped: Mapped
+
+
 class Checks:
     """Looks, and changes nothing."""
 
@@ -31,39 +61,57 @@ class Checks:
         self._arrays = arrays
         self._volumes = volumes
 
-    def source(self, volume_id: str) -> tuple[Array, Vdisk]:
-        """The vdisk of a volume that can be cut; raises `Refused`."""
+    def sources(self, volume_ids: Collection[str]) -> dict[str, tuple[Array, Vdisk]]:
+        """The vdisks of volumes that can be cut, by three commands an array; raises `Refused`."""
+        located = self.located(volume_ids)
+        for array, vdisks in by_array(located.values()):
+            mapped = Mapped.of(array, [vdisk.name for vdisk in vdisks])
+            for vdisk in vdisks:
+                self._cuttable(array, vdisk, mapped)
+        return located
+
+    def located(self, volume_ids: Collection[str]) -> dict[str, tuple[Array, Vdisk]]:
+        """The vdisks of volumes, by one command an array; raises `Refused` for one that is on none."""
+        places = {volume_id: self._place(volume_id) for volume_id in volume_ids}
         try:
-            place = self._volumes.place(volume_id)
-            found = self._arrays.find(place)
+            found = self._arrays.locate(set(places.values()))
+        except NotFound as missing:
+            raise Refused(f"a volume is not on an array of the settings: {missing.message}") from None
+        for volume_id, place in places.items():
+            if place not in found:
+                raise Refused(
+                    f"no array has the vdisk '{place.vdisk}' of volume {volume_id}; "
+                    "put it back or correct the declaration"
+                )
+        return {volume_id: found[place] for volume_id, place in places.items()}
+
+    def _place(self, volume_id: str) -> Place:
+        try:
+            return self._volumes.place(volume_id)
         except NotFound as missing:
             raise Refused(f"volume {volume_id} is not on an array of the settings: {missing.message}") from None
-        if found is None:
-            raise Refused(
-                f"no array has the vdisk '{place.vdisk}' of volume {volume_id}; put it back or correct the declaration"
-            )
-        array, vdisk = found
-        self._untouchable(array, vdisk)
-        target_of = array.mapping_to(vdisk.name)
+
+    def _cuttable(self, array: Array, vdisk: Vdisk, mapped: Mapped) -> None:
+        self._untouchable(array, vdisk, mapped)
+        target_of = mapped.targets.get(vdisk.name)
         if target_of is not None and _writes(target_of):
             raise Refused(
                 f"{_told(array, vdisk)} is the target of the FlashCopy mapping '{target_of.name}', which is "
                 f"{target_of.status} at {target_of.progress} %; wait until that is through, or delete it"
             )
-        if len(array.mappings("source_vdisk_name", vdisk.name)) >= _MAPPINGS - 1:
+        if len(mapped.of_source(vdisk.name)) >= _MAPPINGS - 1:
             raise Refused(f"{_told(array, vdisk)} has as many FlashCopy mappings as an array allows; delete snapshots")
         if not vdisk.online:
             raise Refused(f"{_told(array, vdisk)} is offline")
-        return array, vdisk
 
-    def restore(self, volume_id: str, copy: Copy) -> Vdisk:
+    def restore(self, volume_id: str, copy: Copy, vdisk: Vdisk | None, mapped: Mapped) -> Vdisk:
         """The vdisk that can be put back to the copy; raises as `StorageDriver.check_restore`."""
-        place, copy_id = self._volumes.place(volume_id), copy.id
+        copy_id = copy.id
         if copy.name.volume_id != volume_id:
             raise Refused(f"the copy {copy_id} is of volume {copy.name.volume_id}, not of {volume_id}")
-        vdisk = copy.array.vdisk(place.vdisk)
         if vdisk is None:
-            raise Refused(f"array '{copy.array.name}' has the copy {copy_id}, but not the vdisk '{place.vdisk}'")
+            name = self._volumes.place(volume_id).vdisk
+            raise Refused(f"array '{copy.array.name}' has the copy {copy_id}, but not the vdisk '{name}'")
         mapping = copy.mapping
         if mapping is not None and mapping.status in ("stopped", "stopping"):
             raise Damaged(f"the copy {copy_id} is lost: its mapping '{mapping.name}' was stopped on the array")
@@ -78,13 +126,13 @@ class Checks:
                 f"{_told(copy.array, vdisk)} has {vdisk.size} bytes now and had {copy.size} when the copy was made; "
                 "resize it back first"
             )
-        self.restorable(copy.array, vdisk)
+        self.restorable(copy.array, vdisk, mapped)
         return vdisk
 
-    def restorable(self, array: Array, vdisk: Vdisk) -> None:
+    def restorable(self, array: Array, vdisk: Vdisk, mapped: Mapped) -> None:
         """Raise `Refused` for a vdisk that may not be overwritten at present, whatever by."""
-        self._untouchable(array, vdisk)
-        present = array.mapping_to(vdisk.name)
+        self._untouchable(array, vdisk, mapped)
+        present = mapped.targets.get(vdisk.name)
         if present is None:
             if not vdisk.online:
                 raise Refused(f"{_told(array, vdisk)} is offline")
@@ -99,15 +147,13 @@ class Checks:
             "wait until that is through, or delete it"
         )
 
-    def _untouchable(self, array: Array, vdisk: Vdisk) -> None:
+    def _untouchable(self, array: Array, vdisk: Vdisk, mapped: Mapped) -> None:
         if vdisk.remote_copy:
             raise Refused(
                 f"{_told(array, vdisk)} is in the remote copy relationship '{vdisk.remote_copy}'; "
                 "stop and delete that first"
             )
-        if vdisk.write_protected:
-            raise Refused(f"{_told(array, vdisk)} is write-protected")
-        controlled = [one for one in array.mappings("source_vdisk_name", vdisk.name) if one.rc_controlled]
+        controlled = [one for one in mapped.of_source(vdisk.name) if one.rc_controlled]
         if controlled:
             raise Refused(
                 f"{_told(array, vdisk)} has the FlashCopy mapping '{controlled[0].name}', which remote copy controls"
@@ -120,3 +166,13 @@ def _writes(mapping: objects.Mapping) -> bool:
 
 def _told(array: Array, vdisk: Vdisk) -> str:
     return f"the vdisk '{vdisk.name}' of array '{array.name}'"
+
+
+def by_array(located: Iterable[tuple[Array, Vdisk]]) -> list[tuple[Array, list[Vdisk]]]:
+    """The vdisks of each array, by the arrays' names."""
+    arrays: dict[str, Array] = {}
+    vdisks: defaultdict[str, list[Vdisk]] = defaultdict(list)
+    for array, vdisk in located:
+        arrays[array.name] = array
+        vdisks[array.name].append(vdisk)
+    return [(arrays[name], vdisks[name]) for name in sorted(arrays)]

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -19,9 +19,10 @@ from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Sources
 from stillframe.drivers.storage_virtualize.copies import Copies, Copy
-from stillframe.drivers.storage_virtualize.deleting import Deleter
+from stillframe.drivers.storage_virtualize.deleting import Deleter, seen, ungroup
 from stillframe.drivers.storage_virtualize.objects import Vdisk
 from stillframe.drivers.storage_virtualize.options import Options
+from stillframe.drivers.storage_virtualize.together import Crowd, alone
 from stillframe.drivers.storage_virtualize.waiting import wait_until
 
 #: How often the cache of the volumes may fail to be written out before somebody has to look at the array.
@@ -49,11 +50,9 @@ class Cutter:
 
     def prepare(self, call: Call, sources: Sources) -> Callable[[Call], Cut]:
         """Do all that may be done while the guest still runs, and return the cut: only the start of the groups."""
-        for name, (array, _vdisk) in sources.items():
-            self._drop_started(call, array, name)
         parts = _parts(sources)
         for part in parts:
-            self._make(call, part)
+            self._make(call, part, self._present(call, part))
         for part in parts:
             self._get_ready(call, part)
         return partial(self._cut, sources, parts)
@@ -70,81 +69,67 @@ class Cutter:
         made = tuple(VolumeSnapshot(name.uuid, name, vdisk.size, ready=False) for name, (_, vdisk) in sources.items())
         return Cut(made, simultaneous=len(parts) == 1, window_ms=window)
 
-    def complete(self, call: Call, copy: Copy) -> VolumeSnapshot:
+    def complete(self, call: Call, crowd: Crowd, copy: Copy) -> VolumeSnapshot:
         """Let the copy's mapping stand alone, for an array has few groups; raises `Damaged` if it was never cut."""
         call.check()
-        copy_id = copy.id
-        mapping = copy.mapping
+        array, mapping = copy.array, copy.mapping
         if mapping is None or not mapping.usable:
             status = "none" if mapping is None else mapping.status
-            raise Damaged(f"the copy {copy_id} cannot become ready: the status of its mapping is {status}")
+            raise Damaged(f"the copy {copy.id} cannot become ready: the status of its mapping is {status}")
         if mapping.group:
-            copy.array.remove_group(mapping.group, force=True)
-            present = self._copies.one_on(copy.array, copy_id)
-            if present is None:
-                raise NotFound(f"the copy {copy_id} is gone from array '{copy.array.name}'")
-            copy = present
+            ungroup(crowd, array, mapping.group)
+            copy = replace(copy, mapping=seen(crowd, array, mapping))
+        if copy.mapping is None:
+            raise NotFound(f"the copy {copy.id} is gone from array '{array.name}'")
         if not copy.ready:
-            raise BackendError(f"the copy {copy_id} has not left its group, whatever array '{copy.array.name}' says")
+            raise BackendError(f"the copy {copy.id} has not left its group, whatever array '{array.name}' says")
         call.report(copy.size, copy.size)
         return copy.described()
 
-    def _drop_started(self, call: Call, array: Array, name: CopyName) -> None:
-        """A copy of this name that was cut before is of another instant."""
-        copy = self._copies.one_on(array, name.uuid)
-        if copy is not None and copy.mapping is not None and copy.mapping.started:
-            self._deleter.delete(call, copy)
+    def _present(self, call: Call, part: Part) -> dict[CopyName, Copy]:
+        """The copies of these names that there are and were not cut; one that was cut before is of another instant."""
+        present = self._copies.named(part.array, part.sources.keys())
+        cut = [copy for copy in present.values() if copy.mapping is not None and copy.mapping.started]
+        with alone() as crowd:
+            for copy in cut:
+                self._deleter.delete(call, crowd, copy)
+        return self._copies.named(part.array, part.sources.keys()) if cut else present
 
-    def _make(self, call: Call, part: Part) -> None:
+    def _make(self, call: Call, part: Part, present: Mapping[CopyName, Copy]) -> None:
         """The vdisks first: without one of them nobody would find the group again."""
+        made = dict(present)
         for name, source in part.sources.items():
             call.check()
-            self._make_vdisk(part.array, name, source)
+            copy = made.get(name)
+            if copy is not None and copy.size != source.size:
+                # The volume was resized since an earlier attempt.
+                if copy.mapping is not None:
+                    part.array.remove_mapping(copy.mapping.name)
+                part.array.remove_vdisk(copy.vdisk)
+                del made[name]
+                copy = None
+            if copy is None:
+                _make_vdisk(part.array, naming.target(name), source)
         if part.array.group_status(part.group) is None:
             _make(
                 part.array, lambda: part.array.group_status(part.group) is not None, "mkfcconsistgrp", name=part.group
             )
         for name, source in part.sources.items():
             call.check()
-            self._make_mapping(part, name, source)
+            self._make_mapping(part, name, source, made.get(name))
 
-    def _make_vdisk(self, array: Array, name: CopyName, source: Vdisk) -> None:
-        target = naming.target(name)
-        present = array.vdisk(target)
-        if present is not None and present.size == source.size:
-            return
+    def _make_mapping(self, part: Part, name: CopyName, source: Vdisk, copy: Copy | None) -> None:
+        wanted = (naming.forward(name), part.group, source.name)
+        present = copy.mapping if copy is not None else None
         if present is not None:
-            # The volume was resized since an earlier attempt.
-            mapping = array.mapping_to(target)
-            if mapping is not None:
-                array.remove_mapping(mapping.name)
-            array.remove_vdisk(target)
+            if (present.name, present.group, present.source) == wanted:
+                return
+            part.array.remove_mapping(present.name)
 
-        def is_there() -> bool:
-            made = array.vdisk(target)
-            return made is not None and made.size == source.size
-
-        _make(
-            array,
-            is_there,
-            "mkvdisk",
-            name=target,
-            mdiskgrp=source.pool,
-            iogrp=source.iogrp,
-            size=source.size,
-            unit="b",
-            rsize="2%",
-            autoexpand=True,
-        )
-
-    def _make_mapping(self, part: Part, name: CopyName, source: Vdisk) -> None:
         def is_there() -> bool:
             made = part.array.mapping(naming.forward(name))
-            return made is not None and (made.group, made.source) == (part.group, source.name)
+            return made is not None and (made.name, made.group, made.source) == wanted
 
-        if is_there():
-            return
-        part.array.remove_mapping(naming.forward(name))
         _make(
             part.array,
             is_there,
@@ -188,6 +173,25 @@ def _parts(sources: Sources) -> list[Part]:
         arrays[array.name] = array
         chosen[array.name][name] = vdisk
     return [Part(array, naming.group_of(next(iter(chosen[key]))), chosen[key]) for key, array in sorted(arrays.items())]
+
+
+def _make_vdisk(array: Array, target: str, source: Vdisk) -> None:
+    def is_there() -> bool:
+        made = array.vdisk(target)
+        return made is not None and made.size == source.size
+
+    _make(
+        array,
+        is_there,
+        "mkvdisk",
+        name=target,
+        mdiskgrp=array.primary_pool(source),
+        iogrp=source.iogrp,
+        size=source.size,
+        unit="b",
+        rsize="2%",
+        autoexpand=True,
+    )
 
 
 def _make(array: Array, is_there: Callable[[], bool], command: str, **parameters: str | int | bool) -> None:

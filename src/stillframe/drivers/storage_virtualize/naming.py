@@ -91,6 +91,21 @@ def volume_of(forward_name: str) -> str | None:
     return read(found[2]) if found else None
 
 
+def end_of_forward(volume_id: str, copy_id: str) -> str:
+    """What the name of the mapping from a volume to a copy ends with, whichever kind the copy is of."""
+    return f"{write(volume_id)}-{write(copy_id)}"
+
+
+def end_of(forward_name: str) -> str:
+    """The end of the name of a mapping to a copy; see `end_of_forward`. Nothing for another mapping's name."""
+    return forward_name[4:] if _FORWARD.fullmatch(forward_name) else ""
+
+
+def beside(target_name: str) -> str:
+    """What the names of the vdisks look like that were made for the same cut, with `*` at the end."""
+    return f"{target_name[:-_DIGEST]}*"
+
+
 def digest(copy_id: str) -> str:
     """The end of the name of a copy's vdisk."""
     return write(copy_id)[:_DIGEST]

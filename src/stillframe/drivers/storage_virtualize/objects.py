@@ -16,7 +16,7 @@ WHOLE: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Vdisk:
-    """A volume of the array; `size` in bytes, `pool` the one of its primary copy."""
+    """A volume of the array; `size` in bytes, `pool` is "many" for one whose copies are in several."""
 
     name: str
     size: int
@@ -24,7 +24,6 @@ class Vdisk:
     iogrp: str
     online: bool
     remote_copy: str
-    write_protected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +59,29 @@ class Mapping:
         return self.status == "copying" or (self.status == "idle_or_copied" and self.whole)
 
 
-def vdisk(answer: Any) -> Vdisk:
-    """A vdisk from its detailed view with sizes in bytes: one object, or a list of it and its mirrored copies.
+def primary_pool(answer: Any) -> str:
+    """The pool of a mirrored vdisk's primary copy, from the detailed view: a list of the vdisk and its copies.
 
     Raises `Malformed`, as all of these.
     """
     parts = shaped(_PARTS, answer if isinstance(answer, list) else [answer])
-    whole = shaped(_WHOLE, answer[0] if isinstance(answer, list) and answer else answer)
-    pool = whole.get("mdisk_grp_name", "")
-    if pool in ("", "many"):
-        primary = next((part for part in parts if part.get("primary") == "yes"), parts[0])
-        pool = primary.get("mdisk_grp_name", pool)
-    return Vdisk(
-        name=whole["name"],
-        size=whole["capacity"],
-        pool=pool,
-        iogrp=whole.get("IO_group_id", "0"),
-        online=whole.get("status") == "online",
-        remote_copy=whole.get("RC_name", ""),
-        write_protected=whole.get("write_protected") == "yes",
-    )
+    primary = next((part for part in parts if part.get("primary") == "yes"), parts[0])
+    return primary.get("mdisk_grp_name", "")
 
 
-def sizes(answer: Any) -> list[tuple[str, int]]:
-    """Names and sizes in bytes from the list of vdisks."""
-    return [(row["name"], row["capacity"]) for row in shaped(_SIZES, answer)]
+def vdisks(answer: Any) -> list[Vdisk]:
+    """Vdisks from their list with sizes in bytes."""
+    return [
+        Vdisk(
+            name=row["name"],
+            size=row["capacity"],
+            pool=row.get("mdisk_grp_name", ""),
+            iogrp=row.get("IO_group_id", "0"),
+            online=row.get("status") == "online",
+            remote_copy=row.get("RC_name", ""),
+        )
+        for row in shaped(_VDISKS, answer)
+    ]
 
 
 def mappings(answer: Any) -> list[Mapping]:
@@ -183,7 +180,6 @@ class _Whole(_Size, total=False):
     IO_group_id: _Word
     status: _Word
     RC_name: _Word
-    write_protected: _Word
 
 
 class _Row(TypedDict):
@@ -226,8 +222,7 @@ class SnapshotMember(TypedDict):
 
 
 _PARTS: Final = TypeAdapter(Annotated[list[_Part], FailFast(), Field(min_length=1)])
-_WHOLE: Final = TypeAdapter(_Whole)
-_SIZES: Final = TypeAdapter(Annotated[list[_Size], FailFast()])
+_VDISKS: Final = TypeAdapter(Annotated[list[_Whole], FailFast()])
 _MAPPINGS: Final = TypeAdapter(Annotated[list[_Row], FailFast()])
 _GROUPS: Final = TypeAdapter(Annotated[list[_Group], FailFast()])
 _MADE: Final = TypeAdapter(_Made)

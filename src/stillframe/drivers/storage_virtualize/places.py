@@ -10,6 +10,7 @@ from stillframe.drivers.local.declaration import Declaration, Declarations, Decl
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Answers, Arrays, Place
+from stillframe.drivers.storage_virtualize.objects import Vdisk
 
 
 class Volumes(Protocol):
@@ -99,8 +100,8 @@ class DeclaredVolumes:
             for vdisk in declaration.vdisks
         ]
 
-        def look(array: Array) -> dict[str, int]:
-            return array.sizes({vdisk.vdisk for _, vdisk in chosen if vdisk.array in (None, array.name)})
+        def look(array: Array) -> dict[str, Vdisk]:
+            return array.vdisks({vdisk.vdisk for _, vdisk in chosen if vdisk.array in (None, array.name)})
 
         answers = self._arrays.ask(look, seconds=self._arrays.list_seconds)
         found = [_listed(declaration, vdisk, answers) for declaration, vdisk in chosen]
@@ -110,7 +111,7 @@ class DeclaredVolumes:
         """See `StorageDriver`; as in the list of all."""
         declaration, declared = self._declarations.vdisk(volume_id)
         arrays = None if declared.array is None else self._arrays.named(frozenset({declared.array}))
-        answers = self._arrays.ask(lambda array: array.sizes({declared.vdisk}), arrays, self._arrays.list_seconds)
+        answers = self._arrays.ask(lambda array: array.vdisks({declared.vdisk}), arrays, self._arrays.list_seconds)
         return _listed(declaration, declared, answers)
 
     def place(self, volume_id: str) -> Place:
@@ -148,10 +149,10 @@ class DeclaredVolumes:
         return next((one for one in self._declarations.all() if one.id == instance_id), None)
 
 
-def _listed(declaration: Declaration, declared: DeclaredVdisk, answers: Answers[dict[str, int]]) -> Volume:
-    for name, sizes in sorted(answers.given.items()):
-        if declared.array in (None, name) and declared.vdisk in sizes:
-            return _volume(declaration, declared, "in-use", sizes[declared.vdisk], name)
+def _listed(declaration: Declaration, declared: DeclaredVdisk, answers: Answers[dict[str, Vdisk]]) -> Volume:
+    for name, vdisks in sorted(answers.given.items()):
+        if declared.array in (None, name) and declared.vdisk in vdisks:
+            return _volume(declaration, declared, "in-use", vdisks[declared.vdisk].size, name)
     unseen = answers.missing if declared.array is None else {declared.array} & answers.missing.keys()
     # It is still declared where the array does not have it, and the checks say so.
     return _volume(declaration, declared, "unknown" if unseen else "error")

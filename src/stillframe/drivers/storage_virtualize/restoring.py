@@ -6,15 +6,16 @@ import logging
 import time
 from typing import Final
 
-from stillframe.domain.errors import BackendError, Refused, Unavailable
+from stillframe.domain.errors import BackendError, NotFound, Refused, Unavailable
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
-from stillframe.drivers.storage_virtualize.checks import Checks
+from stillframe.drivers.storage_virtualize.checks import Checks, Found
 from stillframe.drivers.storage_virtualize.copies import Copy
-from stillframe.drivers.storage_virtualize.deleting import clear
-from stillframe.drivers.storage_virtualize.objects import WHOLE, Mapping, Vdisk
+from stillframe.drivers.storage_virtualize.deleting import clear, seen
+from stillframe.drivers.storage_virtualize.objects import WHOLE, Mapping
 from stillframe.drivers.storage_virtualize.options import Options
+from stillframe.drivers.storage_virtualize.together import Crowd
 
 LOG = logging.getLogger(__name__)
 
@@ -29,15 +30,17 @@ class Restorer:
         self._options = options
         self._checks = checks
 
-    def restore(self, call: Call, volume_id: str, copy: Copy) -> None:
+    def restore(self, call: Call, crowd: Crowd, volume_id: str, found: Found[Copy]) -> None:
         """Start a reverse mapping, or find the one that was started before, and wait until it has copied everything.
 
         Raises as `Checks.restore`, and `BackendError` where the array gives up.
         """
         call.check()
-        vdisk = self._checks.restore(volume_id, copy)
+        copy = found.copy
+        vdisk = self._checks.restore(volume_id, copy, found.vdisk, found.mapped)
         name = naming.reverse(volume_id, copy.id)
-        if not self._take_place(call, copy.array, vdisk, name):
+        present = self._take_place(call, crowd, copy.array, found.mapped.targets.get(vdisk.name), name)
+        if present is None:
             copy.array.make(
                 "mkfcmap",
                 source=copy.vdisk,
@@ -46,57 +49,58 @@ class Restorer:
                 copyrate=self._options.copy_rate,
                 cleanrate=self._options.clean_rate,
             )
-        self._follow(call, copy, name)
+            present = Mapping("", name, copy.vdisk, vdisk.name, "", "idle_or_copied", 0, rc_controlled=False)
+        self._follow(call, crowd, copy, present)
         call.report(copy.size, copy.size)
 
-    def _take_place(self, call: Call, array: Array, vdisk: Vdisk, name: str) -> bool:
-        """Clear away another mapping to the volume, for an array allows one; True if this very one is there."""
-        present = array.mapping_to(vdisk.name)
-        if present is not None and present.name == name and present.status != "stopped" and not present.whole:
+    def _take_place(self, call: Call, crowd: Crowd, array: Array, present: Mapping | None, name: str) -> Mapping | None:
+        """Clear away another mapping to the volume, for an array allows one; this very one is returned."""
+        if present is None:
+            return None
+        if present.name == name and present.status != "stopped" and not present.whole:
             if present.active:
                 call.touch()
-            return True
-        if present is not None:
-            # What it had copied so far is there, and no more will come.
-            call.touch()
-            LOG.info("array '%s': clearing away mapping '%s' (%s)", array.name, present.name, present.status)
-            clear(call, array, present, self._options.poll_seconds)
+            return present
+        # What it had copied so far is there, and no more will come.
+        call.touch()
+        LOG.info("array '%s': clearing away mapping '%s' (%s)", array.name, present.name, present.status)
+        clear(call, crowd, array, present, self._options.poll_seconds)
         call.check()
-        return False
+        return None
 
-    def _follow(self, call: Call, copy: Copy, name: str) -> None:
+    def _follow(self, call: Call, crowd: Crowd, copy: Copy, mapping: Mapping) -> None:
         """Wait until the mapping says that it has copied everything, for nothing else is a sign that it has."""
-        pace, starts = _Pace(name), 0
+        pace, starts, name = _Pace(mapping.name), 0, mapping.name
+        now: Mapping | None = mapping
         while True:
-            mapping = copy.array.mapping(name)
-            if mapping is None:
+            if now is None:
                 raise BackendError(
                     f"the mapping '{name}' vanished from array '{copy.array.name}' before it had copied everything; "
                     "somebody has deleted it"
                 )
-            if mapping.whole:
-                self._finish(call, copy.array, mapping)
+            if now.whole:
+                self._finish(call, crowd, copy.array, now)
                 return
-            idle = mapping.status in ("idle_or_copied", "prepared")
-            if mapping.status in ("stopped", "suspended", "stopping") or (idle and starts == _STARTS_AT_MOST):
+            idle = now.status in ("idle_or_copied", "prepared")
+            if now.status in ("stopped", "suspended", "stopping") or (idle and starts == _STARTS_AT_MOST):
                 raise BackendError(
-                    f"the restore by mapping '{name}' of array '{copy.array.name}' is {mapping.status} at "
-                    f"{mapping.progress} %; the array's event log says why"
+                    f"the restore by mapping '{name}' of array '{copy.array.name}' is {now.status} at "
+                    f"{now.progress} %; the array's event log says why"
                 )
             if idle:
                 starts += 1
-                self._start(call, copy.array, mapping)
-                if starts == 1:
-                    continue
-            pace.tell(mapping.progress)
-            call.report(copy.size * mapping.progress // WHOLE, copy.size)
-            call.check()
-            time.sleep(self._options.poll_seconds)
-            call.check()
+                self._start(call, copy.array, now)
+            if not idle or starts > 1:
+                pace.tell(now.progress)
+                call.report(copy.size * now.progress // WHOLE, copy.size)
+                call.check()
+                time.sleep(self._options.poll_seconds)
+                call.check()
+            now = seen(crowd, copy.array, mapping)
 
-    def _finish(self, call: Call, array: Array, mapping: Mapping) -> None:
+    def _finish(self, call: Call, crowd: Crowd, array: Array, mapping: Mapping) -> None:
         try:
-            clear(call, array, mapping, self._options.poll_seconds)
+            clear(call, crowd, array, mapping, self._options.poll_seconds)
         except Unavailable as problem:
             # The volume is whole; what comes next clears the mapping away.
             LOG.warning("array '%s': mapping '%s' is left over: %s", array.name, mapping.name, problem)
@@ -105,6 +109,8 @@ class Restorer:
         try:
             with call.touching():
                 array.run("startfcmap", mapping.name, prep=mapping.status != "prepared", restore=True)
+        except NotFound as missing:
+            raise BackendError(f"{missing.message} (it was made a moment ago)") from None
         except (BackendError, Refused):
             # The volume has not been touched, and must not be kept from other mappings.
             _undo(array, mapping.name)

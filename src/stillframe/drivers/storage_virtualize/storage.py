@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
-from stillframe.domain.errors import NotFound, Refused
+from stillframe.domain.errors import NotFound, Refused, StillframeError
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
-from stillframe.drivers.each import each
 from stillframe.drivers.storage import Cut, StorageCapabilities
 from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots, Member
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.books import Books
-from stillframe.drivers.storage_virtualize.checks import Checks
-from stillframe.drivers.storage_virtualize.copies import Copies
+from stillframe.drivers.storage_virtualize.checks import Checks, Found
+from stillframe.drivers.storage_virtualize.copies import Copies, Copy
 from stillframe.drivers.storage_virtualize.cutting import Cutter
 from stillframe.drivers.storage_virtualize.deleting import Deleter
 from stillframe.drivers.storage_virtualize.options import Options
 from stillframe.drivers.storage_virtualize.places import Volumes
 from stillframe.drivers.storage_virtualize.restoring import Restorer
+from stillframe.drivers.storage_virtualize.together import Crowd, Crowds
 
 # A restored volume reads as its copy from the start of the reverse mapping on, whatever happens to us.
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=True)
@@ -39,6 +40,7 @@ class StorageVirtualize:
         self._books = Books(arrays, volumes, copies, self._snapshots)
         self._prepared: dict[tuple[CopyName, ...], Callable[[Call], Cut]] = {}
         self._restorer = Restorer(options, self._checks)
+        self._crowds = Crowds(options.poll_seconds)
 
     @property
     def capabilities(self) -> StorageCapabilities:
@@ -57,11 +59,11 @@ class StorageVirtualize:
         for volume_id in volume_ids:
             if volume_id not in instance.volume_ids:
                 raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
-        self._snapshots.chosen([self._checks.source(volume_id) for volume_id in volume_ids])
+        self._snapshots.chosen([*self._checks.sources(volume_ids).values()])
 
     def simultaneous(self, volume_ids: Sequence[str]) -> bool:
         """See `StorageDriver`: where they are on one array."""
-        return len({self._checks.source(volume_id)[0].name for volume_id in volume_ids}) == 1
+        return len({array.name for array, _ in self._checks.located(volume_ids).values()}) == 1
 
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:  # noqa: ARG002
         """See `StorageDriver`: everything but the start of the consistency groups."""
@@ -74,12 +76,13 @@ class StorageVirtualize:
 
     def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
         """See `StorageDriver`."""
-        found = self._books.of_call(call, volume_snapshot_id)
-        if found is None:
-            raise NotFound(f"there is no copy {volume_snapshot_id} on any array")
-        if isinstance(found, Member):
-            return self._snapshots.complete(call, found)
-        return self._cutter.complete(call, found)
+        with self._crowds.joined(call) as crowd:
+            found = self._look(call, crowd, volume_snapshot_id)
+            if found is None:
+                raise NotFound(f"there is no copy {volume_snapshot_id} on any array")
+            if isinstance(found, Member):
+                return self._snapshots.complete(call, crowd, found)
+            return self._cutter.complete(call, crowd, found)
 
     def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:
         """See `StorageDriver`."""
@@ -87,36 +90,46 @@ class StorageVirtualize:
 
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
         """See `StorageDriver`."""
-        return each(copies, self._check_restore)
+        outcomes = self._books.to_restore(copies.items())
+        return {pair[0]: self._check_restore(pair[0], outcomes[pair]) for pair in copies.items()}
 
-    def _check_restore(self, volume_id: str, volume_snapshot_id: str) -> str:
-        found = self._books.of_volume(volume_id, volume_snapshot_id)
-        if isinstance(found, Member):
-            self._snapshots.check_restore(volume_id, found)
+    def _check_restore(self, volume_id: str, outcome: Found[Copy | Member] | StillframeError) -> str:
+        if isinstance(outcome, StillframeError):
+            raise outcome
+        if isinstance(outcome.copy, Member):
+            self._snapshots.check_restore(volume_id, outcome.copy, outcome.vdisk, outcome.mapped)
             return "array-snapshot"
-        self._checks.restore(volume_id, found)
+        self._checks.restore(volume_id, outcome.copy, outcome.vdisk, outcome.mapped)
         return "flashcopy"
 
     def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
-        found = self._books.of_volume(volume_id, volume_snapshot_id)
-        if isinstance(found, Member):
-            self._snapshots.restore(call, volume_id, found)
-        else:
-            self._restorer.restore(call, volume_id, found)
+        with self._crowds.joined(call) as crowd:
+            found = crowd.ask("to restore", (volume_id, volume_snapshot_id), self._books.to_restore)
+            if found is None or isinstance(found, StillframeError):
+                raise found or NotFound(f"there is no copy {volume_snapshot_id} on any array")
+            if isinstance(found.copy, Member):
+                self._snapshots.restore(call, crowd, volume_id, cast("Found[Member]", found))
+            else:
+                self._restorer.restore(call, crowd, volume_id, cast("Found[Copy]", found))
 
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`: a volume can be read and written from the moment its restore began."""
 
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
-        found = self._books.of_call(call, volume_snapshot_id)
-        if isinstance(found, Member):
-            self._snapshots.delete(call, found)
-        elif found is not None:
-            self._deleter.delete(call, found)
+        with self._crowds.joined(call) as crowd:
+            found = self._look(call, crowd, volume_snapshot_id)
+            if isinstance(found, Member):
+                self._snapshots.delete(call, crowd, found)
+            elif found is not None:
+                self._deleter.delete(call, crowd, found)
+
+    def _look(self, call: Call, crowd: Crowd, copy_id: str) -> Copy | Member | None:
+        return crowd.ask("copies", copy_id, partial(self._books.of_call, call))
 
     def _prepare(self, call: Call, names: Sequence[CopyName]) -> Callable[[Call], Cut]:
-        sources = {name: self._checks.source(name.volume_id) for name in names}
+        found = self._checks.sources([name.volume_id for name in names])
+        sources = {name: found[name.volume_id] for name in names}
         way = self._snapshots if self._snapshots.chosen(list(sources.values())) else self._cutter
         return way.prepare(call, sources)
