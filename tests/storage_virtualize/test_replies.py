@@ -97,7 +97,7 @@ def test_replies_without_sense_are_an_array_that_is_away(make: Make, strategy: S
 
 
 @pytest.mark.parametrize("content", ["", *SENSELESS])
-@pytest.mark.parametrize("command", ["auth", "lsvdisk", "lsvdiskfcmappings", "lsfcmap"])
+@pytest.mark.parametrize("command", ["auth", "lsvdisk", "lsfcmap"])
 def test_the_flashcopy_check_says_that_the_array_is_away(make: Make, command: str, content: str) -> None:
     world = make()
     instance = world.add((SIZE,))

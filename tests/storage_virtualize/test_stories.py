@@ -261,11 +261,10 @@ class TestCheck:
 
     def test_a_mapping_that_goes_away_meanwhile_is_left_out(self, service: Service) -> None:
         service.snapshot("one")
-        for details in (False, True):
-            service.served.faults.put("lsfcmap", "fail", code="CMMVC5804E")
-            reply = service.check("disk-a", details=details)
-            assert reply.json() == {"copy_details": []} or not details
-            service.served.faults.clear()
+        number = str(next(iter(service.served.array.mappings)))
+        service.served.faults.put("lsfcmap", "fail", subject=number, code="CMMVC5804E")
+        assert service.check("disk-a", details=True).json() == {"copy_details": []}
+        assert len(service.check("disk-a", details=True).json()["copy_details"]) == 1
 
     def test_an_array_that_does_not_answer_is_a_platform_that_is_down(self, service: Service) -> None:
         service.served.faults.unreachable(60)
@@ -300,14 +299,13 @@ class TestManagedVolumes:
         time.sleep(0.05)
         assert managed.served.objects()["mappings"] == []
 
-    def test_their_mappings_are_shown_but_for_those_the_array_hides(self, managed: Service) -> None:
+    def test_their_mappings_are_shown_and_those_that_the_system_owns_too(self, managed: Service) -> None:
         managed.snapshot("one")
         vdisk = next(iter(managed.volumes))
-        rows = managed.check(vdisk).json()["copy_details"]
-        if managed.served.objects()["snapshots"]:
-            assert rows == []
-        else:
-            assert (rows[0]["source_vdisk_name"], rows[0]["copyrate"]) == (vdisk, None)
+        for details in (False, True):
+            rows = managed.check(vdisk, details=details).json()["copy_details"]
+            assert len(rows) == 1
+            assert (rows[0]["source_vdisk_name"], rows[0]["copyrate"]) == (vdisk, "0" if details else None)
 
     def test_a_volume_that_is_on_no_array_has_no_mappings_to_show(self, managed: Service) -> None:
         vdisk = next(iter(managed.volumes))

@@ -169,6 +169,8 @@ def _stopfcmap(array: Array, subject: str | None, parameters: Parameters) -> Non
 def _lsfcmap(array: Array, subject: str | None, parameters: Parameters) -> Any:
     if subject is not None:
         return views.mapping_details(array, _mapping(array, subject, hidden=True))
+    if parameters.get("showhidden"):
+        _need_level(array, (8, 5, 1), "CMMVC5709E")
     shown = [one for one in array.mappings.values() if parameters.get("showhidden") or not one.hidden]
     return views.filtered(map(views.mapping_row, shown), parameters)
 
@@ -292,10 +294,10 @@ def _set_rates(mapping: Mapping, parameters: Parameters) -> None:
     mapping.clean_rate = int(parameters.get("cleanrate", mapping.clean_rate))
 
 
-def _need_level(array: Array, level: tuple[int, ...]) -> None:
+def _need_level(array: Array, level: tuple[int, ...], code: str = "CMMVC7205E") -> None:
     have = tuple(int(part) for part in array.behaviour.code_level.split(" ")[0].split("."))
     if have < level:
-        raise Refusal("CMMVC7205E", "The command failed because it is not supported.")
+        raise Refusal(code, "The command or a parameter is not supported.")
 
 
 def _snapshot(array: Array, parameters: Parameters) -> Snapshot:

@@ -36,10 +36,11 @@ class FlashCopyCheck:
     def mappings(self, volume_id: str, *, details: bool) -> Sequence[Mapping[str, str | None]]:
         """See `FlashCopy`."""
         array, vdisk = self._locate(volume_id)
-        # The array lists them in no particular order.
-        numbers = array.ask(objects.numbers, "lsvdiskfcmappings", vdisk.name)
-        rows = (_detailed(array, number) if details else _concise(array, number) for number in numbers)
-        return [row for row in rows if row is not None]
+        rows = {int(row["id"] or 0): row for row in _involving(array, vdisk.name)}
+        if details:
+            found = [_detailed(array, number) for number in sorted(rows)]
+            return [row for row in found if row is not None]
+        return [{key: rows[number].get(key) for key in _KEYS} for number in sorted(rows)]
 
     def _locate(self, volume_id: str) -> tuple[Array, Vdisk]:
         try:
@@ -56,9 +57,17 @@ def _not_supported(volume_id: str, reason: str) -> NotSupported:
     return NotSupported(f"Volume {volume_id} is not on IBM Storage Virtualize (Storwize, SVC, FlashSystem): {reason}.")
 
 
-def _concise(array: Array, number: int) -> dict[str, str | None] | None:
-    rows = array.ask(objects.rows, "lsfcmap", filtervalue=f"id={number}")
-    return {key: rows[0].get(key) for key in _KEYS} if rows else None
+def _involving(array: Array, vdisk: str) -> list[dict[str, str | None]]:
+    """The concise rows of the mappings that a vdisk takes part in, those that the system itself owns too."""
+    found: list[dict[str, str | None]] = []
+    for column in ("source_vdisk_name", "target_vdisk_name"):
+        wanted = f"{column}={vdisk}"
+        try:
+            found += array.ask(objects.rows, "lsfcmap", filtervalue=wanted, showhidden=True)
+        except NotSupported:
+            # A code level before volume groups has none that it hides.
+            found += array.ask(objects.rows, "lsfcmap", filtervalue=wanted)
+    return found
 
 
 def _detailed(array: Array, number: int) -> dict[str, str | None] | None:

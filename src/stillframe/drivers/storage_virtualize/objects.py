@@ -106,14 +106,9 @@ def statuses(answer: Any) -> list[str]:
     return [row["status"] for row in shaped(_GROUPS, answer)]
 
 
-def numbers(answer: Any) -> list[int]:
-    """The ids in a list of mappings, by size."""
-    return sorted(row["id"] for row in shaped(_NUMBERS, answer))
-
-
 def rows(answer: Any) -> list[Columns]:
-    """Mappings from their list, with all columns that the array has."""
-    shaped(_MAPPINGS, answer)
+    """Mappings from their list, with all columns that the array has; ids are numbers."""
+    shaped(_NUMBERED, answer)
     return shaped(_ROWS, answer)
 
 
@@ -193,16 +188,16 @@ class _Row(TypedDict):
     rc_controlled: NotRequired[_Word]
 
 
+class _NumberedRow(_Row):
+    id: _Number  # type: ignore[misc]  # narrower than what only names a mapping
+
+
 class _Group(TypedDict):
     status: _Word
 
 
 class _Made(TypedDict):
     id: _Word
-
-
-class _Numbered(TypedDict):
-    id: _Number
 
 
 class _System(TypedDict):
@@ -224,9 +219,9 @@ class SnapshotMember(TypedDict):
 _PARTS: Final = TypeAdapter(Annotated[list[_Part], FailFast(), Field(min_length=1)])
 _VDISKS: Final = TypeAdapter(Annotated[list[_Whole], FailFast()])
 _MAPPINGS: Final = TypeAdapter(Annotated[list[_Row], FailFast()])
+_NUMBERED: Final = TypeAdapter(Annotated[list[_NumberedRow], FailFast()])
 _GROUPS: Final = TypeAdapter(Annotated[list[_Group], FailFast()])
 _MADE: Final = TypeAdapter(_Made)
-_NUMBERS: Final = TypeAdapter(Annotated[list[_Numbered], FailFast()])
 _ROWS: Final = TypeAdapter(Annotated[list[Columns], FailFast()])
 _ROW: Final = TypeAdapter(Columns)
 _SYSTEM: Final = TypeAdapter(_System)

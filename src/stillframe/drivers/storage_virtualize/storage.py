@@ -23,6 +23,9 @@ from stillframe.drivers.storage_virtualize.places import Volumes
 from stillframe.drivers.storage_virtualize.restoring import Restorer
 from stillframe.drivers.storage_virtualize.together import Crowd, Crowds
 
+#: More than are prepared at a time; what is prepared and never cut must not be kept for ever.
+_MOST_PREPARED: Final = 64
+
 # A restored volume reads as its copy from the start of the reverse mapping on, whatever happens to us.
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=True)
 
@@ -68,6 +71,9 @@ class StorageVirtualize:
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:  # noqa: ARG002
         """See `StorageDriver`: everything but the start of the consistency groups."""
         self._prepared[tuple(names)] = self._prepare(call, names)
+        while len(self._prepared) > _MOST_PREPARED:
+            # Whoever comes for it after all prepares again.
+            self._prepared.pop(next(iter(self._prepared)), None)
 
     def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:  # noqa: ARG002
         """See `StorageDriver`."""
@@ -118,6 +124,9 @@ class StorageVirtualize:
 
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
+        for names in [one for one in list(self._prepared) if one[0].operation_id == call.operation_id]:
+            # What was prepared and is deleted is never cut.
+            self._prepared.pop(names, None)
         with self._crowds.joined(call) as crowd:
             found = self._look(call, crowd, volume_snapshot_id)
             if isinstance(found, Member):
