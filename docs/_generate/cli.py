@@ -33,7 +33,10 @@ def page() -> Iterator[str]:
     with mock.patch.dict(os.environ, clear=True):
         shell = Shell()
         commands = {name: _parser(shell, name) for name in sorted(COMMANDS)}
-        rows = ((f"[`{name}`](#{_anchor(name)})", parser.description or "") for name, parser in commands.items())
+        rows = (
+            (f"[`{name}`](#{_anchor(name)})", (parser.description or "").partition("\n")[0])
+            for name, parser in commands.items()
+        )
         yield from table(("Command", "What it does"), rows)
         for name, parser in commands.items():
             yield from _command(name, parser)
@@ -45,6 +48,10 @@ def page() -> Iterator[str]:
     yield "Commands that show something take `-f FORMAT` (`table`, `json`, `yaml`, `value`; for lists also `csv`, for"
     yield "one thing also `shell`) and `-c COLUMN`, which may be repeated. `stillframe help COMMAND` names all options."
     yield "Results go to the standard output; progress and errors go to the standard error."
+    yield ""
+    yield "A column that does not exist is refused before anything happens, and the message names those that exist."
+    yield "Lists show some columns; `-c` can ask for every other one too. A table has no lines between its columns and"
+    yield "breaks no id and no time: other long text is wrapped on a terminal; in a pipe each thing is a line."
     yield ""
     yield "Names and other text of strangers are printed without effect: an end of line, an escape sequence of a"
     yield "terminal or an invisible character is written out (`\\n`, `\\x1b`), in `value` and `csv` too, so that a line"

@@ -21,9 +21,9 @@ _REPAIR: Final = ("kind", "of", "what", "result", "detail")
 
 
 class Doctor(Lister):
-    """Look at the settings, the database, the drivers, the instances and what was left over; changes nothing.
+    """Check the settings, the database, the drivers, the instances, and look for leftovers; changes nothing.
 
-    With --repair, remove what was left over instead: it is listed first, and asked about unless --yes is given.
+    With --repair, remove leftovers instead: they are listed first, and you are asked unless --yes is given.
     """
 
     _failed = False
@@ -32,15 +32,17 @@ class Doctor(Lister):
         """See `cliff`."""
         parser = super().get_parser(prog_name)
         parser.add_argument(
-            "--repair", action="store_true", help="Remove leftovers that are certainly ours and of use to nobody."
+            "--repair",
+            action="store_true",
+            help="Remove leftovers that certainly belong to this service and that nobody needs.",
         )
         parser.add_argument(
             "--also",
             metavar="ID",
             action="append",
             default=[],
-            help="With --repair, remove those of this instance snapshot or operation too of which that is not certain, "
-            "such as copies that another service may have made (may be repeated).",
+            help="With --repair, also remove uncertain leftovers of this instance snapshot or operation, such as "
+            "copies that another service may have made (may be repeated).",
         )
         parser.add_argument("--yes", action="store_true", help="With --repair, do not ask.")
         return parser

@@ -36,7 +36,7 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.UNAVAILABLE: "The service, its database or the platform behind does not answer; worth trying again.",
     ExitCode.HANGS: "A call to a platform hangs in this worker; it has handed its work on and is to be started anew.",
     ExitCode.INTERRUPTED: "Interrupted by Ctrl-C. What the service has accepted goes on.",
-    ExitCode.BROKEN_PIPE: "Whoever read the output went away.",
+    ExitCode.BROKEN_PIPE: "The reader of the output has closed it.",
 }
 
 _BY_STATUS: Final[Mapping[int, ExitCode]] = {

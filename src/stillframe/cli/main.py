@@ -48,7 +48,7 @@ class Shell(App):
             "--config-file",
             metavar="FILE",
             action="append",
-            help="Settings of the service on this machine, for serve, api, worker, db, doctor and instance add "
+            help="Settings of the service on this machine; all commands find the service and its token by them "
             f"(may be repeated; {CONFIG_VARIABLE}).",
         )
         add_connection_options(parser)

@@ -35,7 +35,7 @@ _OPTIONS: Final = (
     ("auth-url", ("OS_AUTH_URL",), "Where Keystone is."),
     ("username", ("OS_USERNAME",), "User name; with auth type none whatever you say it is."),
     ("user-id", ("OS_USER_ID",), "User id."),
-    ("password", ("OS_PASSWORD",), "Password; better given by the environment, for others see command lines."),
+    ("password", ("OS_PASSWORD",), "Password. Better use the variable: other users can see command lines."),
     ("user-domain-id", ("OS_USER_DOMAIN_ID",), "Domain of the user, by id."),
     ("user-domain-name", ("OS_USER_DOMAIN_NAME",), "Domain of the user, by name."),
     ("project-id", ("OS_PROJECT_ID",), f"Project to act in; without it and Keystone '{PROJECT}'."),
@@ -61,5 +61,9 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--os-{flag}", metavar=metavar, default=value, help=f"{text} ({', '.join(variables)})")
     group.add_argument("--insecure", action="store_true", help="Do not verify the server's certificate.")
     group.add_argument(
-        "--os-timeout", metavar="SECONDS", type=float, default=120.0, help="How long one request may take."
+        "--os-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=120.0,
+        help="How long one request may take (default: 120); connecting may take 10 at most.",
     )

@@ -42,7 +42,7 @@ class Add(ShowOne):
             action="append",
             default=[],
             help="An image file; may be repeated, the first is what it boots from. Without a name it is called disk0, "
-            "disk1, ...; without a format the file must have a qcow2 header, for raw content is never guessed.",
+            "disk1, ...; without a format the file must have a qcow2 header, because raw is never guessed.",
         )
         parser.add_argument(
             "--vdisk",
@@ -55,7 +55,10 @@ class Add(ShowOne):
         parser.add_argument("--qmp-socket", metavar="PATH", type=Path, help="Socket of its QEMU monitor (QMP).")
         parser.add_argument("--guest-agent-socket", metavar="PATH", type=Path, help="Socket of its guest agent.")
         parser.add_argument(
-            "--start-command", metavar="COMMAND", help="What starts it, in one argument, quoted as for a shell."
+            "--start-command",
+            metavar="COMMAND",
+            help="Command that starts it, as one argument, quoted as for a shell. Without it a restore with --force "
+            "leaves the instance off.",
         )
         return parser
 

@@ -24,7 +24,7 @@ class Remove(Command):
         parser.add_argument(
             "--force",
             action="store_true",
-            help="Do not ask the service for its instance snapshots: they stay, and can then only be deleted.",
+            help="Do not ask the service whether it has instance snapshots. They stay, and can then only be deleted.",
         )
         return parser
 

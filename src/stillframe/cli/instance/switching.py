@@ -25,7 +25,7 @@ def add_wait_option(parser: argparse.ArgumentParser) -> None:
         "--wait",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="Wait until it has happened (default: yes). Without waiting, `instance show` tells.",
+        help="Wait until it has happened (default). Without waiting, `instance show` shows the state.",
     )
 
 

@@ -38,7 +38,7 @@ class Create(ShowOne):
             "--minimum-consistency",
             metavar="LEVEL",
             choices=[level.value for level in ConsistencyLevel],
-            help="Let the snapshot fail below this level: application, filesystem, crash, none (default: none).",
+            help="Lowest level that is good enough: application, filesystem, crash, none (default).",
         )
         add_wait_option(parser)
         return parser

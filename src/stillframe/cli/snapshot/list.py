@@ -24,8 +24,8 @@ class List(Lister):
         parser.add_argument("--all-projects", action="store_true", help="Those of all projects (administrators).")
         parser.add_argument("--long", action="store_true", help="Show more columns.")
         parser.add_argument("--sort", metavar="KEY[:asc|desc],...", help="Order (default: created_at:desc).")
-        parser.add_argument("--limit", type=int, metavar="N", help="At most so many.")
-        parser.add_argument("--marker", metavar="ID", help="Go on after this one.")
+        parser.add_argument("--limit", type=int, metavar="N", help="Show at most N.")
+        parser.add_argument("--marker", metavar="ID", help="Continue after the snapshot with this id.")
         return parser
 
     def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same

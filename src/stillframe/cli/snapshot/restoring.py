@@ -24,7 +24,7 @@ class Restoring(ShowOne):
         parser = super().get_parser(prog_name)
         parser.add_argument("snapshot", metavar="SNAPSHOT", help="Instance snapshot, by id or name.")
         parser.add_argument(
-            "--force", action="store_true", help="Shut the instance down if it runs, and start it again afterwards."
+            "--force", action="store_true", help="If the instance runs, shut it down, and start it again afterwards."
         )
         add_wait_option(parser)
         return parser
