@@ -146,6 +146,13 @@ def test_a_freeze_that_is_refused_is_not_thawed(scene: Scene) -> None:
     assert scene.agent.heard == ["guest-fsfreeze-freeze"]
 
 
+def test_a_freeze_that_fails_and_leaves_the_guest_frozen_is_thawed(scene: Scene) -> None:
+    scene.agent.botches = {"guest-fsfreeze-freeze"}
+    with pytest.raises(BackendError, match="frozen since"):
+        scene.cut()
+    assert (scene.agent.frozen, scene.run_state, scene.remains.quiesced()) == (False, "running", [])
+
+
 def test_a_guest_without_file_systems_to_freeze_is_cut_as_after_a_power_failure(scene: Scene) -> None:
     scene.agent.file_systems = 0
     assert scene.cut() is ConsistencyLevel.CRASH

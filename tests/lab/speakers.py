@@ -116,7 +116,8 @@ class ScriptedAgent:
     """A guest agent that keeps its state and serves one client after the other, as the real one does.
 
     `hangs`: what it is stuck at when it is asked for it, until `go_on`; it has done it then. `refuses`: what it answers
-    with an error. `heard`: what it was asked to do. `frozen` may be set as another tool would.
+    with an error. `botches`: what it does, and answers with an error all the same. `heard`: what it was asked to do.
+    `frozen` may be set as another tool would.
     """
 
     def __init__(self) -> None:
@@ -124,6 +125,7 @@ class ScriptedAgent:
         self.file_systems = 2
         self.hangs: set[str] = set()
         self.refuses: set[str] = set()
+        self.botches: set[str] = set()
         self.heard: list[str] = []
         self._going_on = threading.Event()
         self._turn = threading.Lock()
@@ -153,4 +155,6 @@ class ScriptedAgent:
         if command == "guest-fsfreeze-status":
             return line({"return": "frozen" if before else "thawed"})
         self.frozen = command == "guest-fsfreeze-freeze" and self.file_systems > 0
+        if command in self.botches:
+            return line({"error": {"class": "GenericError", "desc": "failed to freeze /home: Invalid argument"}})
         return line({"return": self.file_systems if command == "guest-fsfreeze-freeze" or before else 0})

@@ -42,6 +42,8 @@ NO_AGENT: Final = "the instance declares no guest agent (guest_agent_socket)"
 NO_HOOKS: Final = "nobody can tell from outside whether the applications in the guest took part"
 #: Seconds; a freeze may take 20 of them.
 LONGEST_HOLD: Final = 60.0
+# What an agent answers to a freeze while another tool has the guest frozen (qga/main.c, qapi/qmp-dispatch.c).
+_NOT_NOW: Final = "has been disabled"
 _PAUSE_SECONDS: Final = 0.2
 # Who holds the guest, and whose turn it is to ask something of it. A process that was stopped in the middle keeps both,
 # and must not keep the others from theirs.
@@ -173,6 +175,11 @@ class Holding:
                 "again when the guest has less to write, see to its agent, or declare none."
             ) from None
         except (Unavailable, AgentRefused) as problem:
+            if isinstance(problem, AgentRefused) and self._did_all_the_same(declaration.guest_agent_socket, problem):
+                raise AgentUnknown(
+                    f"{problem.message} They are frozen since, so that it did more than it says. Nothing was cut: see "
+                    "to the agent in the guest, or declare none."
+                ) from None
             LOG.warning("'%s' is cut without freezing its file systems: %s", declaration.name, problem)
             mark = replace(mark, frozen=is_ours(Seen.FREE, Outcome.REFUSED))
             self._note(declaration, mark)
@@ -184,6 +191,15 @@ class Holding:
                 self._note(declaration, mark)
             return mark, Stillness(ConsistencyLevel.CRASH, "the guest agent found no file system to freeze")
         return mark, Stillness(ConsistencyLevel.FILESYSTEM, reason)
+
+    def _did_all_the_same(self, agent: Path, refusal: AgentRefused) -> bool:
+        """Whether a guest is frozen after a freeze that failed, and by that, though it was free before."""
+        if _NOT_NOW in refusal.message:
+            return False
+        try:
+            return self._qemu.frozen(agent)
+        except (Unavailable, BackendError):
+            return False
 
     def _pause(self, declaration: Declaration, socket: Path, mark: Mark) -> tuple[Mark, Paused]:
         paused = self._qemu.pause(socket, mark.process)
