@@ -15,8 +15,9 @@ import requests
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: How long a good client may have to wait, in seconds, whatever the others do; on an idle machine it is milliseconds.
-PROMPT: Final = 5.0
+#: How long a good client may have to wait, in seconds, whatever the others do; on an idle machine it is milliseconds,
+#: and a service that is held up answers after minutes or never.
+PROMPT: Final = 20.0
 
 _PAUSE: Final = 0.05
 
