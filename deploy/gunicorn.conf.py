@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+
+from stillframe.lines import Lines
+
+
+class EscapedLogger(Logger):  # type: ignore[misc]
+    """What clients send begins no line of gunicorn's own log either, and moves no cursor."""
+
+    def setup(self, cfg: Any) -> None:
+        """See `Logger`."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(Lines(self.error_fmt, self.datefmt))
+
+
+logger_class = EscapedLogger
+
 bind = "127.0.0.1:8790"
 # Handlers wait for the database and the platform, so threads do, and processes for more than one processor.
 worker_class = "gthread"
@@ -12,6 +31,8 @@ preload_app = False
 # A request to a platform that hangs may take its retries; a process that is stuck for longer is replaced.
 timeout = 180
 graceful_timeout = 30
+# After a change of the settings or of the package: SIGHUP. New processes take the place of the old ones, which finish
+# their replies, and the port stays open.
 # A thread waits for each request to arrive and for its reply to be taken: never without a proxy in front that does the
 # waiting, as deploy/haproxy.cfg does (http-buffer-request).
 keepalive = 15

@@ -86,6 +86,7 @@ class Service:
     releaser: Releaser
     power: PowerActions
     preparing: Preparing
+    readiness: Readiness
     wsgi: Any
 
     def start(self) -> None:
@@ -174,7 +175,7 @@ def build(
     held = HeldGuests(lambda: [one.id for one in leftovers.look(LeftoverKind.QUIESCE)])
     readiness, claim_seconds = Readiness(database.require_answer), settings.engine.claim_seconds
     sources = Sources(
-        *(operations, queue.waiting, now, held, lambda: readiness.problem() is None),
+        *(operations, queue.waiting, now, held, readiness.answers),
         *(lambda: presence.alive(claim_seconds), engine.hung, lambda: board.answers),
     )
     metrics = Metrics(CollectorRegistry(), sources)
@@ -216,7 +217,19 @@ def build(
         else build_observation(settings, metrics, readiness)
     )
     return Service(
-        settings, database, drivers, engine, service, instances, policy, janitor, releaser, power, preparing, wsgi
+        settings,
+        database,
+        drivers,
+        engine,
+        service,
+        instances,
+        policy,
+        janitor,
+        releaser,
+        power,
+        preparing,
+        readiness,
+        wsgi,
     )
 
 

@@ -64,6 +64,7 @@ def gunicorn(place: Place) -> Iterator[str]:
 def configured(folder: Path, certificate: Path, *ports: int) -> Path:
     """Our file for HAProxy, with other addresses; the first port is its own."""
     text = (DEPLOY / "haproxy.cfg").read_text()
+    text = text.replace("/run/haproxy/admin.sock", str(folder / "admin.sock"))
     text = text.replace("/etc/haproxy/snapshots.pem", str(certificate)).replace(
         "bind :443", f"bind 127.0.0.1:{ports[0]}"
     )

@@ -21,7 +21,7 @@ def units(tmp_path: Path) -> Path:
     """All of them, with the program where it is here."""
     program = Path(sys.executable).with_name("stillframe")
     for unit in UNITS:
-        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/stillframe/bin/stillframe", str(program)))
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/stillframe/bin", str(program.parent)))
     return tmp_path
 
 

@@ -53,6 +53,23 @@ def end_on_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def reopen_on_hangup() -> Iterator[None]:
+    """SIGHUP ends nothing: logrotate and terminals send it. Files of the log are opened anew."""
+
+    def reopen(_number: int, _frame: Any) -> None:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                # The next line opens it.
+                handler.close()
+
+    before = signal.signal(signal.SIGHUP, reopen)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 class HttpServer:
     """Listens from its making on, and answers while `run` runs; an address it cannot have is a `CommandFailed`."""
 

@@ -15,27 +15,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FILE: Final = "engine.lock"
+_LONGEST: Final = 32
 
 
 @contextmanager
-def folder_lock(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder; raises `CommandFailed` if another process does."""
+def folder_lock(state_dir: Path, *, alone: bool) -> Iterator[None]:
+    """Hold the state folder, alone or with others that do not; raises `CommandFailed` if that cannot be."""
     try:
         private.make_folder(state_dir)
         file = os.open(state_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        if not alone:
+            # Nobody who needs it for himself can use it either.
+            yield
+            return
         raise CommandFailed(ExitCode.USAGE, f"the state_dir {state_dir} cannot be used: {error.strerror}") from None
     try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(file, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            holder = os.pread(file, _LONGEST, 0).decode("ascii", "replace").strip() or "unknown"
             raise CommandFailed(
                 ExitCode.REFUSED,
                 f"another stillframe works on {state_dir} already (process {holder}); stop it or set another",
             ) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        # Of those that hold it together one is named: the last.
+        os.pwrite(file, f"{os.getpid()}\n".ljust(_LONGEST).encode(), 0)
         yield
     finally:
         os.close(file)

@@ -16,7 +16,7 @@ from stillframe.api.auth import token_file
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, require_safe_binding
 from stillframe.cli.borders import answering_database, usable_settings
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
-from stillframe.cli.http_server import HttpServer, end_on_signal
+from stillframe.cli.http_server import HttpServer, end_on_signal, reopen_on_hangup
 from stillframe.cli.locks import folder_lock
 from stillframe.store.silence import OnceAMinute
 
@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 
 _STOP_SECONDS: Final = 30.0
 _LOOK_EVERY: Final = 0.5
+# Twice what deploy/haproxy.cfg takes for it.
+_NOTICED_SECONDS: Final = 6.0
 
 Say = Callable[[str], None]
 
@@ -39,6 +41,7 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool, build: Callabl
             with usable_settings():
                 require_safe_binding(settings)
         logs.set_up(settings.conf, OnceAMinute())
+        stack.enter_context(reopen_on_hangup())
         if serve and settings.api.auth_strategy == "noauth":
             LOG.warning("auth_strategy = noauth: %s", NOBODY_IS_ASKED)
         service = stack.enter_context(_service(settings, build, serve=serve, work=work))
@@ -49,12 +52,27 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool, build: Callabl
             service.start()
         say(_what_it_does(settings, http, serve=serve, work=work))
         if http is not None:
-            http.run(ending)
+            http.run(_once_nobody_asks(service, ending))
         else:
             _wait(ending)
         LOG.info("ending")
         if hung.is_set():
             raise CommandFailed(ExitCode.HANGS, "a call to a platform hangs; the work was handed on, start this anew")
+
+
+def _once_nobody_asks(service: Service, ending: threading.Event) -> threading.Event:
+    """An event some seconds after the end was asked for, where a balancer looks at the readiness: it has to notice."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        _wait(ending)
+        if service.readiness.end():
+            LOG.info("no more ready; ending in %.0f s, when balancers have noticed", _NOTICED_SECONDS)
+            time.sleep(_NOTICED_SECONDS)
+        ended.set()
+
+    threading.Thread(target=wait, name="ending", daemon=True).start()
+    return ended
 
 
 def _wait(ending: threading.Event) -> None:
@@ -109,9 +127,9 @@ def _service(settings: Settings, build: Callable[..., Service], *, serve: bool, 
     with ExitStack() as stack:
         with usable_settings(), answering_database():
             database = main.open_database(settings)
-        if work and database.is_file:
-            # Claims are for several workers; this kind of database has one, and that it has to be sure of.
-            stack.enter_context(folder_lock(settings.state_dir))
+        if work:
+            # Claims are for several workers; a file has one, and nobody else may be at the instances meanwhile.
+            stack.enter_context(folder_lock(settings.state_dir, alone=database.is_file))
         with usable_settings(), answering_database():
             service = build(settings, database=database, serve=serve)
         try:

@@ -18,6 +18,8 @@ LOG = logging.getLogger(__name__)
 _FRESH: Final = 1.0
 _PATIENCE: Final = 3.0
 _AT_ONCE: Final = 0.5
+_LATELY: Final = 10.0
+_ENDING: Final = "This process is ending."
 
 
 class Readiness:
@@ -34,9 +36,28 @@ class Readiness:
         self._looking: threading.Thread | None = None
         self._began_at = float("-inf")
         self._problem: str | None = SILENT
+        self._asked_at = float("-inf")
+        self._ending = False
+
+    def end(self) -> bool:
+        """Be ready no more; whether somebody has asked in the last ten seconds, and will stop sending requests."""
+        with self._lock:
+            self._ending = True
+            return self._now() - self._asked_at < _LATELY
 
     def problem(self) -> str | None:
         """Why this process is not ready, or None."""
+        with self._lock:
+            self._asked_at = self._now()
+            if self._ending:
+                return _ENDING
+        return self._of_the_database()
+
+    def answers(self) -> bool:
+        """Whether the database answers."""
+        return self._of_the_database() is None
+
+    def _of_the_database(self) -> str | None:
         with self._lock:
             if self._looking is None and self._now() - self._began_at >= _FRESH:
                 self._began_at = self._now()
