@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+import resource
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from tests.lab.speakers import line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: As many cases everywhere, and the same ones.
 fuzzed = settings(
@@ -41,3 +47,19 @@ NOISE = st.one_of(
     st.builds(lambda some, count: some * count, st.sampled_from(REPEATED), st.integers(1, 3000)),
 )
 WORDS = st.lists(st.one_of(REPLIES, REPLIES, NOISE), min_size=1, max_size=4).map(b"".join)
+
+
+@contextmanager
+def bounded(seconds: float, most_bytes: int = 64 << 20) -> Iterator[None]:
+    """See that a block takes no longer, and that the most memory that this process ever had grows by no more.
+
+    Modules that are loaded by a first case are in that.
+    """
+    before, begun = _most_memory(), time.monotonic()
+    yield
+    assert time.monotonic() - begun < seconds
+    assert _most_memory() - before < most_bytes
+
+
+def _most_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

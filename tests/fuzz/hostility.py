@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from requests.adapters import HTTPAdapter
 
 from stillframe.domain.errors import StillframeError
+from tests.fuzz.cases import bounded
 
 #: For each of these suites.
 CASES: Final = settings(
@@ -175,13 +175,13 @@ def _changed(document: Any, twist: Twist) -> Any:
 
 
 def require_ours(act: Callable[[], object], seconds: float, *secrets: str) -> None:
-    """See that something ends within a time, if not well then with an error of our tree that can be shown."""
-    began, error = time.monotonic(), None
-    try:
-        act()
-    except StillframeError as raised:
-        error = raised
-    assert time.monotonic() - began < seconds
+    """See that something ends in bounded time and memory, if not well then with an error of ours that can be shown."""
+    error = None
+    with bounded(seconds):
+        try:
+            act()
+        except StillframeError as raised:
+            error = raised
     while error is not None:
         assert isinstance(error, StillframeError)
         assert not [one for one in secrets if one in error.message]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import struct
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 from stillframe.domain.errors import StillframeError
 from stillframe.drivers.local import chains, headers, opening
 from stillframe.drivers.local.images import Format, Images
+from tests.fuzz.cases import bounded
 
 _CASES = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -139,29 +138,22 @@ def look(path: Path) -> None:
     images.below(path)
 
 
-def bounded(path: Path, content: bytes) -> None:
+def look_at(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    before, start = _memory(), time.monotonic()
-    look(path)
-    assert time.monotonic() - start < _SECONDS
-    assert _memory() - before < _GROWTH
-
-
-def _memory() -> int:
-    """The most that this process ever had in memory, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    with bounded(_SECONDS, _GROWTH):
+        look(path)
 
 
 @settings(_CASES, max_examples=1600)
 @given(data=st.data())
 def test_mutated_qcow2_headers_are_refused_or_read(folder: Path, sound: bytes, data: st.DataObject) -> None:
-    bounded(folder / "image", data.draw(_mutated(sound)))
+    look_at(folder / "image", data.draw(_mutated(sound)))
 
 
 @settings(_CASES, max_examples=600)
 @given(content=_foreign() | st.binary(max_size=1024))
 def test_other_formats_are_refused_or_raw(folder: Path, content: bytes) -> None:
-    bounded(folder / "image", content)
+    look_at(folder / "image", content)
 
 
 @settings(_CASES, max_examples=1000)

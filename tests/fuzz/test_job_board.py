@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.engine import postings
+from tests.fuzz.cases import bounded
 from tests.fuzz.hostility import CASES, TWISTS, Twist, twisted
 
 RIGHT: Final[dict[str, Any]] = {
@@ -28,6 +29,8 @@ ODD: Final = [
     *(b"\xc1", b"\x80\x04\x95cposix\nsystem\n", b"[" * 4000, b"x" * 5000, b"", b"\x00"),
 ]
 
+_SECONDS: Final = 10.0
+
 
 def _is_right(found: postings.Posting | None) -> bool:
     if found is None:
@@ -41,8 +44,9 @@ def _is_right(found: postings.Posting | None) -> bool:
 @CASES
 def test_a_posting_on_etcd_is_right_or_none(twist: Twist) -> None:
     blob = twisted(twist, RIGHT, json.dumps(RIGHT).encode())
-    assert _is_right(postings.from_text(blob))
-    held = postings.owner_from_text(blob)
+    with bounded(_SECONDS):
+        assert _is_right(postings.from_text(blob))
+        held = postings.owner_from_text(blob)
     assert isinstance(held["owner"], str)
 
 
@@ -56,7 +60,8 @@ def test_a_posting_on_redis_is_right_or_none(twist: Twist, odd: bytes | None) ->
             blob = msgpack.packb(json.loads(changed))
         except (ValueError, TypeError, RecursionError, OverflowError):
             blob = changed
-    assert _is_right(postings.from_msgpack(blob))
+    with bounded(_SECONDS):
+        assert _is_right(postings.from_msgpack(blob))
 
 
 def test_a_right_posting_is_read() -> None:

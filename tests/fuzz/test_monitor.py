@@ -1,8 +1,7 @@
-"""Whatever a monitor says: an answer of its form, or an error of the tree, in bounded time."""
+"""Whatever a monitor says: an answer of its form, or an error of the tree, in bounded time and memory."""
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +13,7 @@ from stillframe.domain.errors import StillframeError
 from stillframe.drivers.local import watchdog
 from stillframe.drivers.local.conversation import RefusalError
 from stillframe.drivers.local.qemu import Qemu
-from tests.fuzz.cases import NOISE, REPLIES, VALUES, WORDS, fuzzed
+from tests.fuzz.cases import NOISE, REPLIES, VALUES, WORDS, bounded, fuzzed
 from tests.lab.speakers import GREETING, line, messages, saying, speaking
 
 if TYPE_CHECKING:
@@ -64,12 +63,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def tried(call: Callable[[], object]) -> None:
-    begun, failure = time.monotonic(), None
-    try:
-        call()
-    except StillframeError as error:
-        failure = error
-    assert time.monotonic() - begun < LONGEST
+    failure = None
+    with bounded(LONGEST):
+        try:
+            call()
+        except StillframeError as error:
+            failure = error
     if failure is not None:
         assert failure.__cause__ is None
         assert len(failure.message) < 1000
@@ -93,10 +92,8 @@ def test_words_that_are_no_answer_are_an_error_of_the_tree(stage: Stage, words: 
 @given(words=WORDS)
 def test_the_watchdog_meets_nothing_that_it_does_not_catch(stage: Stage, words: bytes) -> None:
     stage.part = conversing(lambda _identity: words, answers=1)
-    begun = time.monotonic()
-    with suppress(OSError, RefusalError):
+    with bounded(LONGEST), suppress(OSError, RefusalError):
         assert watchdog.resume(str(stage.path), None) in (True, False)
-    assert time.monotonic() - begun < LONGEST
 
 
 def conversing(answer: Callable[[object], bytes], answers: int = 10) -> Part:
