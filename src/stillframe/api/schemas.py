@@ -144,6 +144,14 @@ class ConsistencyView(Reply):
     )
 
 
+class OmissionView(Reply):
+    """Something of the instance that no copy holds; `volume_id` is null for a disk that is no volume."""
+
+    kind: str = Field(description="volume, root_disk, ephemeral_disk, swap_disk or another word of the platform")
+    volume_id: str | None
+    why: str
+
+
 class SnapshotView(Reply):
     """An instance snapshot; the maps go from volume id to volume snapshot id."""
 
@@ -163,6 +171,9 @@ class SnapshotView(Reply):
     fault: FaultView | None
     consistency: ConsistencyView | None
     minimum_consistency: LevelName
+    not_included: list[OmissionView] | None = Field(
+        description="what of the instance, as it was at the cut, is in none of the copies; null: not recorded"
+    )
     guest_may_be_held: bool | None = Field(
         description="whether the instance's guest may be frozen or paused still by a snapshot; null: unknown"
     )
@@ -199,6 +210,11 @@ class ProgressDetails(Reply):
         default=None,
         exclude_if=lambda plan: plan is None,
         description="of a restore, retry or rollback: how each volume is put back",
+    )
+    not_included: list[OmissionView] | None = Field(
+        default=None,
+        exclude_if=lambda omissions: omissions is None,
+        description="of a restore, retry or rollback: what of the instance stays as it is, seen at the request",
     )
 
 

@@ -10,10 +10,11 @@ from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.store.snapshots import FILTERS, ListQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from stillframe.api.exchange import Exchange
+    from stillframe.domain.omission import Omission
     from stillframe.domain.snapshot import Fault, InstanceSnapshot
     from stillframe.service.instance_snapshots import Accepted
 
@@ -95,6 +96,7 @@ def progress(exchange: Exchange) -> schemas.ProgressReply:
         estimated_seconds_left=measured.seconds_left,
         queue_position=measured.queue_position,
         plan=_map(measured.plan),
+        not_included=_omissions(measured.omissions),
     )
     return schemas.ProgressReply(details=details)
 
@@ -140,8 +142,15 @@ def _view(exchange: Exchange, snapshot: InstanceSnapshot) -> schemas.SnapshotVie
         fault=_fault(snapshot.fault),
         consistency=consistency,
         minimum_consistency=snapshot.minimum_consistency.value,
+        not_included=_omissions(None if snapshot.consistency is None else snapshot.consistency.omissions),
         guest_may_be_held=exchange.services.snapshots.may_be_held(snapshot),
     )
+
+
+def _omissions(omissions: Sequence[Omission] | None) -> list[schemas.OmissionView] | None:
+    if omissions is None:
+        return None
+    return [schemas.OmissionView(kind=one.kind, volume_id=one.volume_id, why=one.why) for one in omissions]
 
 
 def _fault(fault: Fault | None) -> schemas.FaultView | None:

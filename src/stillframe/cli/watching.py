@@ -148,7 +148,14 @@ def _display(title: str) -> Iterator[Display]:
 
 def _plan(details: Document) -> list[str]:
     """How each volume is put back, where the operation puts volumes back."""
-    return [f"volume {volume} goes back by {way}" for volume, way in sorted(details.get("plan", {}).items())]
+    back = [f"volume {volume} goes back by {way}" for volume, way in sorted(details.get("plan", {}).items())]
+    stays = [f"not in the snapshot: {one['volume_id'] or one['kind']}. {one['why']}" for one in _stays(details)]
+    return [*back, *stays]
+
+
+def _stays(details: Document) -> list[Document]:
+    found: list[Document] = details.get("not_included") or []
+    return found
 
 
 class _Lines:

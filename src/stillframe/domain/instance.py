@@ -33,7 +33,8 @@ class Instance:
     """A virtual machine; `attachments` are in boot order. `locked`: its users do not want it changed for now.
 
     `host` is the machine that it runs on, where that is known. `unsettled`: why its volumes cannot be put back before
-    something has been ended, and how, as a sentence; None where nothing is in the way.
+    something has been ended, and how, as a sentence; None where nothing is in the way. `local_disks`: the disks that it
+    has besides its volumes, which no storage driver sees, by their kinds.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Instance:
     locked: bool = False
     host: str | None = None
     unsettled: str | None = None
+    local_disks: tuple[str, ...] = ()
 
     @property
     def volume_ids(self) -> tuple[str, ...]:

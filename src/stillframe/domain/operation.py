@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from stillframe.domain.omission import Omission
 from stillframe.domain.snapshot import Consistency, Fault
 from stillframe.domain.status import Event
 
@@ -81,7 +82,8 @@ class Progress:
     """How far an operation is: 0..100, its flow's name and state, and the states of its tasks by name.
 
     `seconds_left`: how long it will still take at the pace it has had so far; None where nobody can tell. `plan`: how
-    each volume is put back, by volume id and in a word of its driver's; None where none is. `finished_at` is None until
+    each volume is put back, by volume id and in a word of its driver's; None where none is. `omissions`: what of the
+    instance stays as it is. `finished_at` is None until
     the end, and `fault` what went wrong.
     """
 
@@ -92,6 +94,7 @@ class Progress:
     seconds_left: int | None = None
     queue_position: int | None = None
     plan: Mapping[str, str] | None = None
+    omissions: tuple[Omission, ...] | None = None
     finished_at: datetime | None = None
     fault: Fault | None = None
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from stillframe.domain.omission import Omission
     from stillframe.domain.status import Status
 
 _NAMESPACE: Final = uuid.UUID("6f0f3ad1-2d5b-5c53-9a54-0b9b3c1f7a10")
@@ -37,12 +38,14 @@ class Consistency:
     """What was achieved; `cut_window_ms` runs from the first to the last volume's cut.
 
     `reason`: why the level is no better, one sentence; None for the best one, and where it was not recorded. Every user
-    sees it, so that it has no path of a host.
+    sees it, so that it has no path of a host. `omissions` are what of the instance the level says nothing about, for no
+    copy has it; None where that was not recorded.
     """
 
     level: ConsistencyLevel
     cut_window_ms: float
     reason: str | None = None
+    omissions: tuple[Omission, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.reason is not None:

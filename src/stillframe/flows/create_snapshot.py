@@ -7,6 +7,7 @@ from typing import Any
 
 from taskflow.patterns import linear_flow
 
+from stillframe.domain import omission
 from stillframe.domain.errors import Refused
 from stillframe.domain.operation import OperationState, Settlement
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind, achieved, too_little
@@ -64,6 +65,7 @@ class CreatingSnapshot(Step):
             "level": level.value,
             "reason": stillness.reason,
             "window_ms": round(cut.window_ms, 3),
+            "omissions": omission.as_data(omission.at_the_cut(instance, volume_ids)),
         }
 
     def revert(self, **_kwargs: Any) -> None:
@@ -103,7 +105,12 @@ class SnapshotDone(Step):
             Event.CREATED,
             succeeded=True,
             maps={"snapshots": cut["copies"]},
-            consistency=Consistency(ConsistencyLevel(cut["level"]), cut["window_ms"], cut.get("reason")),
+            consistency=Consistency(
+                ConsistencyLevel(cut["level"]),
+                cut["window_ms"],
+                cut.get("reason"),
+                omission.from_data(cut.get("omissions")),
+            ),
         )
         self.settle(settlement)
 

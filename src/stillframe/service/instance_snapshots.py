@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from stillframe import logs
+from stillframe.domain import omission
 from stillframe.domain.errors import Conflict, InvalidInput, NotFound, NotSupported, Refused, StillframeError
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.operation import Action, Operation, OperationState, Progress
@@ -163,7 +164,9 @@ class SnapshotService:
         if not fits or not self._sees(caller, operation.project_id):
             raise NotFound(f"Task {task_id} could not be found.")
         self.policy.require(caller, "snapshot:progress", operation.project_id)
-        return replace(self.measure(operation), plan=operation.arguments.get("plan"))
+        asked = operation.arguments
+        omissions = omission.from_data(asked.get("omissions"))
+        return replace(self.measure(operation), plan=asked.get("plan"), omissions=omissions)
 
     def _require_reachable(self, instance_id: str, volume_ids: Sequence[str], minimum: ConsistencyLevel) -> None:
         stillness = self.instances.compute.outlook(instance_id)
@@ -198,6 +201,7 @@ class SnapshotService:
             plan = {**dict.fromkeys(wanted, "untouched"), **self.storage.check_restore(instance, due)}
         arguments = {
             "plan": plan,
+            "omissions": omission.as_data(_omissions(instance, snapshot)),
             "force": force,
             "copies": dict(wanted),
             # A restore that came to no safety copies is retried with taking them.
@@ -302,6 +306,11 @@ class SnapshotService:
             )
         self.submit(operation.id)
         return Accepted(operation.snapshot_id, operation.action, operation.id)
+
+
+def _omissions(instance: Instance, snapshot: InstanceSnapshot) -> Sequence[omission.Omission]:
+    told = None if snapshot.consistency is None else snapshot.consistency.omissions
+    return omission.at_a_restore(instance, snapshot.snapshots or {}, told)
 
 
 def _choose_volumes(instance: Instance, wanted: Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from stillframe.domain import omission
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.operation import Action, Operation, OperationState
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, Fault, InstanceSnapshot
@@ -147,6 +148,7 @@ def consistency_to_json(consistency: Consistency | None) -> dict[str, Any] | Non
         "level": consistency.level.value,
         "cut_window_ms": consistency.cut_window_ms,
         "reason": consistency.reason,
+        "omissions": omission.as_data(consistency.omissions),
     }
 
 
@@ -163,8 +165,9 @@ def _fault_from_json(value: Any) -> Fault | None:
 def _consistency_from_json(value: Any) -> Consistency | None:
     if value is None:
         return None
-    # Rows of earlier releases have no reason.
-    return Consistency(ConsistencyLevel(value["level"]), value["cut_window_ms"], value.get("reason"))
+    # Rows of earlier releases have no reason and no omissions.
+    level, omissions = ConsistencyLevel(value["level"]), omission.from_data(value.get("omissions"))
+    return Consistency(level, value["cut_window_ms"], value.get("reason"), omissions)
 
 
 def _map_to_json(value: Any) -> dict[str, str] | None:

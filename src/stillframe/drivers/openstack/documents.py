@@ -85,6 +85,8 @@ _Server = TypedDict(
         "OS-EXT-STS:task_state": _Word | None,
         "OS-EXT-SRV-ATTR:host": NotRequired[_Word | None],
         "host_status": NotRequired[_Word | None],
+        "image": NotRequired[Any],
+        "flavor": NotRequired[dict[str, Any]],
         "OS-EXT-SRV-ATTR:root_device_name": NotRequired[_Word | None],
         "os-extended-volumes:volumes_attached": list[_Identified],
     },

@@ -336,9 +336,20 @@ def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) ->
         metadata=dict(server["metadata"]),
         locked=bool(server["locked"]) and _owner(server) is None,
         unsettled=_unsettled(server),
+        local_disks=tuple(_local_disks(server)),
         # Shown to administrators only, unless the operator's policy says otherwise.
         host=server.get("OS-EXT-SRV-ATTR:host"),
     )
+
+
+def _local_disks(server: Mapping[str, Any]) -> Iterator[str]:
+    """The disks that lie on the compute host: a root made of an image, and what the flavor adds."""
+    if server.get("image"):
+        yield "root_disk"
+    flavor = server.get("flavor") or {}
+    for kind in ("ephemeral", "swap"):
+        if flavor.get(kind):
+            yield f"{kind}_disk"
 
 
 def _unsettled(server: Mapping[str, Any]) -> str | None:
