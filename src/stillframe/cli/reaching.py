@@ -78,7 +78,7 @@ def _why(where: str, error: exceptions.ConnectionError, said: str) -> str:
     if "Connection refused" in said:
         return f"{where} does not answer: nothing listens there; is the service running?"
     if "NameResolutionError" in said:
-        return f"{where} does not answer: nobody knows the address of this host"
+        return f"{where} does not answer: its host name cannot be resolved"
     if isinstance(error, exceptions.SSLError):
         return f"{where} does not speak TLS as it should{hint}"
     if isinstance(error, exceptions.ConnectTimeout):

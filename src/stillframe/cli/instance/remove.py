@@ -59,13 +59,14 @@ class Remove(Command):
             known = left or any(one["id"] == declaration.id for one in client.instances(everywhere))
         except CommandFailed as failure:
             raise CommandFailed(
-                failure.code, f"nobody can say whether there are instance snapshots of it (--force goes on): {failure}"
+                failure.code,
+                f"it is not known whether it has instance snapshots (--force removes it anyway): {failure}",
             ) from None
         if not known:
             raise CommandFailed(
                 ExitCode.REFUSED,
-                f"{client.endpoint} does not know '{declaration.name}', so nobody can say whether there are instance "
-                f"snapshots of it (--force goes on); {OTHER_SETTINGS}",
+                f"{client.endpoint} does not know '{declaration.name}', so it is not known whether it has instance "
+                f"snapshots (--force removes it anyway); {OTHER_SETTINGS}",
             )
         if left:
             names = ", ".join(f"{one['name']} ({one['id']})" for one in left[:5])
