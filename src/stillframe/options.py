@@ -259,6 +259,12 @@ ARRAY: Final = [
     cfg.StrOpt("ca_file", help="The authority of its certificate, in PEM; without it the ones this machine trusts."),
     cfg.BoolOpt("verify_tls", default=True, help="Whether its certificate is looked at. Do not switch that off."),
     cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for one answer."),
+    cfg.IntOpt(
+        "commands_a_second",
+        default=10,
+        min=3,
+        help="Commands a second that all processes with this `state_dir` give it together; two are kept for cuts.",
+    ),
 ]
 _HTTP_BASIC: Final = [
     cfg.StrOpt("user_file", default="/etc/stillframe/htpasswd", help="htpasswd file with bcrypt hashes."),

@@ -270,4 +270,6 @@ def _array(conf: cfg.ConfigOpts, name: str) -> ArrayOptions:
         ca_file=Path(group.ca_file) if group.ca_file else None,
         verify_tls=group.verify_tls,
         timeout=group.timeout,
+        commands_a_second=group.commands_a_second,
+        shared_folder=Path(conf.state_dir).absolute() / "arrays",
     )

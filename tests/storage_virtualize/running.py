@@ -108,7 +108,12 @@ def configured(folder: Path, served: SimulatedArray, **options: object) -> Path:
         "database": {"sqlite_synchronous": "NORMAL"},
         "drivers": {"storage": "storage_virtualize", "first_wait": 0.05, "longest_wait": 0.5},
         "storage_virtualize": {"arrays": "a", "poll_seconds": 0.02},
-        "array:a": {"endpoint": served.endpoint, "username": USER, "ca_file": served.ca_file},
+        "array:a": {
+            "endpoint": served.endpoint,
+            "username": USER,
+            "ca_file": served.ca_file,
+            "commands_a_second": 1000,
+        },
     }
     (folder / "password").write_text(PASSWORD)
     groups["array:a"]["password_file"] = folder / "password"

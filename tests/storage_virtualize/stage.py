@@ -86,6 +86,7 @@ endpoint = {endpoint}
 username = {USER}
 password = {PASSWORD}
 ca_file = {ca_file}
+commands_a_second = 1000
 """)
 
 

@@ -36,6 +36,7 @@ class SimulatedArray:
         self.lock = threading.RLock()
         self.tokens: dict[str, float] = {}
         self.requests: deque[float] = deque()
+        self.refused_for_haste = 0
         self.ca_file = folder / f"{array.name}-ca.pem"
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self.ca_file))
@@ -187,6 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.served.faults.is_unreachable:
             self.close_connection = True
         elif self.served.too_fast():
+            self.served.refused_for_haste += 1
             self._reply(429, "Too many requests.")
         elif path == "/rest/v1/auth" and (said := self._said("auth")) is not None:
             self._say(said)

@@ -28,9 +28,10 @@ _COLUMNS: Final[dict[str, Callable[[Mapping], str]]] = {
 class Array:
     """One array."""
 
-    def __init__(self, client: Client, seconds: float | None = None) -> None:
+    def __init__(self, client: Client, seconds: float | None = None, *, urgent: bool = False) -> None:
         self._client = client
         self._seconds = seconds
+        self._urgent = urgent
 
     @property
     def name(self) -> str:
@@ -38,7 +39,11 @@ class Array:
 
     def within(self, seconds: float) -> Array:
         """The same array, for those who give each command so long at most."""
-        return Array(self._client, seconds)
+        return Array(self._client, seconds, urgent=self._urgent)
+
+    def at_once(self, seconds: float) -> Array:
+        """The same array, for whoever holds a guest still: no command waits for its turn."""
+        return Array(self._client, seconds, urgent=True)
 
     def run(
         self, command: str, subject: str | None = None, seconds: float | None = None, /, **parameters: str | int | bool
@@ -46,9 +51,9 @@ class Array:
         """See `Client.run`: a command that changes something and has nothing to say."""
         self.ask(objects.nothing, command, subject, seconds, **parameters)
 
-    def make(self, command: str, seconds: float | None = None, /, **parameters: str | int | bool) -> None:
+    def make(self, command: str, /, **parameters: str | int | bool) -> None:
         """See `Client.run`: a command that makes something, and says so."""
-        self.ask(objects.made, command, None, seconds, **parameters)
+        self.ask(objects.made, command, None, None, **parameters)
 
     def ask(
         self,
@@ -60,7 +65,7 @@ class Array:
         **parameters: str | int | bool,
     ) -> T:
         """See `Client.run`: the answer as a shape of `objects`; one of another shape says nothing."""
-        answer = self._client.run(command, subject, seconds or self._seconds, **parameters)
+        answer = self._client.run(command, subject, seconds or self._seconds, self._urgent, **parameters)
         try:
             return shape(answer)
         except Malformed as problem:
@@ -149,9 +154,9 @@ class Array:
         """The mapping whose target a vdisk is."""
         return self.targets([vdisk]).get(vdisk)
 
-    def group_status(self, name: str, seconds: float | None = None) -> str | None:
+    def group_status(self, name: str) -> str | None:
         """The status of a consistency group, or None."""
-        return next(iter(self.ask(objects.statuses, "lsfcconsistgrp", None, seconds, filtervalue=f"name={name}")), None)
+        return next(iter(self.ask(objects.statuses, "lsfcconsistgrp", filtervalue=f"name={name}")), None)
 
     def code_level(self) -> tuple[int, ...]:
         """The code level as numbers, such as (8, 6, 2, 0)."""

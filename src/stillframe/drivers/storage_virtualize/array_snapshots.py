@@ -125,7 +125,7 @@ class ArraySnapshots:
         for array, part in parts:
             label = _label(next(iter(part)))
             volumes = ":".join(vdisk.name for vdisk in part.values())
-            array.make("addsnapshot", CUT_SECONDS, name=str(label), volumes=volumes, ignorelegacy=True)
+            array.at_once(CUT_SECONDS).make("addsnapshot", name=str(label), volumes=volumes, ignorelegacy=True)
             for name, vdisk in part.items():
                 copy_id = Member(array, "", label, vdisk.name, 0, 0, None).id
                 made.append(VolumeSnapshot(copy_id, name, vdisk.size, ready=False))

@@ -6,6 +6,7 @@ import logging
 import ssl
 import threading
 import time
+from functools import partial
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from typing_extensions import TypedDict
 from stillframe.domain.errors import BackendError, InvalidInput, NotSupported, Unavailable
 from stillframe.drivers.storage_virtualize.options import ArrayOptions
 from stillframe.drivers.storage_virtualize.refusals import refusal
+from stillframe.drivers.storage_virtualize.shared import Shared
 from stillframe.foreign import replies
 from stillframe.foreign.session import bounded_session
 
@@ -61,6 +63,7 @@ class Client:
         self._secrets: tuple[str, ...] = ()
         self._signing_in = threading.Lock()
         self._url = options.endpoint.rstrip("/") + _API
+        self._shared = _shared(options)
         self._http = bounded_session(adapter)
         self._http.trust_env = False
         self._http.verify = _trust(options)
@@ -70,19 +73,25 @@ class Client:
         self._http.close()
 
     def run(
-        self, command: str, subject: str | None = None, seconds: float | None = None, /, **parameters: str | int | bool
+        self,
+        command: str,
+        subject: str | None = None,
+        seconds: float | None = None,
+        urgent: bool = False,  # noqa: FBT001, FBT002  # by position, for each name may be a parameter's
+        /,
+        **parameters: str | int | bool,
     ) -> Any:
         """One command and its answer as JSON, or None; parameters that are False are left out.
 
-        `seconds` bounds the wait for the answer where the settings allow more. Raises what the array refuses with,
-        `Unavailable`, and `BackendError` for credentials that are not accepted.
+        `seconds` bounds the wait for the answer where the settings allow more; an urgent command waits for no turn.
+        Raises what the array refuses with, `Unavailable`, and `BackendError` for credentials that are not accepted.
         """
         path = f"/{command}" if subject is None else f"/{command}/{quote(subject, safe='')}"
         given = {key: value for key, value in parameters.items() if value is not False}
         LOG.debug("array '%s': %s %s %s", self.name, command, subject or "", given)
         where = f"array '{self.name}': {command}" + (f" {subject}" if subject else "")
         end = time.monotonic() + min(seconds or self._options.timeout, self._options.timeout)
-        reply = self._with_token(where, path, given, end)
+        reply = self._with_token(where, path, given, end, urgent=urgent)
         answer = self._answer(where, reply)
         if not reply.ok:
             raise refusal(where, self._plain(answer if isinstance(answer, str) else reply.text))
@@ -103,15 +112,17 @@ class Client:
                 return content.decode(errors="replace")
             raise Unavailable(f"{where}: {problem}") from None
 
-    def _with_token(self, where: str, path: str, parameters: dict[str, Any], end: float) -> requests.Response:
+    def _with_token(
+        self, where: str, path: str, parameters: dict[str, Any], end: float, *, urgent: bool
+    ) -> requests.Response:
         token = self._token or self._sign_in("", end)
-        reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end)
+        reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end, urgent=urgent)
         for _ in range(_RENEWALS):
             if reply.status_code not in _DENIED:
                 break
             # Tokens last an hour; after that it is the role that forbids it.
             token = self._sign_in(token, end)
-            reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end)
+            reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end, urgent=urgent)
         return reply
 
     def _sign_in(self, stale: str, end: float) -> str:
@@ -123,22 +134,25 @@ class Client:
                 # Another thread was faster.
                 return self._token
             password = self._password()
-            headers = {"X-Auth-Username": self._options.username.encode(), "X-Auth-Password": password.encode()}
-            self._secrets = (password, self._token)
-            reply = self._post(where, "/auth", headers, None, end)
-            if reply.status_code in _DENIED:
-                raise BackendError(f"{where}: the array does not accept the credentials")
-            if not reply.ok:
-                raise Unavailable(f"{where}: the array answers with HTTP {reply.status_code}")
-            try:
-                told = replies.shaped(_TOKEN, self._answer(where, reply))
-            except replies.Malformed as problem:
-                raise Unavailable(f"{where}: {problem}") from None
-            self._token = told["token"]
+            self._secrets = (password, stale)
+            ask = partial(self._ask_for_token, where, password, end)
+            self._token = ask() if self._shared is None else self._shared.token(stale, ask, end)
             self._secrets = (password, stale, self._token)
             return self._token
         finally:
             self._signing_in.release()
+
+    def _ask_for_token(self, where: str, password: str, end: float) -> str:
+        headers = {"X-Auth-Username": self._options.username.encode(), "X-Auth-Password": password.encode()}
+        reply = self._post(where, "/auth", headers, None, end, urgent=False)
+        if reply.status_code in _DENIED:
+            raise BackendError(f"{where}: the array does not accept the credentials")
+        if not reply.ok:
+            raise Unavailable(f"{where}: the array answers with HTTP {reply.status_code}")
+        try:
+            return replies.shaped(_TOKEN, self._answer(where, reply))["token"]
+        except replies.Malformed as problem:
+            raise Unavailable(f"{where}: {problem}") from None
 
     def _password(self) -> str:
         file = self._options.password_file
@@ -151,9 +165,18 @@ class Client:
             raise BackendError(f"array '{self.name}': '{file}' cannot be read: {reason}") from None
 
     def _post(
-        self, where: str, path: str, headers: dict[str, Any], parameters: dict[str, Any] | None, end: float
+        self,
+        where: str,
+        path: str,
+        headers: dict[str, Any],
+        parameters: dict[str, Any] | None,
+        end: float,
+        *,
+        urgent: bool,
     ) -> requests.Response:
         def send() -> requests.Response:
+            if self._shared is not None:
+                self._shared.take_turn(end, urgent=urgent)
             left = end - time.monotonic()
             if left <= 0:
                 raise Unavailable(f"{where}: the array has not answered in time")
@@ -182,6 +205,13 @@ class Client:
 
     def _plain(self, text: str) -> str:
         return replies.plain(text, self._secrets)
+
+
+def _shared(options: ArrayOptions) -> Shared | None:
+    if options.shared_folder is None:
+        return None
+    address = f"{options.endpoint} {options.username}"
+    return Shared(options.shared_folder, options.name, address, options.commands_a_second)
 
 
 def _trust(options: ArrayOptions) -> str | bool:

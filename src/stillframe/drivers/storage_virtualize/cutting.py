@@ -58,13 +58,13 @@ class Cutter:
         return partial(self._cut, sources, parts)
 
     def _cut(self, sources: Sources, parts: Sequence[Part], call: Call) -> Cut:
-        if any(part.array.group_status(part.group, CUT_SECONDS) != "prepared" for part in parts):
+        if any(part.array.at_once(CUT_SECONDS).group_status(part.group) != "prepared" for part in parts):
             # What was prepared has come undone since.
             self.prepare(call, sources)
         call.check()
         began = time.monotonic()
         for part in parts:
-            part.array.run("startfcconsistgrp", part.group, CUT_SECONDS)
+            part.array.at_once(CUT_SECONDS).run("startfcconsistgrp", part.group)
         window = 0.0 if len(parts) == 1 else (time.monotonic() - began) * 1000
         made = tuple(VolumeSnapshot(name.uuid, name, vdisk.size, ready=False) for name, (_, vdisk) in sources.items())
         return Cut(made, simultaneous=len(parts) == 1, window_ms=window)

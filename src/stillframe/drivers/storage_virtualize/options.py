@@ -20,7 +20,8 @@ class ArrayOptions:
     """One array: where it is, who we are there, and whom to trust; times in seconds.
 
     `password_file` is read at each sign-in, so that a changed password needs no restart. `first_wait` is the wait
-    after the first answer that says "too many requests"; it doubles from there.
+    after the first answer that says "too many requests"; it doubles from there. With `shared_folder`, one token and
+    `commands_a_second` are for all processes that use that folder.
     """
 
     name: str
@@ -32,6 +33,8 @@ class ArrayOptions:
     verify_tls: bool = True
     timeout: float = 30.0
     first_wait: float = 1.0
+    commands_a_second: int = 10
+    shared_folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,113 @@
+"""What all processes of a state folder share of an array: one token, and how many commands it is given a second.
+
+An array has few tokens to give, and answers 429 to whoever asks too much of it. So the processes keep a token, and the
+times of their last commands, in two files that only their user can read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Annotated, Final, TypeVar
+from urllib.parse import quote
+
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from stillframe.domain.errors import BackendError, Unavailable
+from stillframe.private import make_folder, opener
+
+T = TypeVar("T")
+
+#: So many commands a second are kept free for cuts: a guest that is held still must not wait for its turn.
+KEPT_FOR_CUTS: Final = 2
+
+_LOOK_SECONDS: Final = 0.01
+
+
+class _Kept(TypedDict):
+    token: Annotated[str, Field(pattern=r"^[!-~]{1,4096}$")]
+    of: str
+
+
+_TOKEN: Final = TypeAdapter(_Kept)
+_SENT: Final = TypeAdapter(list[float])
+
+
+class Shared:
+    """One array's; `commands_a_second` is for all processes together. Times are the machine's since its start."""
+
+    def __init__(self, folder: Path, name: str, address: str, commands_a_second: int) -> None:
+        self._name = name
+        self._limit = max(1, commands_a_second - KEPT_FOR_CUTS)
+        self._of = hashlib.sha256(address.encode()).hexdigest()
+        path = folder / quote(name, safe="")
+        self._folder, self._tokens, self._sent = folder, path.with_suffix(".token"), path.with_suffix(".commands")
+
+    def take_turn(self, end: float, *, urgent: bool) -> None:
+        """Wait until one more command may be sent; an urgent one need not wait, but counts. Raises `Unavailable`."""
+        while True:
+            with self._locked(self._sent, end) as file:
+                now = time.monotonic()
+                sent = [one for one in _read(file, _SENT) or [] if now - 1 < one <= now]
+                if urgent or len(sent) < self._limit:
+                    _write(file, [*sent, now])
+                    return
+            due = sent[-self._limit] + 1
+            if due > end:
+                raise Unavailable(f"array '{self._name}': more commands are waiting for it than it takes in that time")
+            time.sleep(max(0.0, due - now))
+
+    def token(self, stale: str, sign_in: Callable[[], str], end: float) -> str:
+        """The token that all use; where that is the stale one, one process signs in for all."""
+        with self._locked(self._tokens, end) as file:
+            kept = _read(file, _TOKEN)
+            if kept is not None and kept["of"] == self._of and kept["token"] != stale:
+                return kept["token"]
+            token = sign_in()
+            _write(file, {"token": token, "of": self._of})
+            return token
+
+    @contextmanager
+    def _locked(self, path: Path, end: float) -> Iterator[IO[str]]:
+        try:
+            make_folder(self._folder)
+            file = open(path, "a+", encoding="utf-8", opener=opener)  # noqa: SIM115  # closed below
+        except OSError as problem:
+            raise BackendError(f"{path} cannot be used: {problem.strerror}") from None
+        with file:
+            while not _lock(file):
+                if time.monotonic() >= end:
+                    raise Unavailable(f"array '{self._name}': another process of this service has not let go in time")
+                time.sleep(_LOOK_SECONDS)
+            # The lock goes with the file's being closed.
+            yield file
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(file: IO[str], shape: TypeAdapter[T]) -> T | None:
+    """What is in the file, or None where a process died over it, or another release wrote it."""
+    file.seek(0)
+    try:
+        return shape.validate_json(file.read())
+    except (ValidationError, UnicodeDecodeError):
+        return None
+
+
+def _write(file: IO[str], what: object) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(json.dumps(what))
+    file.flush()
