@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -328,7 +328,7 @@ def _openstack(settings: Settings) -> Drivers:
         storage,
         sight=CloudSight(connected),
         remains=CloudRemains(pausing),
-        problems=partial(login.problems, connected, kinds),
+        problems=lambda: chain(login.problems(connected, kinds), reverter.problems()),
     )
 
 

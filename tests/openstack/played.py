@@ -68,6 +68,11 @@ class PlayedWorld(World):
     def a_call(self) -> Call:
         return Call("operation", "request", lambda: None, lambda _done, _total: None)
 
+    def look_anew(self) -> None:
+        """As a service that has just been started, which remembers nothing of the back ends."""
+        self.stop()
+        self.start_anew()
+
     def contents(self) -> set[str]:
         return {self.cloud.volumes[one].content for one in self.server.volumes}
 

@@ -39,9 +39,18 @@ class Backends:
 
     def habits(self, volume: Document) -> Habits:
         """Of a volume whose back end does not show itself the worst is thought."""
+        return self.known(volume) or Habits(reverts=False, sparse=True)
+
+    def known(self, volume: Document) -> Habits | None:
+        """The same, None of a volume whose back end does not show itself."""
         capabilities = self._pools().get(volume.get("os-vol-host-attr:host") or "")
-        if capabilities is None:
-            return Habits(reverts=False, sparse=True)
+        return None if capabilities is None else self._habits(capabilities)
+
+    def by_pool(self) -> Mapping[str, Habits]:
+        """Of every pool that shows itself, by its name."""
+        return {name: self._habits(capabilities) for name, capabilities in self._pools().items()}
+
+    def _habits(self, capabilities: Mapping[str, Any]) -> Habits:
         sparse = capabilities.get("sparse_copy_volume") not in (None, False, "False")
         by_itself = not sparse or capabilities.get("volume_backend_name") in self._reverting
         lvm = str(capabilities.get("location_info", "")).startswith(_LVM)

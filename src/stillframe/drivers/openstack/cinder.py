@@ -77,6 +77,7 @@ class CinderStorage:
                 raise Refused(
                     f"Volume {volume['id']} is {volume['status']}; it can be snapshot when it is in-use or available."
                 )
+            self._reverter.require_way(volume)
         require_room(self._api, instance.project_id, described)
         self._hosts.require(described)
 

@@ -7,15 +7,15 @@ says for a moment, and nothing but its status: an attachment that was ever calle
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stillframe.domain.errors import BackendError, Damaged, NotFound, Refused, StillframeError
+from stillframe.domain.errors import BackendError, Damaged, NotFound, NotSupported, Refused, StillframeError
 from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import volumes
-from stillframe.drivers.openstack.backends import EXTENSION, Backends
+from stillframe.drivers.openstack.backends import EXTENSION, Backends, Habits
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.documents import moment
 from stillframe.drivers.openstack.reimaging import Reimaging
@@ -23,6 +23,7 @@ from stillframe.drivers.openstack.strategy import Circumstances, Strategy, choos
 from stillframe.drivers.openstack.volume_hosts import ServiceDown, VolumeHosts
 from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
+from stillframe.drivers.problem import Problem
 
 LOG = logging.getLogger(__name__)
 
@@ -116,6 +117,48 @@ class Reverter:
     def release(self, call: Call, volume_id: str) -> None:
         """Wait for what an earlier attempt began, and put right what Cinder has left of it."""
         self._mend(call, volume_id)
+
+    def require_way(self, volume: Document) -> None:
+        """Raises `NotSupported` if a snapshot of a volume could not be put back, not even the newest.
+
+        Of a back end that does not show itself nothing is known, and nothing is said.
+        """
+        habits = self._backends.known(volume)
+        if habits is None:
+            return
+        try:
+            self._best(volume["id"], habits, encrypted=bool(volume.get("encrypted")))
+        except NotSupported as reason:
+            raise NotSupported(f"No snapshot is taken that could not be put back. {reason.message}") from None
+
+    def problems(self) -> Iterator[Problem]:
+        """The pools of which no snapshot could be put back."""
+        try:
+            pools = sorted(self._backends.by_pool().items())
+        except StillframeError as error:
+            yield Problem(f"nobody can tell what the back ends of Cinder do: {error.message}", "see that it answers")
+            return
+        for name, habits in pools:
+            try:
+                self._best(f"on {name}", habits, encrypted=False)
+            except NotSupported:
+                yield Problem(
+                    f"volumes of the pool {name} cannot be put back, so that no snapshot of them is taken: its driver "
+                    "is not trusted to revert by itself, and copying a snapshot over a volume will not do",
+                    "if its driver does revert by itself, name the back end in [openstack] reverting_backends; if it "
+                    "does not copy sparsely, set reimage = true",
+                )
+
+    def _best(self, volume_id: str, habits: Habits, *, encrypted: bool) -> Strategy:
+        known = Circumstances(
+            extension=False,
+            newest=True,
+            reverts=habits.reverts,
+            encrypted=encrypted,
+            sparse=habits.sparse,
+            reimage=self._allows_reimage,
+        )
+        return choose(volume_id, known)
 
     def require_hosts(self, volume_ids: Sequence[str]) -> None:
         """Raises `Conflict` if a service that would have to put one of these volumes back does not live."""
