@@ -60,7 +60,7 @@ openstack-test: $(VENV)/.test-ready ## run the tests that need that OpenStack (C
 	@examples/install-packages.sh $(LAB_PACKAGES)
 	STILLFRAME_OPENSTACK_LAB=1 STILLFRAME_OPENSTACK_CEPH=$(CEPH) $(VENV)/bin/pytest tests/openstack -m openstack --durations=5
 
-storm: $(VENV)/.test-ready ## kill and stop everything during 300 operations (STORM_SEED, _BOARD, _DATABASE, _OPERATIONS)
+storm: $(VENV)/.test-ready ## kill and stop everything during 300 operations (STORM_SEED, _BOARD, _DATABASE, _OPERATIONS, _GUESTS)
 	$(VENV)/bin/python -W ignore -m tests.storm
 
 lock: $(UV) ## choose the versions of all dependencies anew
