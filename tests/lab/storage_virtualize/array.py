@@ -37,6 +37,8 @@ class Array:
         self.mappings: dict[int, Mapping] = {}
         self.groups: dict[str, Group] = {}
         self.snapshots: dict[int, Snapshot] = {}
+        #: The replication policies of volume groups, by the groups' names.
+        self.policies: dict[str, str] = {}
         self.clock = clock
         self._advanced = clock()
 

@@ -254,6 +254,12 @@ def _lsvolumesnapshot(array: Array, _subject: str | None, parameters: Parameters
     return views.filtered((row for one in array.snapshots.values() for row in views.snapshot_rows(one)), parameters)
 
 
+def _lsvolumegroup(array: Array, subject: str | None, _parameters: Parameters) -> Any:
+    if subject is None or not any(one.volume_group == subject for one in array.vdisks.values()):
+        raise Refusal(*_GONE)
+    return {"id": "0", "name": subject, "replication_policy_name": array.policies.get(subject, "")}
+
+
 def _lsvolumegroupsnapshot(array: Array, _subject: str | None, parameters: Parameters) -> Any:
     _need_level(array, (8, 5, 1))
     return views.filtered(map(views.snapshot_row, array.snapshots.values()), parameters)
@@ -394,6 +400,7 @@ COMMANDS: Final[dict[str, Command]] = {
         _rmsnapshot,
         _chsnapshot,
         _lsvolumesnapshot,
+        _lsvolumegroup,
         _lsvolumegroupsnapshot,
     )
 }

@@ -31,6 +31,8 @@ class Vdisk:
     iogrp: int = 0
     online: bool = True
     remote_copy: str = ""
+    volume_group: str = ""
+    replication_mode: str = ""
     mapped_to_host: bool = False
     mirrored: bool = False
     hidden: bool = False

@@ -35,6 +35,9 @@ def vdisk_row(array: Array, vdisk: Vdisk, *, in_bytes: bool) -> Row:
         "fc_map_count": str(len(involved)),
         "copy_count": "2" if vdisk.mirrored else "1",
         "RC_change": "no",
+        "volume_group_id": "0" if vdisk.volume_group else "",
+        "volume_group_name": vdisk.volume_group,
+        "replication_mode": vdisk.replication_mode,
     }
 
 

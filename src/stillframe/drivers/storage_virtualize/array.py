@@ -158,6 +158,10 @@ class Array:
         """The status of a consistency group, or None."""
         return next(iter(self.ask(objects.statuses, "lsfcconsistgrp", filtervalue=f"name={name}")), None)
 
+    def replication_policies(self, volume_group: str) -> list[str]:
+        """The names of the replication policies that a volume group has."""
+        return self.ask(objects.replication_policies, "lsvolumegroup", volume_group)
+
     def code_level(self) -> tuple[int, ...]:
         """The code level as numbers, such as (8, 6, 2, 0)."""
         return self.ask(objects.code_level, "lssystem")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from stillframe.domain.errors import Damaged, NotFound, Refused
@@ -34,6 +34,7 @@ class Mapped:
 
     sources: list[objects.Mapping]
     targets: dict[str, objects.Mapping]
+    policies: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, array: Array, vdisks: Collection[str]) -> Mapped:
@@ -152,6 +153,17 @@ class Checks:
             raise Refused(
                 f"{_told(array, vdisk)} is in the remote copy relationship '{vdisk.remote_copy}'; "
                 "stop and delete that first"
+            )
+        policies = [f"it is a {vdisk.replication} copy"] if vdisk.replication else []
+        if vdisk.volume_group and not policies:
+            if vdisk.volume_group not in mapped.policies:
+                mapped.policies[vdisk.volume_group] = array.replication_policies(vdisk.volume_group)
+            policies = [f"policy '{name}'" for name in mapped.policies[vdisk.volume_group]]
+        if policies:
+            where = f" with its volume group '{vdisk.volume_group}'" if vdisk.volume_group else ""
+            raise Refused(
+                f"{_told(array, vdisk)} is replicated{where} ({policies[0]}), and must not be overwritten; "
+                "take the replication policy away first"
             )
         controlled = [one for one in mapped.of_source(vdisk.name) if one.rc_controlled]
         if controlled:

@@ -24,6 +24,8 @@ class Vdisk:
     iogrp: str
     online: bool
     remote_copy: str
+    volume_group: str = ""
+    replication: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def vdisks(answer: Any) -> list[Vdisk]:
             iogrp=row.get("IO_group_id", "0"),
             online=row.get("status") == "online",
             remote_copy=row.get("RC_name", ""),
+            volume_group=row.get("volume_group_name", ""),
+            replication=row.get("replication_mode", ""),
         )
         for row in shaped(_VDISKS, answer)
     ]
@@ -135,6 +139,12 @@ def members(answer: Any) -> list[SnapshotMember]:
     return shaped(_MEMBERS, answer)
 
 
+def replication_policies(answer: Any) -> list[str]:
+    """The replication policies of a volume group, from its detailed view: for recovery, and for high availability."""
+    told = shaped(_VOLUME_GROUP, answer)
+    return [name for name in (told.get("replication_policy_name"), told.get("ha_replication_policy_name")) if name]
+
+
 def made(answer: Any) -> str:
     """The id of what a command has made."""
     return shaped(_MADE, answer)["id"]
@@ -175,6 +185,8 @@ class _Whole(_Size, total=False):
     IO_group_id: _Word
     status: _Word
     RC_name: _Word
+    volume_group_name: _Word
+    replication_mode: _Word
 
 
 class _Row(TypedDict):
@@ -194,6 +206,12 @@ class _NumberedRow(_Row):
 
 class _Group(TypedDict):
     status: _Word
+
+
+class _VolumeGroup(TypedDict):
+    name: _Word
+    replication_policy_name: NotRequired[_Word]
+    ha_replication_policy_name: NotRequired[_Word]
 
 
 class _Made(TypedDict):
@@ -221,6 +239,7 @@ _VDISKS: Final = TypeAdapter(Annotated[list[_Whole], FailFast()])
 _MAPPINGS: Final = TypeAdapter(Annotated[list[_Row], FailFast()])
 _NUMBERED: Final = TypeAdapter(Annotated[list[_NumberedRow], FailFast()])
 _GROUPS: Final = TypeAdapter(Annotated[list[_Group], FailFast()])
+_VOLUME_GROUP: Final = TypeAdapter(_VolumeGroup)
 _MADE: Final = TypeAdapter(_Made)
 _ROWS: Final = TypeAdapter(Annotated[list[Columns], FailFast()])
 _ROW: Final = TypeAdapter(Columns)
