@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import models_json_schema
@@ -10,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from stillframe.api.errors import FAULT_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from pydantic import BaseModel
 
@@ -32,6 +33,25 @@ _MEANINGS: Final = {
     415: "The body is not JSON.",
     500: "Something broke.",
     503: "The platform behind is down.",
+}
+# What a reply is good for next, for clients and tools that walk by the document alone.
+_CREATED: Final = "$response.body#/instance_snapshot/id"
+_PROJECT: Final = "$request.path.project_id"
+_LINKS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "Act on an instance": {
+        **{
+            name: {"operationId": name, "parameters": {"project_id": _PROJECT, "id": _CREATED}}
+            for name in ("show_an_instance_snapshot", "update_an_instance_snapshot", "delete_an_instance_snapshot")
+        },
+        **{
+            way: {
+                "operationId": "act_on_an_instance",
+                "parameters": {"project_id": _PROJECT, "server_id": "$request.path.server_id"},
+                "requestBody": {"vm-restore": {"instance_snapshot_id": _CREATED, "force": True, **more}},
+            }
+            for way, more in {"restore": {}, "retry": {"retry": True}, "rollback": {"rollback": True}}.items()
+        },
+    },
 }
 _ABOUT: Final = (
     "Snapshots of all volumes of a virtual machine, and their restore in place. Every path is also served without its "
@@ -142,6 +162,8 @@ def _responses(route: Route) -> dict[str, Any]:
     for status, reply in [(one.status, one.reply) for one in route.actions] or [(route.status, route.reply)]:
         replies.setdefault(status, []).append(reply)
     responses = {str(status): _success(models) for status, models in replies.items()}
+    if route.summary in _LINKS:
+        responses["200"]["links"] = _LINKS[route.summary]
     statuses = [400, 500, 503] if route.public else [400, 401, 403, 404, 500, 503]
     # Only what has a body can be too large, only what changes something can be in the way of something else.
     statuses += [413, 415] if route.actions else []

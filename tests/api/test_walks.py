@@ -1,0 +1,69 @@
+"""Walks that a tool takes by the OpenAPI document alone: nothing breaks, and what is refused has changed nothing.
+
+`STILLFRAME_WALK_CASES` is how many requests are made; 3,000 take some minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+
+from tests.flows.world import wait_until
+
+if TYPE_CHECKING:
+    from tests.api.running import Running
+
+CASES: Final = int(os.environ.get("STILLFRAME_WALK_CASES", "150"))
+STEPS: Final = 10
+
+
+def test_walks_by_the_document_break_nothing_and_refusals_change_nothing(api: Running) -> None:
+    instance = api.instance("walked")
+    known = {"project_id": instance.project_id, "server_id": instance.id, "volume_id": instance.volume_ids[0]}
+    answered: Counter[int] = Counter()
+    walks = schemathesis.openapi.from_url(f"{api.url}/openapi.json").as_state_machine()
+
+    class Walk(walks):  # type: ignore[misc, valid-type]  # made of the document
+        def get_call_kwargs(self, case: Any) -> dict[str, Any]:
+            # Ids of ours lead behind the first 404; those of snapshots come from the replies before.
+            case.path_parameters = {
+                name: known.get(name, value) for name, value in (case.path_parameters or {}).items()
+            }
+            settle(api, instance.id)
+            self.before = api.everything()
+            return {"base_url": api.url, "session": api.session}
+
+        def validate_response(self, response: Any, case: Any, **_more: Any) -> None:
+            answered[response.status_code] += 1
+            assert response.status_code < 500, (case.as_curl_command(), response.text)
+            if response.status_code >= 400:
+                assert api.everything() == self.before, case.as_curl_command()
+
+    rules = settings(
+        max_examples=-(-CASES // STEPS),
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Walk.run(settings=rules)
+    settle(api, instance.id)
+    print(dict(sorted(answered.items())))  # noqa: T201  # the numbers of a long walk
+    assert answered.total() >= CASES / 2
+    assert {200, 202, 400, 404} <= answered.keys()
+
+
+def settle(api: Running, instance_id: str) -> None:
+    """Wait for the end of what was accepted."""
+    wait_until(
+        lambda: api.idle() and api.service.instances.task_state(instance_id) is None, "something goes on for ever"
+    )
