@@ -101,7 +101,8 @@ class Reverter:
         """See `StorageDriver.restore`."""
         # What was seen when nothing of an earlier attempt was left is what is gone by: only Cinder itself, which
         # refuses a snapshot that is not the newest, could look any later before it reverts.
-        volume, snapshot, strategy = self._choose(self._mend(call, volume_id), snapshot_id)
+        seen = self._mend(call, volume_id)
+        volume, snapshot, strategy = self._choose(seen, snapshot_id)
         # At the instant: what a dead service is asked for can never be taken back.
         self._hosts.require([volume])
         LOG.info("task %s: volume %s goes back to %s by %s", call.operation_id, volume_id, snapshot_id, strategy)
@@ -113,6 +114,21 @@ class Reverter:
         self._end(call, volume)
         if strategy is Strategy.REIMAGE:
             self._reimaging.tidy(call, volume_id, snapshot_id)
+        undone = self._undone_by(seen, snapshot)
+        if undone is not None and self._allows_reimage:
+            # Last: its image knows what the volume was before anything began.
+            self._reimaging.tidy(call, volume_id, undone)
+
+    def _undone_by(self, seen: _Seen, snapshot: Document) -> str | None:
+        """The copy whose restore is rolled back, where the volume goes back to a safety copy."""
+        safety = volumes.parse_name(snapshot)
+        if safety is None or not self._is_safety(snapshot):
+            return None
+        for one in seen.snapshots:
+            name = volumes.parse_name(one)
+            if name is not None and (name.kind, name.snapshot_id) == (CopyKind.SNAPSHOT, safety.snapshot_id):
+                return str(one["id"])
+        return None
 
     def release(self, call: Call, volume_id: str) -> None:
         """Wait for what an earlier attempt began, and put right what Cinder has left of it."""

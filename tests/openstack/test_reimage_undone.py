@@ -1,0 +1,26 @@
+"""A reimage that fails and is rolled back leaves no helping image, and the volume as it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.openstack.played import PlayedWorld
+
+
+def test_a_rollback_takes_back_what_a_failed_reimage_has_begun(played: PlayedWorld) -> None:
+    played.fill("then")
+    older = played.create()
+    played.create()
+    played.fill("now")
+    for volume in played.cloud.volumes.values():
+        volume.image_metadata = {"os": "theirs"}
+    # To the older one there is no way but a reimage.
+    played.cloud.failures = 1
+    assert played.restore(older, force=True)["status"] == "restore-error"
+    assert len(played.cloud.images) == 1
+    shown = played.rollback(older, force=True)
+    assert (shown["status"], played.contents()) == ("available", {"now"})
+    assert played.cloud.images == {}
+    seen = {(one.bootable, *one.image_metadata.items()) for one in played.cloud.volumes.values()}
+    assert seen == {("false", ("os", "theirs"))}
