@@ -306,7 +306,7 @@ def _openstack(settings: Settings) -> Drivers:
     from stillframe.drivers.openstack.cinder import CinderStorage
     from stillframe.drivers.openstack.nova import NovaCompute
     from stillframe.drivers.openstack.pausing import Pausing
-    from stillframe.drivers.openstack.remains import CloudRemains
+    from stillframe.drivers.openstack.remains import CloudRemains, HelpingImages
     from stillframe.drivers.openstack.reverting import Reverter
     from stillframe.drivers.openstack.sight import CloudSight
     from stillframe.drivers.openstack.volumes import Looking
@@ -327,7 +327,7 @@ def _openstack(settings: Settings) -> Drivers:
         compute,
         storage,
         sight=CloudSight(connected),
-        remains=CloudRemains(pausing),
+        remains=CloudRemains(pausing, HelpingImages(connected) if chosen.reimage else None),
         problems=lambda: chain(login.problems(connected, kinds), reverter.problems()),
     )
 

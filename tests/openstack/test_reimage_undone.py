@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,3 +25,24 @@ def test_a_rollback_takes_back_what_a_failed_reimage_has_begun(played: PlayedWor
     assert played.cloud.images == {}
     seen = {(one.bootable, *one.image_metadata.items()) for one in played.cloud.volumes.values()}
     assert seen == {("false", ("os", "theirs"))}
+
+
+def test_an_image_that_is_left_is_found_and_removed_once_nobody_needs_it(played: PlayedWorld) -> None:
+    played.fill("then")
+    older = played.create()
+    played.create()
+    played.cloud.failures = 1
+    assert played.restore(older, force=True)["status"] == "restore-error"
+    remains, later = played.drivers.remains, played.cloud.now() + timedelta(days=1)
+    assert remains is not None
+    later = later.replace(tzinfo=None)
+    # A retry may still need it.
+    assert remains.scraps(later) == []
+    played.server.locked, played.server.locked_reason = False, None
+    (scrap,) = remains.scraps(later)
+    assert remains.scraps(later - timedelta(days=400)) == []
+    remains.remove(scrap, later - timedelta(days=400))
+    assert len(played.cloud.images) == 1
+    for _ in range(2):
+        remains.remove(scrap, later)
+    assert played.cloud.images == {}

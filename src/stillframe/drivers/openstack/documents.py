@@ -213,6 +213,8 @@ class _Extension(TypedDict):
 class _Image(TypedDict):
     id: _Id
     status: _Word
+    name: NotRequired[str | None]
+    updated_at: NotRequired[_Moment]
     stillframe_before: NotRequired[str]
 
 

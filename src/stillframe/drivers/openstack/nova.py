@@ -166,7 +166,7 @@ class NovaCompute:
     def fence(self, instance_id: str, owner: str) -> None:
         """See `ComputeDriver`."""
         server = self._server(instance_id)
-        holder = _owner(server)
+        holder = fence_owner(server)
         if server["tenant_id"] == self._cloud.project_id():
             raise Refused(f"Server {instance_id} is of the service's own project, whose users could undo its lock.")
         if holder not in (None, owner):
@@ -175,13 +175,13 @@ class NovaCompute:
             raise Conflict(f"Server {instance_id} is locked ({server['locked_reason']}); unlock it first.")
         # Made again where it is there already: with the same words it may be the owner's own, which holds nobody.
         self._act(instance_id, {"lock": {"locked_reason": _REASON + owner}})
-        if _owner(self._server(instance_id)) != owner:
+        if fence_owner(self._server(instance_id)) != owner:
             raise Conflict(f"Server {instance_id} was locked by somebody else at the same time.")
 
     def unfence(self, instance_id: str, owner: str) -> None:
         """See `ComputeDriver`."""
         try:
-            if _owner(self._server(instance_id)) == owner:
+            if fence_owner(self._server(instance_id)) == owner:
                 self._act(instance_id, {"unlock": None})
         except NotFound:
             return
@@ -189,14 +189,14 @@ class NovaCompute:
     def fenced_by(self, instance_id: str) -> str | None:
         """See `ComputeDriver`."""
         try:
-            return _owner(self._server(instance_id))
+            return fence_owner(self._server(instance_id))
         except NotFound:
             return None
 
     def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
         """See `ComputeDriver`."""
         server = self._looking.ask(instance_id)[0]
-        return _power_state(server), _owner(server)
+        return _power_state(server), fence_owner(server)
 
     def _server(self, instance_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._api.get(f"/servers/{instance_id}", documents.SERVER)
@@ -334,7 +334,7 @@ def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) ->
         attachments=attachments,
         created_at=documents.moment(server["created"]),
         metadata=dict(server["metadata"]),
-        locked=bool(server["locked"]) and _owner(server) is None,
+        locked=bool(server["locked"]) and fence_owner(server) is None,
         unsettled=_unsettled(server),
         local_disks=tuple(_local_disks(server)),
         # Shown to administrators only, unless the operator's policy says otherwise.
@@ -394,6 +394,7 @@ def _can_be_paused(server: Mapping[str, Any]) -> bool:
     return _is(server, "ACTIVE") and not server["locked"] and len(server["os-extended-volumes:volumes_attached"]) > 1
 
 
-def _owner(server: Mapping[str, Any]) -> str | None:
+def fence_owner(server: Mapping[str, Any]) -> str | None:
+    """The instance snapshot that a server is locked for, or None."""
     reason = server["locked_reason"] or ""
     return reason.removeprefix(_REASON) if server["locked"] and reason.startswith(_REASON) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, NotFound
@@ -18,6 +19,9 @@ from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.volumes import STORAGE, Document, get_volume
 from stillframe.foreign import replies
 
+_NAMED: Final = "stillframe revert "
+# In the service's own project there are hardly others.
+_MOST: Final = "1000"
 _BEFORE: Final = "stillframe_before"
 
 
@@ -87,6 +91,19 @@ class Reimaging:
         while (image := self._find(snapshot_id)) is not None:
             self._images.delete(f"/v2/images/{image['id']}", call.request_id)
 
+    def left(self, before: datetime) -> list[str]:
+        """The snapshots whose images are there, and were not touched after `before`."""
+        query = {"owner": self._cloud.project_id(), "limit": _MOST}
+        found = [
+            (image.get("name") or "", image.get("updated_at"))
+            for image in self._images.get("/v2/images", documents.IMAGES, **query)
+        ]
+        return [
+            name.removeprefix(_NAMED)
+            for name, touched in found
+            if name.startswith(_NAMED) and touched and documents.moment(touched) < before
+        ]
+
     @property
     def _images(self) -> Api:
         return self._cloud.service("image")
@@ -105,4 +122,4 @@ def _before(image: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _name(snapshot_id: str) -> str:
-    return f"stillframe revert {snapshot_id}"
+    return f"{_NAMED}{snapshot_id}"

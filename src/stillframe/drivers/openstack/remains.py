@@ -1,4 +1,4 @@
-"""What may be left of operations on a cloud: servers that are paused."""
+"""What may be left of operations on a cloud: servers that are paused, and helping images of reimaging."""
 
 from __future__ import annotations
 
@@ -8,18 +8,69 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from stillframe.domain.errors import NotFound
+from stillframe.drivers.call import Call
+from stillframe.drivers.openstack import documents
+from stillframe.drivers.openstack.cloud import Cloud
+from stillframe.drivers.openstack.nova import fence_owner
 from stillframe.drivers.openstack.pausing import Pausing
+from stillframe.drivers.openstack.reimaging import Reimaging
+from stillframe.drivers.openstack.volumes import STORAGE, Document, get_snapshot, get_volume
 from stillframe.drivers.remains import Loss
 
 # All paused servers of the cloud are looked through, and several processes do so.
 _SECONDS: Final = 60.0
+# Of volumes that Cinder does nothing with.
+_AT_REST: Final = ("in-use", "available", "error")
+
+
+class HelpingImages:
+    """The images that reimaging has left, which nobody is going to use: no restore holds the server or the volume."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+        self._reimaging = Reimaging(cloud)
+
+    def unused(self, before: datetime) -> list[str]:
+        """The snapshots that they were made for, of those that were not touched after `before`."""
+        return [one for one in self._reimaging.left(before) if not self._is_used(self._volume_of(one))]
+
+    def remove(self, snapshot_id: str) -> None:
+        """Give the volume back what the image notes, where there is a volume, and remove the image."""
+        call = Call(f"of snapshot {snapshot_id}", "", lambda: None, lambda _done, _total: None)
+        volume = self._volume_of(snapshot_id)
+        if volume is None:
+            self._reimaging.forget(call, snapshot_id)
+        else:
+            self._reimaging.tidy(call, volume["id"], snapshot_id)
+
+    def _volume_of(self, snapshot_id: str) -> Document | None:
+        api = self._cloud.service(STORAGE)
+        try:
+            return get_volume(api, get_snapshot(api, snapshot_id)["volume_id"])
+        except NotFound:
+            return None
+
+    def _is_used(self, volume: Document | None) -> bool:
+        if volume is None:
+            return False
+        servers = [one["server_id"] for one in volume["attachments"] if one["server_id"]]
+        return volume["status"] not in _AT_REST or any(self._is_fenced(one) for one in servers)
+
+    def _is_fenced(self, server_id: str) -> bool:
+        try:
+            server = self._cloud.service("compute").get(f"/servers/{server_id}", documents.SERVER)
+        except NotFound:
+            return False
+        return fence_owner(server) is not None
 
 
 class CloudRemains:
-    """See `Remains`; Nova is asked once a minute at most. Nothing else is kept outside of the cloud's own objects."""
+    """See `Remains`; Nova is asked once a minute at most. Without reimaging there are no `images`."""
 
-    def __init__(self, pausing: Pausing) -> None:
+    def __init__(self, pausing: Pausing, images: HelpingImages | None = None) -> None:
         self._pausing = pausing
+        self._images = images
         self._lock = threading.Lock()
         self._looked = float("-inf")
         self._found: list[str] = []
@@ -46,9 +97,11 @@ class CloudRemains:
         """See `Remains`."""
         return ()
 
-    def scraps(self, before: datetime) -> Sequence[str]:  # noqa: ARG002 -- there are none, however old
-        """See `Remains`."""
-        return ()
+    def scraps(self, before: datetime) -> Sequence[str]:
+        """See `Remains`: the snapshots that helping images were made for."""
+        return () if self._images is None else self._images.unused(before)
 
     def remove(self, scrap: str, before: datetime) -> None:
-        """See `Remains`."""
+        """See `Remains`: the volume gets back what it was noted to have been."""
+        if self._images is not None and scrap in self._images.unused(before):
+            self._images.remove(scrap)
