@@ -291,6 +291,21 @@ class TestSeveralArrays:
             assert world.served.objects() == served.objects()
             client.close()
 
+    def test_a_name_that_two_arrays_have_is_refused_with_both(
+        self, make: Make, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        world = make()
+        with simulated(tmp_path_factory.mktemp("second"), Simulated(name="b")) as served:
+            client = Client(ArrayOptions("b", served.endpoint, USER, PASSWORD, ca_file=served.ca_file))
+            arrays = Arrays([*world.arrays.all(), Array(client)])
+            storage = StorageVirtualize(world.options, arrays, DeclaredVolumes(world.declarations, arrays))
+            for array in (world.served.array, served.array):
+                array.add_vdisk("twice", SIZE)
+            instance = world.declare("vm", (DeclaredVdisk(name="root", vdisk="twice"),))
+            with pytest.raises(Refused, match="'a' and 'b' each have a vdisk 'twice'"):
+                storage.check_cut(instance, instance.volume_ids)
+            client.close()
+
     def test_an_array_that_the_settings_do_not_have_is_named(self, world: ArrayWorld) -> None:
         instance = world.declare("lost", (DeclaredVdisk(name="a", vdisk="x", array="elsewhere"),))
         with pytest.raises(Refused, match="elsewhere"):
