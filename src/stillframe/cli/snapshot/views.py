@@ -45,7 +45,7 @@ def outcome(client: Client, parsed_args: Namespace, snapshot_id: str, task_uri: 
     """
     accepted = {"id": snapshot_id, "task_uri": task_uri}
     if parsed_args.wait:
-        return fields({**accepted, **(wait(client, snapshot_id, task_uri, title) or {})}, parsed_args.columns)
+        return fields({**(wait(client, snapshot_id, task_uri, title) or {}), **accepted}, parsed_args.columns)
     try:
         return fields({**client.snapshot(snapshot_id), **accepted}, parsed_args.columns)
     except CommandFailed:
