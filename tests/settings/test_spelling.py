@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stillframe.api.auth.strategies import check_strategy
 from stillframe.domain.errors import InvalidInput
 from stillframe.settings import load
 from tests.cli.program import Place
@@ -117,3 +118,12 @@ def test_no_command_starts_with_a_slip(command: str, tmp_path: Path) -> None:
     assert done.code == 2
     assert done.err.endswith(f"There is no option bind_prot in [DEFAULT] ({place.config}); did you mean bind_port?\n")
     assert not (tmp_path / "state").exists()
+
+
+def test_a_user_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.configure(auth_strategy="http_basic", http_basic__user_file=str(tmp_path / "htpasswd"))
+    with pytest.raises(InvalidInput) as refused:
+        check_strategy(load([str(place.config)]))
+    told = f"http_basic.user_file: {tmp_path}/htpasswd cannot be used: No such file or directory"
+    assert refused.value.message == told
