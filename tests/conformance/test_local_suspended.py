@@ -7,13 +7,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stillframe.domain.errors import StillframeError, Superseded
-from stillframe.domain.snapshot import CopyKind
+from stillframe.domain.errors import BackendError, StillframeError, Superseded
+from stillframe.domain.instance import Instance
+from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.call import Call
 from stillframe.drivers.local.files import Draft, Files
 from stillframe.drivers.local.images import Format
@@ -134,6 +136,110 @@ def too_late(local: LocalWorld, kind: CopyKind) -> None:
             break
         assert worker.problem is None or isinstance(worker.problem, StillframeError), worker.problem
     assert at >= 4
+
+
+class TestTurns:
+    """Suspended before each effect of what it does to a copy, while another worker does the same and more."""
+
+    @pytest.mark.parametrize("kind", CopyKind)
+    def test_a_cut_that_is_too_late_costs_no_copy(self, local: LocalWorld, kind: CopyKind) -> None:
+        instance = local.add()
+        local.write(instance.volume_ids[0], 0, pattern(1))
+        for at in itertools.count():
+            names = local.names(instance, kind=kind)
+            if not overtaken(
+                local, at, cutting(local, instance, names), partial(cut_and_complete, local, instance, names)
+            ):
+                break
+            require_sound(local, instance, names)
+        assert at >= 4
+
+    def test_a_completion_that_is_too_late_brings_nothing_back(self, local: LocalWorld) -> None:
+        instance = local.add()
+        for at in itertools.count():
+            names = local.names(instance)
+            local.storage.cut(a_call(), instance, names)
+            if not overtaken(local, at, completing(local, names), partial(complete_and_delete, local, names)):
+                break
+            assert local.storage.find(names[0].snapshot_id) == []
+            assert list((local.disks / ".stillframe").iterdir()) == []
+        assert at >= 2
+
+    def test_a_deletion_that_is_too_late_spares_what_was_cut_since(self, local: LocalWorld) -> None:
+        instance = local.add()
+        local.write(instance.volume_ids[0], 0, pattern(1))
+        for at in itertools.count():
+            names = local.names(instance, kind=CopyKind.SAFETY)
+            cut_and_complete(local, instance, names)
+            if not overtaken(local, at, deleting(local, names), partial(delete_and_cut, local, instance, names)):
+                break
+            require_sound(local, instance, names)
+        assert at >= 3
+
+
+def overtaken(local: LocalWorld, at: int, act: Callable[[Call], object], take_over: Callable[[], None]) -> bool:
+    """Whether there was an effect number `at`; who cannot take over before the other wakes does so after it."""
+    local.patience = 0.2
+    worker = Worker(local, at, act)
+    local.use(Files())
+    if not worker.suspended:
+        worker.wake()
+        return False
+    try:
+        take_over()
+    except BackendError as refused:
+        again = "another worker has been changing the copy" in str(refused)
+        if not again:
+            raise
+    else:
+        again = False
+    worker.wake()
+    assert worker.problem is None or isinstance(worker.problem, StillframeError), worker.problem
+    if again:
+        take_over()
+    return True
+
+
+# With the drivers that the world has when it is done.
+
+
+def cutting(local: LocalWorld, instance: Instance, names: list[CopyName]) -> Callable[[Call], object]:
+    return lambda call: local.storage.cut(call, instance, names)
+
+
+def completing(local: LocalWorld, names: list[CopyName]) -> Callable[[Call], object]:
+    return lambda call: local.storage.complete(call, names[0].uuid)
+
+
+def deleting(local: LocalWorld, names: list[CopyName]) -> Callable[[Call], object]:
+    return lambda call: local.storage.delete(call, names[0].uuid)
+
+
+def cut_and_complete(local: LocalWorld, instance: Instance, names: list[CopyName]) -> None:
+    local.storage.cut(a_call(), instance, names)
+    local.storage.complete(a_call(), names[0].uuid)
+
+
+def complete_and_delete(local: LocalWorld, names: list[CopyName]) -> None:
+    if local.storage.find(names[0].snapshot_id):
+        local.storage.complete(a_call(), names[0].uuid)
+    local.storage.delete(a_call(), names[0].uuid)
+
+
+def delete_and_cut(local: LocalWorld, instance: Instance, names: list[CopyName]) -> None:
+    local.storage.delete(a_call(), names[0].uuid)
+    cut_and_complete(local, instance, names)
+
+
+def require_sound(local: LocalWorld, instance: Instance, names: list[CopyName]) -> None:
+    """The one copy is complete, can be put back, and is all that there is; it is gone at the end."""
+    copy_id = names[0].uuid
+    assert [(one.id, one.ready) for one in local.storage.find(names[0].snapshot_id)] == [(copy_id, True)]
+    local.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
+    local.storage.restore(a_call(), instance.volume_ids[0], copy_id)
+    assert local.read(instance.volume_ids[0]) == pattern(1)
+    local.storage.delete(a_call(), copy_id)
+    assert list((local.disks / ".stillframe").iterdir()) == []
 
 
 class TestTidying:

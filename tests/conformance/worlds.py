@@ -28,6 +28,7 @@ from stillframe.drivers.local.images import Format, Images
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.remains import LocalRemains
 from stillframe.drivers.local.storage import LocalStorage
+from stillframe.drivers.local.turns import PATIENCE
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.storage_virtualize.array import Array
@@ -168,6 +169,7 @@ class LocalWorld(World):
         self.state = folder / "state"
         self.form = form
         self.images, self.qemu, self.guard = Images(), Qemu(), Guard()
+        self.patience = PATIENCE
         self.declarations = Declarations(self.instances)
         # Socket paths are short by law of the kernel.
         self.sockets = Path(tempfile.mkdtemp(prefix="sf-"))
@@ -176,7 +178,7 @@ class LocalWorld(World):
     def use(self, files: Files, qemu: Qemu | None = None) -> None:
         """Drivers that reach the world through these objects, as after a restart of the service."""
         self.files, talk = files, qemu or self.qemu
-        self.storage = LocalStorage(self.instances, self.state, files, self.images, talk)
+        self.storage = LocalStorage(self.instances, self.state, files, self.images, talk, patience=self.patience)
         compute = LocalCompute(self.instances, self.state, files, self.images, talk, guard=self.guard)
         self.compute = compute
         self.remains = LocalRemains(self.instances, self.state, files, compute.holding)

@@ -12,14 +12,13 @@ import errno
 import fcntl
 import os
 import signal
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import Refused
-from stillframe.drivers.local import opening
+from stillframe.drivers.local import byte_locks, opening
 
 # Bytes that QEMU locks in its images (block/file-posix.c): 100 and on for what it does, 200 and on for what it does not
 # let others do. Of these, 0 is to read what stays as it is, 1 to write, 3 to resize.
@@ -28,7 +27,6 @@ _WRITERS: Final = (101, 103)
 _KEEPS_OUT: Final = (201, 203)
 _ALL: Final = (100, 200)  # the first of all these bytes, and how many they are
 _LOOPS: Final = Path("/sys/block")
-_FLOCK: Final = "hhqqi4x"
 _SET_SIGNAL: Final = 10  # F_SETSIG, asm-generic/fcntl.h
 _NO_LEASES: Final = frozenset({errno.EINVAL, errno.EACCES, errno.EPERM, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS})
 
@@ -85,7 +83,7 @@ class Alone:
 def alone(file: opening.File) -> Iterator[Alone]:
     """Keep QEMU from opening the file for writing, and notice who else does; raises `Refused` if somebody has it so."""
     for byte in (_READS, *_KEEPS_OUT):
-        fcntl.fcntl(file.fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+        byte_locks.lock(file.fd, byte_locks.SHARED, byte, 1)
     try:
         _require_no_writer(file)
         leased = _lease(file)
@@ -109,22 +107,17 @@ def require_no_writer(file: opening.File) -> None:
 
 def require_open_in_qemu(file: opening.File) -> None:
     """Raises `Refused` if no QEMU process has this very file open, whatever its name leads to by now."""
-    if not _is_locked(file, *_ALL):
+    if not byte_locks.is_locked(file.fd, *_ALL):
         raise Refused(_NOT_IN_QEMU)
 
 
 def _require_no_writer(file: opening.File) -> None:
-    if any(_is_locked(file, byte, 1) for byte in _WRITERS):
+    if any(byte_locks.is_locked(file.fd, byte, 1) for byte in _WRITERS):
         raise Refused(_IN_QEMU)
 
 
-def _is_locked(file: opening.File, start: int, length: int) -> bool:
-    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-    return bool(struct.unpack(_FLOCK, fcntl.fcntl(file.fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
-
-
 def _unlock(file: opening.File) -> None:
-    fcntl.fcntl(file.fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_UNLCK, os.SEEK_SET, *_ALL, 0))
+    byte_locks.lock(file.fd, byte_locks.FREE, *_ALL)
 
 
 def _require_no_loop(file: opening.File) -> None:

@@ -14,6 +14,7 @@ from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.records import Copy, Method, Records
+from stillframe.drivers.local.turns import PATIENCE
 
 LOG = logging.getLogger(__name__)
 
@@ -27,8 +28,8 @@ _NOT_MOUNTED: Final = (
 class Copies:
     """The folders of copies, what is in them by the records, and who else has a name for a disk."""
 
-    def __init__(self, files: Files, declarations: Declarations, state: Path) -> None:
-        self.records = Records(files, state)
+    def __init__(self, files: Files, declarations: Declarations, state: Path, patience: float = PATIENCE) -> None:
+        self.records = Records(files, state, patience)
         self._files = files
         self._declarations = declarations
 

@@ -59,7 +59,8 @@ class Cutter:
         with border("cutting the disks"), ExitStack() as held:
             plans = self._plans(declaration, names, held)
             for plan in plans:
-                self._begin(call, plan.copy)
+                with self._records.turn(call, plan.copy):
+                    self._begin(call, plan.copy)
             backups = self._targets(declaration, plans)
             first = time.monotonic()
             last = first
@@ -95,14 +96,15 @@ class Cutter:
 
     def remove(self, call: Call, copy: Copy) -> None:
         """Remove a copy: what is on record of it goes last, so that this can be repeated."""
-        self._end_backup(call, copy)
-        if copy.stage is not Stage.GOING:
-            self._records.write(replace(copy, stage=Stage.GOING))
-        for folder in (copy.folder, copy.aside):
-            self._files.remove_folder(folder)
-        if Path(copy.root).is_dir():
-            self._files.sync_shared(Path(copy.root))
-        self._records.remove(copy)
+        with self._records.turn(call, copy):
+            self._end_backup(call, copy)
+            if copy.stage is not Stage.GOING:
+                self._records.write(replace(copy, stage=Stage.GOING))
+            for folder in (copy.folder, copy.aside):
+                self._files.remove_folder(folder)
+            if Path(copy.root).is_dir():
+                self._files.sync_shared(Path(copy.root))
+            self._records.remove(copy)
 
     def _plans(self, declaration: Declaration, names: Sequence[CopyName], held: ExitStack) -> list[_Plan]:
         disks = [_disk(declaration, name.volume_id) for name in names]
@@ -142,8 +144,6 @@ class Cutter:
 
     def _begin(self, call: Call, copy: Copy) -> None:
         """Put aside, quickly, what an earlier cut of this name made; the record comes before anything on the disk."""
-        # Who was suspended until here must not put aside what another worker has made of the same name meanwhile.
-        call.check()
         earlier = self._records.find(copy.id)
         if earlier is not None:
             self._end_backup(call, earlier)
@@ -162,7 +162,8 @@ class Cutter:
                 if problem.errno not in _CANNOT_LINK:
                     raise
                 method = Method.COPY
-                self._records.write(replace(plan.copy, method=method), durably=False)
+                with self._records.turn(call, plan.copy):
+                    self._records.write(replace(plan.copy, method=method), durably=False)
         if method in (Method.CLONE, Method.COPY):
             self._draw(call, plan, clone=method is Method.CLONE)
         return None if method is Method.BACKUP else time.monotonic()
@@ -263,8 +264,8 @@ class Cutter:
             done = replace(copy, stage=Stage.READY, file_size=data.found.st_size, backing=backing)
         self._files.sync(copy.folder)
         self._files.sync_shared(Path(copy.root))
-        call.check()
-        self._records.write(done)
+        with self._records.turn(call, copy):
+            self._records.write(done)
         return done
 
     def _end_backup(self, call: Call, copy: Copy) -> None:

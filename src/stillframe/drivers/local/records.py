@@ -10,7 +10,7 @@ import glob
 import logging
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,9 +20,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from stillframe.domain.errors import Damaged, NotFound, Unavailable
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
+from stillframe.drivers.call import Call
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import BackingFile, Format
 from stillframe.drivers.local.remembered import Remembered
+from stillframe.drivers.local.turns import PATIENCE, Turns
 
 LOG = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ RECORDS: Final = "copies"
 NOTES: Final = "roots"
 DATA: Final = "data"
 _ASIDE: Final = ".deleting"
+_TURNS: Final = "turns"
 _REMEMBERED: Final = 50_000
 
 
@@ -106,11 +109,12 @@ _ADAPTER: Final = TypeAdapter(Copy)
 class Records:
     """Reads and writes the records; safe to use from threads and from several processes."""
 
-    def __init__(self, files: Files, state: Path) -> None:
+    def __init__(self, files: Files, state: Path, patience: float = PATIENCE) -> None:
         self.folder = state / RECORDS
         self.notes = state / NOTES
         self._files = files
         self._read = Remembered(_read, most=_REMEMBERED)
+        self._turns = Turns(state / _TURNS, patience)
 
     def all(self, snapshot_id: str | None = None) -> Iterator[Copy]:
         """Every copy on record (of one instance snapshot); a record that cannot be read is logged."""
@@ -142,6 +146,12 @@ class Records:
         if copy is None:
             raise NotFound(f"no copy {copy_id} is on record")
         return copy
+
+    def turn(self, call: Call, copy: Copy) -> AbstractContextManager[None]:
+        """Around all that puts a copy on record, changes or removes it; see `Turns.turn`."""
+        if not self.folder.is_dir():
+            self._files.make_folder(self.folder)
+        return self._turns.turn(call, copy.id)
 
     def write(self, copy: Copy, *, durably: bool = True) -> None:
         """Put a copy on record, or change what is on record of it."""

@@ -21,6 +21,7 @@ from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.power import power_state
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.replacing import Replacer
+from stillframe.drivers.local.turns import PATIENCE
 from stillframe.drivers.storage import Cut, StorageCapabilities
 
 LOG = logging.getLogger(__name__)
@@ -29,11 +30,23 @@ _CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=Tr
 
 
 class LocalStorage:
-    """Volumes are the disks of declared instances; copies lie beside them and share their blocks where possible."""
+    """Volumes are the disks of declared instances; copies lie beside them and share their blocks where possible.
 
-    def __init__(self, instances: Path, state: Path, files: Files, images: Images, qemu: Qemu) -> None:
+    `patience`: how long a worker waits for another one that changes the same copy, in seconds.
+    """
+
+    def __init__(
+        self,
+        instances: Path,
+        state: Path,
+        files: Files,
+        images: Images,
+        qemu: Qemu,
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
         self._declarations = Declarations(instances)
-        self._books = Copies(files, self._declarations, state)
+        self._books = Copies(files, self._declarations, state, patience)
         self._files = files
         self._images = images
         self._qemu = qemu
