@@ -243,7 +243,10 @@ def test_two_sweeps_at_a_time_do_what_one_does(world: World) -> None:
     for one in sweeps:
         one.join(30)
     assert {copy.name.snapshot_id for copy in world.driver.storage.find(None)} == {kept}
-    assert 'outcome="failed"' not in "".join(line for line in metrics(world).splitlines() if "leftovers_swept" in line)
+    swept = [line for line in metrics(world).splitlines() if line.startswith("stillframe_leftovers_swept_total")]
+    failed = [line for line in swept if 'outcome="failed"' in line]
+    assert failed
+    assert {line.rpartition(" ")[2] for line in failed} == {"0.0"}
 
 
 @pytest.mark.parametrize("late", [False, True])
