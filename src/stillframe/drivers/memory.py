@@ -233,7 +233,12 @@ class MemoryStorage:
         call.report(len(copy.content), len(copy.content))
         return copy.described()
 
-    def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:  # noqa: ARG002 -- of the port
+    def find(
+        self,
+        snapshot_id: str | None,
+        instance_id: str | None = None,  # noqa: ARG002 -- of the port
+        project_id: str | None = None,  # noqa: ARG002 -- of the port
+    ) -> Sequence[VolumeSnapshot]:
         with self._world.lock:
             found = [one.described() for one in self._world.copies.values()]
         return [one for one in found if snapshot_id in (None, one.name.snapshot_id)]

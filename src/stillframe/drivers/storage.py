@@ -104,10 +104,13 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:
+    def find(
+        self, snapshot_id: str | None, instance_id: str | None = None, project_id: str | None = None
+    ) -> Sequence[VolumeSnapshot]:
         """Every copy of ours that belongs to an instance snapshot (None: all of ours), the half-made ones too.
 
         `instance_id` is whose snapshot it is, where that is known: what its volumes do not lie on need not answer.
+        `project_id` likewise: copies that lie in a project of neither its nor ours need not be looked for.
         Raises `PartOnly` where a part of the back end does not answer that may have more of them.
         """
         ...

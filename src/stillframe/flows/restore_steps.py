@@ -248,7 +248,8 @@ class UpdatingSnapshots(Step):
 
     def _leftovers(self) -> dict[str, str]:
         try:
-            found = self.ports.storage.find(self.operation.snapshot_id, self.instance_id)
+            operation = self.operation
+            found = self.ports.storage.find(operation.snapshot_id, self.instance_id, operation.project_id)
         except StillframeError:
             LOG.exception("task %s: nobody knows which safety copies are left over", self.operation.id)
             return dict(self.snapshot().temp_snapshots or {})

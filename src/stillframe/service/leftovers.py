@@ -123,7 +123,8 @@ class Leftovers:
         return self._now() - self._grace
 
     def _copies(self) -> Iterator[Leftover]:
-        # The copies first: an operation is on record before it makes one.
+        # The copies first: an operation is on record before it makes one. And in all projects: after a loss of the
+        # store nobody knows which had any.
         for copy, verdict in self._judged(self._seen(None)):
             yield from _unless_kept(LeftoverKind.COPY, copy.id, copy.name.snapshot_id, verdict, copy.size)
 
@@ -135,17 +136,21 @@ class Leftovers:
             yield copy, judge_copy(copy, maker, owner, self._before)
 
     def _remove_copy(self, leftover: Leftover, call: Call) -> str | None:
-        found = [copy for copy in self._seen(leftover.about, leftover.id) if copy.id == leftover.id]
+        # On record for all that is sure to be nobody's; a copy that lies elsewhere only pretends to be ours.
+        project_id = self._store.owners({leftover.about})[leftover.about].project_id
+        found = [copy for copy in self._seen(leftover.about, leftover.id, project_id) if copy.id == leftover.id]
         for copy, verdict in self._judged(found):
             if not _stands(verdict, leftover):
                 return verdict.why
             self._storage.delete(call, copy.id)
         return None
 
-    def _seen(self, snapshot_id: str | None, copy_id: str | None = None) -> Sequence[VolumeSnapshot]:
+    def _seen(
+        self, snapshot_id: str | None, copy_id: str | None = None, project_id: str | None = None
+    ) -> Sequence[VolumeSnapshot]:
         """Copies in what answers of the back end; raises `Unavailable` if a certain one may be in what does not."""
         try:
-            return self._storage.find(snapshot_id)
+            return self._storage.find(snapshot_id, project_id=project_id)
         except PartOnly as part:
             if copy_id is not None and copy_id not in {copy.id for copy in part.found}:
                 raise

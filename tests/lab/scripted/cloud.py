@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tests.lab.scripted.things import SERVICE_PROJECT, SERVICE_USER, Image, Server, Snapshot, Things, Volume
 
@@ -26,6 +26,15 @@ _TO: Final = {
     "resume": ("SUSPENDED", "ACTIVE", "resuming", "resume"),
     "reboot": (None, "ACTIVE", "rebooting_hard", "reboot"),
 }
+
+
+#: Of snapshots, as far as they are played.
+_COLUMNS: Final = ("id", "name", "status", "volume_id", "project_id", "group_snapshot_id")
+#: Of class Snapshot of cinder/db/models.py.
+_INDEXED: Final = ("id", "volume_id", "project_id", "group_snapshot_id")
+_TRUE: Final = ("1", "t", "true", "on", "y", "yes")
+#: `osapi_max_limit`, unless it is set.
+_MOST: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class ScriptedCloud(Things):
     """The cloud at `url`; made by `scripted_cloud`.
 
     `away`: services (`compute`, `volume`, ...) that answer 503. `heard`: what was asked, as `METHOD path {body}`.
-    `rows`: how many snapshots were served in lists.
+    `looks`: each list of snapshots that was asked for, and how many of them Cinder's database looked at for it.
     """
 
     rpc_seconds = 0.2
@@ -64,7 +73,7 @@ class ScriptedCloud(Things):
         self.url = ""
         self.away: set[str] = set()
         self.heard: list[str] = []
-        self.rows = 0
+        self.looks: list[tuple[str, int]] = []
         self._hooks: list[tuple[re.Pattern[str], Hook, list[int]]] = []
 
     def on(self, request: str, hook: Hook, times: int = 1) -> None:
@@ -284,7 +293,7 @@ def _snapshot(snapshot: Snapshot) -> dict[str, Any]:
         "size": snapshot.size,
         "volume_id": snapshot.volume_id,
         "created_at": snapshot.created.strftime("%Y-%m-%dT%H:%M:%S.000000"),
-        "group_snapshot_id": None,
+        "group_snapshot_id": snapshot.group_snapshot_id,
         "os-extended-snapshot-attributes:project_id": snapshot.project_id,
     }
 
@@ -304,18 +313,36 @@ def _get_snapshot(request: _Request, snapshot_id: str) -> Answer:
 
 
 def _list_snapshots(request: _Request) -> Answer:
-    query = request.query
+    """As `snapshot_get_all` of cinder/db/api.py with MySQL, for administrators, who may ask for any column."""
+    filters = {key: value for key, value in request.query.items() if key not in ("limit", "marker", "all_tenants")}
+    if request.query.get("all_tenants", "").lower() not in _TRUE:
+        filters["project_id"] = request.project_id
+    if not filters.keys() <= {*_COLUMNS, "name~"}:
+        # A column that there is not, fits none, and nobody is told.
+        return Answer(200, {"snapshots": []})
+    exact = {key: value for key, value in filters.items() if key in _COLUMNS}
     with request.cloud.lock:
+        rows = sorted(request.cloud.snapshots.values(), key=lambda one: (one.created, one.id), reverse=True)
+        looks = [sum(getattr(one, key) == exact[key] for one in rows) for key in _INDEXED if key in exact]
+        # MySQL does not care for case.
         found = [
             one
-            for one in list(request.cloud.snapshots.values())
-            if query.get("volume_id") in (None, one.volume_id)
-            and query.get("status") in (None, one.status)
-            and query.get("project_id") in (None, one.project_id)
-            and query.get("name~", "") in one.name
+            for one in rows
+            if all(getattr(one, key) == value for key, value in exact.items())
+            and filters.get("name~", "").lower() in one.name.lower()
         ]
-    request.cloud.rows += len(found)
-    return Answer(200, {"snapshots": [_snapshot(one) for one in found]})
+        request.cloud.looks.append((urlencode(request.query), min(looks, default=len(rows))))
+    return _page(request, found)
+
+
+def _page(request: _Request, found: list[Snapshot]) -> Answer:
+    limit, marker = int(request.query.get("limit", _MOST)), request.query.get("marker")
+    start = next((number for number, one in enumerate(found, 1) if one.id == marker), 0)
+    some = found[start : start + limit]
+    # Cinder tells of a next page wherever one is full.
+    links = [{"rel": "next", "href": "..."}] if len(some) == limit else []
+    told = {"snapshots": [_snapshot(one) for one in some], "snapshots_links": links}
+    return Answer(200, {key: value for key, value in told.items() if value or key == "snapshots"})
 
 
 def _make_snapshot(request: _Request) -> Answer:

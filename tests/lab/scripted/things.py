@@ -89,6 +89,7 @@ class Snapshot:
     created: datetime
     status: str = "available"
     size: int = 1
+    group_snapshot_id: str | None = None
 
 
 @dataclass

@@ -93,7 +93,12 @@ class LocalStorage:
         """See `StorageDriver`."""
         return self._cutter.complete(call, volume_snapshot_id)
 
-    def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:  # noqa: ARG002 -- of the port
+    def find(
+        self,
+        snapshot_id: str | None,
+        instance_id: str | None = None,  # noqa: ARG002 -- of the port
+        project_id: str | None = None,  # noqa: ARG002 -- of the port
+    ) -> Sequence[VolumeSnapshot]:
         """See `StorageDriver`."""
         with border("looking for copies"):
             found = [copy.snapshot() for copy in self._books.records.all(snapshot_id)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.each import each
 from stillframe.drivers.openstack import documents, volumes
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
-from stillframe.drivers.openstack.groups import ConsistentGroups
+from stillframe.drivers.openstack.groups import ConsistentGroups, Maker
 from stillframe.drivers.openstack.quotas import require_room
 from stillframe.drivers.openstack.reverting import Reverter
 from stillframe.drivers.openstack.volume_hosts import VolumeHosts
@@ -106,7 +106,8 @@ class CinderStorage:
         else:
             with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="cut") as pool:
                 posted = list(pool.map(lambda maker, name: self._post(call, maker, name, mark), makers, names))
-            made = self._all_cut(call, names[0].snapshot_id, posted, described)
+            owners = {maker.project_id for maker in makers}
+            made = self._all_cut(call, names[0].snapshot_id, owners, posted, described)
         window = 0.0 if group_id is not None else (time.monotonic() - started) * 1000
         copies = tuple(volumes.as_copy(snapshot, name) for snapshot, name in zip(made, names, strict=True))
         return Cut(copies, simultaneous=group_id is not None, window_ms=window)
@@ -116,11 +117,18 @@ class CinderStorage:
         snapshot = _require_cut(self._settled(call, volume_snapshot_id))
         return volumes.as_copy(snapshot, _ours(snapshot))
 
-    def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:  # noqa: ARG002 -- of the port
+    def find(
+        self,
+        snapshot_id: str | None,
+        instance_id: str | None = None,  # noqa: ARG002 -- of the port
+        project_id: str | None = None,
+    ) -> Sequence[VolumeSnapshot]:
         """See `StorageDriver`; a group snapshot without members, which a killed Cinder may leave, counts as one."""
+        projects = () if project_id is None else sorted({project_id, self._cloud.project_id()})
+        places = [volumes.in_project(one) for one in projects] or [volumes.EVERYWHERE]
         # The groups first: the members of those that are seen are there by then.
-        groups = self._groups.find(snapshot_id)
-        snapshots = volumes.copies(self._api, snapshot_id)
+        groups = [one for place in places for one in self._groups.find(snapshot_id, place)]
+        snapshots = [one for place in places for one in volumes.copies(self._api, snapshot_id, place)]
         members = {snapshot.get("group_snapshot_id") for snapshot, _ in snapshots}
         empty = [(one, name) for one, name in groups if one["id"] not in members]
         found = [
@@ -191,11 +199,13 @@ class CinderStorage:
         """Anybody can give a snapshot a name of ours, but only in a project of their own."""
         return name.kind is not CopyKind.SAFETY or volumes.project_of(snapshot) == self._cloud.project_id()
 
-    def _maker(self, name: CopyName, volume: Document) -> Api:
-        """On whose behalf a copy is made, and in whose project it is."""
-        return self._api if name.kind is CopyKind.SAFETY else self._cloud.project(STORAGE, volumes.project_of(volume))
+    def _maker(self, name: CopyName, volume: Document) -> Maker:
+        if name.kind is CopyKind.SAFETY:
+            return Maker(self._api, self._cloud.project_id())
+        owner = volumes.project_of(volume)
+        return Maker(self._cloud.project(STORAGE, owner), owner)
 
-    def _post(self, call: Call, maker: Api, name: CopyName, mark: str) -> str:
+    def _post(self, call: Call, maker: Maker, name: CopyName, mark: str) -> str:
         body: Mapping[str, Any] = {
             "snapshot": {
                 "volume_id": name.volume_id,
@@ -205,21 +215,23 @@ class CinderStorage:
             }
         }
         try:
-            return str(maker.make("/snapshots", documents.NEW_SNAPSHOT, body, call.request_id)["id"])
+            return str(maker.api.make("/snapshots", documents.NEW_SNAPSHOT, body, call.request_id)["id"])
         except Unavailable:
             # The request may have come through without its reply. By its mark it is this cut's, not an earlier one's.
-            for snapshot, found in volumes.copies(self._api, name.snapshot_id):
+            for snapshot, found in volumes.copies(self._api, name.snapshot_id, volumes.in_project(maker.project_id)):
                 if found == name and snapshot["description"] == mark:
                     return str(snapshot["id"])
             raise
 
     def _all_cut(
-        self, call: Call, snapshot_id: str, made: Sequence[str], described: Sequence[Document]
+        self, call: Call, snapshot_id: str, owners: Collection[str], made: Sequence[str], described: Sequence[Document]
     ) -> list[Document]:
-        """The copies of these ids, in this order, when all are made; each look is one request for all of them."""
+        """The copies of these ids, in this order, when all are made; each look is one request a project."""
+        places = [volumes.in_project(owner) for owner in owners]
 
         def look() -> list[Document] | None:
-            found = {one["id"]: one for one, _ in volumes.copies(self._api, snapshot_id)}
+            there = [volumes.copies(self._api, snapshot_id, place) for place in places]
+            found = {one["id"]: one for some in there for one, _ in some}
             missing = [one for one in made if one not in found]
             if missing:
                 raise Damaged(f"Somebody has deleted or renamed snapshots while they were made: {', '.join(missing)}.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from stillframe.domain.errors import BackendError, Conflict, Damaged, NotFound, Refused, Unavailable
@@ -16,6 +17,14 @@ from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 
 # https://docs.openstack.org/cinder/latest/admin/groups.html
 _CONSISTENT: Final = "consistent_group_snapshot_enabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """On whose behalf a copy is made, and the project that it lies in then."""
+
+    api: Api
+    project_id: str
 
 
 class ConsistentGroups:
@@ -42,34 +51,34 @@ class ConsistentGroups:
         kind = self._api.get(f"/group_types/{group['group_type']}", documents.GROUP_TYPE)
         return str(group_id) if kind.get("group_specs", {}).get(_CONSISTENT) == "<is> True" else None
 
-    def cut(self, call: Call, api: Api, group_id: str, names: Sequence[CopyName], mark: str) -> list[Document]:
-        """Cut all members at one instant on behalf of `api`; one snapshot a name, in their order.
+    def cut(self, call: Call, maker: Maker, group_id: str, names: Sequence[CopyName], mark: str) -> list[Document]:
+        """Cut all members at one instant on somebody's behalf; one snapshot a name, in their order.
 
         `mark` is of this cut alone, and stands in the description.
         """
         body = {"group_id": group_id, "name": volumes.name_of(names[0]), "description": mark}
         try:
             asked = {"group_snapshot": body}
-            made = api.make("/group_snapshots", documents.NEW_GROUP_SNAPSHOT, asked, call.request_id)["id"]
+            made = maker.api.make("/group_snapshots", documents.NEW_GROUP_SNAPSHOT, asked, call.request_id)["id"]
         except Unavailable:
             # The request may have come through without its reply.
-            marked = (one["id"] for one in self._named(names[0].snapshot_id) if one["description"] == mark)
-            made = next(marked, None)
+            there = self._named(names[0].snapshot_id, volumes.in_project(maker.project_id))
+            made = next((one["id"] for one in there if one["description"] == mark), None)
             if made is None:
                 raise
         status = self._settled(call, made)
         if status != "available":
             raise Damaged(f"Cinder could not make group snapshot {made}: it is {status}.")
-        found = volumes.copies(self._api, names[0].snapshot_id)
+        found = volumes.copies(self._api, names[0].snapshot_id, volumes.in_group_snapshot(made))
         members = {one["volume_id"]: one for one, _ in found if one.get("group_snapshot_id") == made}
         missing = [one.volume_id for one in names if one.volume_id not in members]
         if missing:
             raise Damaged(f"Group snapshot {made} has no snapshot of {', '.join(missing)}.")
         return [members[one.volume_id] for one in names]
 
-    def find(self, snapshot_id: str | None) -> list[tuple[Document, CopyName]]:
-        """Every group snapshot of ours that can be seen, and the keys they were made for, of their groups."""
-        found = [(one, volumes.parse_name(one)) for one in self._named(snapshot_id)]
+    def find(self, snapshot_id: str | None, place: Mapping[str, str]) -> list[tuple[Document, CopyName]]:
+        """Every group snapshot of ours in a place, see `named`, and the keys they were made for, of their groups."""
+        found = [(one, volumes.parse_name(one)) for one in self._named(snapshot_id, place)]
         return [(one, name) for one, name in found if name is not None and snapshot_id in (None, name.snapshot_id)]
 
     def delete(self, call: Call, group_snapshot_id: str) -> None:
@@ -94,8 +103,9 @@ class ConsistentGroups:
             return
         raise BackendError(f"Cinder could not delete group snapshot {group_snapshot_id}: it is {status}.")
 
-    def _named(self, snapshot_id: str | None) -> list[Document]:
-        return list(self._api.pages("/group_snapshots/detail", documents.GROUP_SNAPSHOTS, **volumes.named(snapshot_id)))
+    def _named(self, snapshot_id: str | None, place: Mapping[str, str]) -> list[Document]:
+        query = volumes.named(snapshot_id, place)
+        return list(self._api.pages("/group_snapshots/detail", documents.GROUP_SNAPSHOTS, **query))
 
     def _settled(self, call: Call, group_snapshot_id: str) -> str:
         def look() -> str | None:

@@ -111,7 +111,7 @@ class Reverter:
                 self._act(call, self._api, volume_id, {EXTENSION: {"snapshot_id": snapshot_id}})
         else:
             self._begin_in_window(call, volume, snapshot, strategy)
-        self._end(call, volume)
+        self._end(call, volume, snapshot)
         if strategy is Strategy.REIMAGE:
             self._reimaging.tidy(call, volume_id, snapshot_id)
         undone = self._undone_by(seen, snapshot)
@@ -234,9 +234,10 @@ class Reverter:
                 self._set_status(call, volume_id, "in-use")
             raise
 
-    def _end(self, call: Call, before: Document) -> None:
+    def _end(self, call: Call, before: Document, snapshot: Document) -> None:
+        owner = volumes.project_of(snapshot)
         try:
-            volume = self._await(call, before["id"], lambda: self._looking.restoring(before["id"])).volume
+            volume = self._await(call, before["id"], lambda: self._looking.restoring(before["id"], owner)).volume
         except ServiceDown:
             # Nobody is at it any more, and whoever tries again does not have to wait for that once more.
             self._settle(call, self._look(before["id"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, NotFound
@@ -17,6 +19,7 @@ STORAGE: Final = "block-storage"
 GIB: Final = 1 << 30
 # Ids of 36 characters; servers and proxies take addresses of at least 4 KiB.
 _IN_AN_ADDRESS: Final = 50
+_PROJECTS: Final = 256
 
 _PROJECT_KEYS: Final = ("os-vol-tenant-attr:tenant_id", "os-extended-snapshot-attributes:project_id", "project_id")
 
@@ -26,6 +29,9 @@ _NAME: Final = re.compile(_PREFIX + r"(snapshot|safety) (\S+) (\S+)")
 
 Document = Mapping[str, Any]
 
+#: See `named`.
+EVERYWHERE: Final[Mapping[str, str]] = MappingProxyType({})
+
 
 class Looking:
     """What Cinder says of single volumes now, to an administrator; those who ask at a time share their requests."""
@@ -33,7 +39,9 @@ class Looking:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._volumes = Gathering(self._volume, self._several)
-        self._restoring = Gathering(self._restoring_of, self._restoring_of_several)
+        self._restoring_in = lru_cache(_PROJECTS)(
+            lambda project_id: Gathering(self._restoring_of, partial(self._restoring_of_several, project_id))
+        )
 
     def volume(self, volume_id: str) -> Document:
         """One volume as it is now; raises `NotFound`."""
@@ -43,9 +51,9 @@ class Looking:
         """Volumes as they are now, in this order; raises `NotFound`."""
         return self._volumes.ask(*(path_part(one, one) for one in volume_ids))
 
-    def restoring(self, volume_id: str) -> list[Document]:
-        """The snapshots that the volume is being reverted to now."""
-        return self._restoring.ask(volume_id)[0]
+    def restoring(self, volume_id: str, project_id: str) -> list[Document]:
+        """The snapshots of a project that the volume is being reverted to now; of another's it may tell, too."""
+        return self._restoring_in(project_id).ask(volume_id)[0]
 
     @property
     def _api(self) -> Api:
@@ -65,10 +73,10 @@ class Looking:
     def _restoring_of(self, volume_id: str) -> list[Document]:
         return list(self._reverting(volume_id=volume_id))
 
-    def _restoring_of_several(self, volume_ids: Sequence[str]) -> Mapping[str, list[Document]]:
-        # Cinder cannot be asked for the snapshots of several volumes; but few are restored at a time in a whole cloud.
+    def _restoring_of_several(self, project_id: str, volume_ids: Sequence[str]) -> Mapping[str, list[Document]]:
+        # Cinder cannot be asked for the snapshots of several volumes; but few are restored at a time in a project.
         found: dict[str, list[Document]] = {volume_id: [] for volume_id in volume_ids}
-        for snapshot in self._reverting():
+        for snapshot in self._reverting(**in_project(project_id)):
             found.setdefault(snapshot["volume_id"], []).append(snapshot)
         return found
 
@@ -156,16 +164,30 @@ def as_volume(volume: Document) -> Volume:
     )
 
 
-def copies(api: Api, snapshot_id: str | None) -> list[tuple[Document, CopyName]]:
-    """Every copy of ours that can be seen, those of group snapshots too, and the keys they were made for."""
-    found = api.pages("/snapshots/detail", documents.SNAPSHOTS, **named(snapshot_id))
+def copies(api: Api, snapshot_id: str | None, place: Mapping[str, str]) -> list[tuple[Document, CopyName]]:
+    """Every copy of ours in a place, those of group snapshots too, and the keys they were made for."""
+    found = api.pages("/snapshots/detail", documents.SNAPSHOTS, **named(snapshot_id, place))
     return [(one, name) for one in found if (name := parse_name(one)) is not None and _is_of(name, snapshot_id)]
 
 
-def named(snapshot_id: str | None) -> dict[str, str]:
-    """What asks for the snapshots, or the group snapshots, whose names are like those of an instance snapshot's."""
+def named(snapshot_id: str | None, place: Mapping[str, str]) -> dict[str, str]:
+    """What asks for the snapshots, or the group snapshots, whose names are like those of an instance snapshot's.
+
+    Cinder has no index of names, so it looks at everything in the `place`: `in_project`, `in_group_snapshot`, or
+    `EVERYWHERE`, which is the whole cloud.
+    """
     # Names that contain it, since Cinder 3.34 and for an administrator; they are still to be looked at.
-    return {"all_tenants": "1", "name~": _PREFIX if snapshot_id is None else snapshot_id}
+    return {"all_tenants": "1", "name~": _PREFIX if snapshot_id is None else snapshot_id, **place}
+
+
+def in_project(project_id: str) -> Mapping[str, str]:
+    """See `named`; to administrators who ask for all projects Cinder lets any column through, and this is indexed."""
+    return {"project_id": project_id}
+
+
+def in_group_snapshot(group_snapshot_id: str) -> Mapping[str, str]:
+    """See `in_project`; of snapshots, not of group snapshots."""
+    return {"group_snapshot_id": group_snapshot_id}
 
 
 def _is_of(name: CopyName, snapshot_id: str | None) -> bool:

@@ -90,7 +90,12 @@ class StorageVirtualize:
                 return self._snapshots.complete(call, crowd, found)
             return self._cutter.complete(call, crowd, found)
 
-    def find(self, snapshot_id: str | None, instance_id: str | None = None) -> Sequence[VolumeSnapshot]:
+    def find(
+        self,
+        snapshot_id: str | None,
+        instance_id: str | None = None,
+        project_id: str | None = None,  # noqa: ARG002 -- of the port
+    ) -> Sequence[VolumeSnapshot]:
         """See `StorageDriver`."""
         return self._books.find(snapshot_id, instance_id)
 
