@@ -107,6 +107,12 @@ class Identity:
         (found,) = self._call("GET", f"roles?name={role}")["roles"]
         self._call("PUT", f"projects/{self.projects[project]}/users/{made['user']['id']}/roles/{found['id']}")
 
+    def serve(self, kind: str, url: str) -> None:
+        """A new service in the catalog, with one public endpoint."""
+        made = self._call("POST", "services", {"service": {"type": kind, "name": kind}})
+        endpoint = {"service_id": made["service"]["id"], "interface": "public", "url": url, "region_id": "one"}
+        self._call("POST", "endpoints", {"endpoint": endpoint})
+
     def _call(self, method: str, path: str, body: object = None) -> Any:
         self._admin = self._admin or self.token("admin", "admin")
         headers = {"X-Auth-Token": self._admin}
