@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -105,3 +107,20 @@ def test_headers_of_a_proxy_are_honoured_when_configured(tmp_path: Path) -> None
         reply = api.act(instance, {"vm-snapshot": {"name": "one"}}, headers=FORWARDED)
         task_uri = reply.json()["instance_snapshot"]["task_uri"]
         assert task_uri.startswith(f"https://front.example.org/snap/volume/v3/{instance.project_id}/")
+
+
+@pytest.mark.parametrize("form", VOLUME_FORMS)
+def test_the_volume_that_an_instance_boots_from_is_marked_and_no_other(api: Running, form: str) -> None:
+    instance = api.instance()
+    boot, data = instance.volume_ids
+    # It would still boot, but no instance does from it.
+    spare = replace(api.world.volumes[boot], id=str(uuid.uuid4()), instance_id=None, device=None, status="available")
+    labelled = replace(api.world.volumes[data], metadata={"tier": "gold"})
+    api.world.volumes.update({spare.id: spare, data: labelled})
+    token = {"X-Auth-Token": f"someone:{instance.project_id}"}
+    volumes = f"{form.format(project=instance.project_id)}/volumes"
+    told = {boot: {"is_boot_volume": "True"}, data: {"tier": "gold"}, spare.id: {}}
+    listed = api.call("GET", f"{volumes}/detail", headers=token).json()["volumes"]
+    assert {one["id"]: one["metadata"] for one in listed} == told
+    for volume_id, metadata in told.items():
+        assert api.call("GET", f"{volumes}/{volume_id}", headers=token).json()["volume"]["metadata"] == metadata

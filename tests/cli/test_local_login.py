@@ -99,14 +99,10 @@ def chosen(folder: Path, port: int, **options: object) -> Settings:
 def client(found: Settings, **options: Any) -> Client:
     parser = argparse.ArgumentParser()
     add_connection_options(parser)
-    return open_client(argparse.Namespace(**{**vars(parser.parse_args([])), **options}), lambda: found)
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*os.environ]:
-        if name.startswith(("OS_", "STILLFRAME_")) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
+    # Whatever the environment of the tests says.
+    defaults = vars(parser.parse_args([]))
+    unsaid = {name: "" if isinstance(value, str) else value for name, value in defaults.items()}
+    return open_client(argparse.Namespace(**{**unsaid, **options}), lambda: found)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
@@ -149,18 +145,21 @@ def test_another_port_or_address_does_not(tmp_path: Path) -> None:
     assert not any(ensure(tmp_path) in secret for secret in service.secrets())
 
 
-def test_neither_a_proxy_of_the_environment_nor_a_netrc_gets_into_between(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    token = ensure(tmp_path)
-    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login l password p\n")
-    (tmp_path / ".netrc").chmod(0o600)
+def test_neither_a_proxy_of_the_environment_nor_a_netrc_gets_into_between(place: Place) -> None:
+    (place.folder / ".netrc").write_text("machine 127.0.0.1 login l password p\n")
+    (place.folder / ".netrc").chmod(0o600)
+    state = place.folder / "state"
+    token = ensure(state)
     with listening() as proxy, listening() as service:
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.setenv("http_proxy", proxy.url)
-        monkeypatch.setenv("ALL_PROXY", proxy.url)
-        client(chosen(tmp_path, service.port)).snapshots({})
-        client(chosen(tmp_path, service.port), os_password="p", os_username="u").snapshots({})
+        place.configure(bind_port=str(service.port))
+        environment = {
+            "HOME": str(place.folder),
+            "http_proxy": proxy.url,
+            "ALL_PROXY": proxy.url,
+        }
+        for said in ({}, {"OS_USERNAME": "u", "OS_PASSWORD": "p"}):
+            done = place.run("snapshot", "list", **environment, **said)
+            assert done.code == 0, done.err
     assert (proxy.heard, service.secrets()) == ([], [token, "Basic dTpw"])
 
 
