@@ -17,7 +17,6 @@ import pytest
 import requests
 
 from stillframe.domain.errors import StillframeError
-from stillframe.drivers.local import qemu_img
 from stillframe.drivers.local.images import Format, Images
 from tests.cli.program import Place, Process, started
 from tests.conformance.worlds import run
@@ -197,14 +196,12 @@ def test_words_of_qemu_img_stay_in_the_log(service: Service) -> None:
     assert "qemu-img info ended with 1" in service.log.read_text()
 
 
-def test_a_check_that_needs_too_much_is_refused_before_and_bounded_then(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_that_needs_too_much_is_refused_before_and_bounded_then(service: Service) -> None:
     path = service.folder / "sparse"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=512,refcount_bits=64", str(path), "1G")
     os.truncate(path, 32 << 30)
     assert "too large to be checked" in service.refused(service.declare("sparse", path))
-    images = Images(memory=256 * MIB)
+    images = Images(memory=256 * MIB, poll_seconds=0.001)
     largest: list[int] = []
 
     def watch() -> None:
@@ -216,33 +213,34 @@ def test_a_check_that_needs_too_much_is_refused_before_and_bounded_then(
             if "Name:\tqemu-img\n" in text and "VmHWM:" in text and f"PPid:\t{os.getpid()}\n" in text:
                 largest.append(int(text.split("VmHWM:")[1].split()[0]) << 10)
 
-    monkeypatch.setattr(qemu_img, "_POLL_SECONDS", 0.001)
     with pytest.raises(StillframeError, match="memory and processor time"):
         images.check(path, Format.QCOW2, watch)
     assert max(largest, default=0) < 256 * MIB
 
 
-def test_a_check_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = tmp_path / "qemu-img"
-    slow.write_text("#!/bin/sh\nexec sleep 600\n")
-    slow.chmod(0o755)
+def program(folder: Path, does: str) -> Path:
+    """Something that is run in the place of qemu-img."""
+    made = folder / "qemu-img"
+    made.write_text(f"#!/bin/sh\nexec {does}\n")
+    made.chmod(0o755)
+    return made
+
+
+def test_a_check_that_does_not_end_is_ended(tmp_path: Path) -> None:
+    slow = program(tmp_path, "sleep 600")
     path = image(tmp_path / "disk")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     start = time.monotonic()
     with pytest.raises(StillframeError, match="did not end"):
-        Images(check_seconds=1.0).check(path, Format.QCOW2, lambda: None)
+        Images(check_seconds=1.0, program=str(slow)).check(path, Format.QCOW2, lambda: None)
     with pytest.raises(StillframeError, match="did not end"):
-        Images(timeout=1.0).describe(path)
+        Images(timeout=1.0, program=str(slow)).describe(path)
     assert time.monotonic() - start < PATIENCE
     assert threading.active_count() < 50
     assert not subprocess.run(["pgrep", "-f", str(slow)], check=False, capture_output=True).stdout
 
 
-def test_a_program_that_talks_without_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loud = tmp_path / "qemu-img"
-    loud.write_text("#!/bin/sh\nexec cat /dev/zero\n")
-    loud.chmod(0o755)
+def test_a_program_that_talks_without_end_is_ended(tmp_path: Path) -> None:
+    loud = program(tmp_path, "cat /dev/zero")
     path = image(tmp_path / "disk")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(StillframeError, match="cannot read it"):
-        Images().describe(path)
+        Images(program=str(loud)).describe(path)

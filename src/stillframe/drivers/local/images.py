@@ -17,7 +17,7 @@ from stillframe.drivers.local import chains, headers, opening
 from stillframe.drivers.local.headers import Format, Header
 from stillframe.drivers.local.identity import BackingFile, Digests
 from stillframe.drivers.local.opening import File
-from stillframe.drivers.local.qemu_img import Description, QemuImg
+from stillframe.drivers.local.qemu_img import POLL_SECONDS, PROGRAM, Description, QemuImg
 from stillframe.drivers.local.remembered import Remembered
 
 __all__ = ["BackingFile", "Description", "Format", "Images", "Shape", "any_written", "same_file"]
@@ -45,8 +45,8 @@ class Images:
     """Looks at and makes image files; `timeout` in seconds is for every call of qemu-img but `check`.
 
     `memory` in bytes is what a check may take; `trusted` are the users that may own the folders on the way to an image
-    (None: root and the user of this process). An image is a path, or a file that is open already. What is raised
-    besides the errors named is `OSError`.
+    (None: root and the user of this process); `program` and `poll_seconds` as of `QemuImg`. An image is a path, or a
+    file that is open already. What is raised besides the errors named is `OSError`.
     """
 
     def __init__(
@@ -56,10 +56,14 @@ class Images:
         trusted: frozenset[int] | None = None,
         memory: int = _MEMORY,
         check_seconds: float = _CHECK_SECONDS,
+        program: str = PROGRAM,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._trusted = trusted
         self._memory = memory
-        self._qemu_img = QemuImg(timeout, memory=memory, check_seconds=check_seconds)
+        self._qemu_img = QemuImg(
+            timeout, memory=memory, check_seconds=check_seconds, program=program, poll_seconds=poll_seconds
+        )
         self._digests = Digests()
         self._headers = Remembered(_header, most=_REMEMBERED)
 

@@ -23,11 +23,13 @@ from stillframe.domain.errors import BackendError, Damaged, Refused, Unavailable
 
 LOG = logging.getLogger(__name__)
 
+PROGRAM: Final = "qemu-img"
+POLL_SECONDS: Final = 0.02
+
 _MEMORY: Final = 512 << 20
 _STACK: Final = 2 << 20  # of each of its threads, which count as memory whether they use it or not
 _OUTPUT: Final = 1 << 20
 _TOLD: Final = 2000  # characters of its words in the log
-_POLL_SECONDS: Final = 0.02
 _CORRUPTIONS: Final = 2  # exit codes of qemu-img check
 _LEAKS: Final = 3
 _NOT_FOUND: Final = 127  # of prlimit, as of a shell
@@ -85,9 +87,22 @@ class _Limits:
 
 
 class QemuImg:
-    """Runs qemu-img. `timeout` in seconds is for each call but `check`; `memory` in bytes is what a check may take."""
+    """Runs qemu-img. `timeout` in seconds is for each call but `check`; `memory` in bytes is what a check may take.
 
-    def __init__(self, timeout: float, *, memory: int, check_seconds: float) -> None:
+    `program` is its name or path; while it runs, whoever waits for it is called every `poll_seconds`.
+    """
+
+    def __init__(
+        self,
+        timeout: float,
+        *,
+        memory: int,
+        check_seconds: float,
+        program: str = PROGRAM,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self._program = program
+        self._poll_seconds = poll_seconds
         self._quick = _Limits(_MEMORY, 10, timeout)
         self._check = _Limits(memory, int(check_seconds), check_seconds)
 
@@ -153,11 +168,11 @@ class QemuImg:
             "--core=0",
             # Nobody reads more than this, and whoever writes more is ended by the kernel.
             *((f"--fsize={_OUTPUT}",) if bounded else ()),
-            "qemu-img",
+            self._program,
             *arguments,
         ]
         with _memory("said") as said, _memory("complaint") as complaint:
-            code = _ended(command, fds, (said.fileno(), complaint.fileno()), limits.seconds, tick)
+            code = _ended(command, fds, (said.fileno(), complaint.fileno()), limits.seconds, self._poll_seconds, tick)
             texts = [os.pread(one.fileno(), _OUTPUT, 0).decode(errors="replace") for one in (said, complaint)]
         if code == _NOT_FOUND:
             raise BackendError("qemu-img is not installed, and qcow2 images need it; install qemu-utils.")
@@ -167,7 +182,12 @@ class QemuImg:
 
 
 def _ended(
-    command: Sequence[str], fds: Sequence[int], outputs: tuple[int, int], seconds: float, tick: Callable[[], None]
+    command: Sequence[str],
+    fds: Sequence[int],
+    outputs: tuple[int, int],
+    seconds: float,
+    poll_seconds: float,
+    tick: Callable[[], None],
 ) -> int:
     end = time.monotonic() + seconds
     # One heap for all threads: each of its own would take address space that is never used, and that has a bound.
@@ -182,7 +202,7 @@ def _ended(
         try:
             while True:
                 try:
-                    return process.wait(_POLL_SECONDS)
+                    return process.wait(poll_seconds)
                 except subprocess.TimeoutExpired:
                     tick()
                 if time.monotonic() > end:
