@@ -140,7 +140,7 @@ def test_any_text_comes_out_as_it_went_in(store: Store, name: str, description: 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moment=st.datetimes(min_value=datetime(1970, 1, 2), max_value=datetime(2999, 1, 1)))  # noqa: DTZ001
 def test_times_keep_their_microseconds(store: Store, moment: datetime) -> None:
-    operation = creating(store.operations, instance_id=new_id(), created_at=moment, deadline=moment)
+    operation = available(store.operations, instance_id=new_id(), created_at=moment, deadline=moment)
     assert store.operations.get(operation.id).deadline == moment
     assert store.snapshots.get(operation.snapshot_id).created_at == moment
     store.snapshots.rename(operation.snapshot_id, {"name": "x"}, moment)

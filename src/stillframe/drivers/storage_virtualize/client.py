@@ -136,7 +136,7 @@ class Client:
             password = self._password()
             self._secrets = (password, stale)
             ask = partial(self._ask_for_token, where, password, end)
-            self._token = ask() if self._shared is None else self._shared.token(stale, ask, end)
+            self._token = ask() if self._shared is None else self._shared.token(stale, password, ask, end)
             self._secrets = (password, stale, self._token)
             return self._token
         finally:

@@ -7,7 +7,7 @@ times of their last commands, in two files that only their user can read.
 from __future__ import annotations
 
 import fcntl
-import hashlib
+import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ class Shared:
     def __init__(self, folder: Path, name: str, address: str, commands_a_second: int) -> None:
         self._name = name
         self._limit = max(1, commands_a_second - KEPT_FOR_CUTS)
-        self._of = hashlib.sha256(address.encode()).hexdigest()
+        self._address = address
         path = folder / quote(name, safe="")
         self._folder, self._tokens, self._sent = folder, path.with_suffix(".token"), path.with_suffix(".commands")
 
@@ -63,15 +63,19 @@ class Shared:
                 raise Unavailable(f"array '{self._name}': more commands are waiting for it than it takes in that time")
             time.sleep(max(0.0, due - now))
 
-    def token(self, stale: str, sign_in: Callable[[], str], end: float) -> str:
-        """The token that all use; where that is the stale one, one process signs in for all."""
+    def token(self, stale: str, password: str, sign_in: Callable[[], str], end: float) -> str:
+        """The token that all use who have this password; where that is the stale one, one signs in for all."""
         with self._locked(self._tokens, end) as file:
             kept = _read(file, _TOKEN)
-            if kept is not None and kept["of"] == self._of and kept["token"] != stale:
+            if kept is not None and kept["token"] != stale and kept["of"] == self._of(kept["token"], password):
                 return kept["token"]
             token = sign_in()
-            _write(file, {"token": token, "of": self._of})
+            _write(file, {"token": token, "of": self._of(token, password)})
             return token
+
+    def _of(self, token: str, password: str) -> str:
+        # By the token: of the password alone the file must not tell anything.
+        return hmac.new(token.encode(), f"{self._address} {password}".encode(), "sha256").hexdigest()
 
     @contextmanager
     def _locked(self, path: Path, end: float) -> Iterator[IO[str]]:
