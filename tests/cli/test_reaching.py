@@ -158,7 +158,8 @@ def test_an_instance_that_only_the_service_knows_is_not_called_unknown(served: P
 def test_ctrl_c_says_that_the_operation_goes_on_and_how_to_watch_it(place: Place) -> None:
     with answering_slowly() as endpoint:
         waiting = subprocess.Popen(
-            [*PROGRAM, "snapshot", "create", "s", "--instance", "i", "--wait"],
+            # Whoever runs the tests in the background has it ignored, and all that it starts inherit that.
+            ["env", "--default-signal=INT", *PROGRAM, "snapshot", "create", "s", "--instance", "i", "--wait"],
             env={**place.environment(), "STILLFRAME_ENDPOINT": endpoint, "OS_TOKEN": "t"},
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

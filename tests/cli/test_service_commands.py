@@ -197,7 +197,7 @@ def test_a_worker_shows_its_metrics(place: Place, database_url: sa.URL) -> None:
 
 def test_the_log_can_be_json(place: Place) -> None:
     secret = "not-for-the-log"
-    place.configure(use_json="true", debug="true", openstack__password=secret)
+    place.configure(use_json="true", debug="true", openstack__auth_type="password", openstack__password=secret)
     place.instance("i", root=b"r")
     with started(place, "serve") as service:
         place.good("snapshot", "create", "s", "--instance", "i", "--wait")
@@ -258,7 +258,7 @@ def test_the_doctor_finds_what_is_wrong(place: Place) -> None:
     done = place.run("doctor", "-f", "json")
     assert done.code == 1
     problems = {one["check"]: one for one in done.document if one["result"] != "ok"}
-    assert problems.keys() == {"disk torn/root", "instance file", "copies"}
+    assert problems.keys() == {"disk torn/root", "instance file", "copies", "workers"}
     assert problems["disk torn/root"]["result"] == "fail"
     assert "broken.toml" in problems["instance file"]["mend"]
     assert str(place.folder / "disks" / ".stillframe") in problems["copies"]["detail"]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 from cliff.columns import FormattableColumn
 from cliff.formatters.table import TableFormatter
 from cliff.utils import terminal_width
-from rich.cells import cell_len
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,6 +115,8 @@ def _wrapped(text: str, width: int, *, hard: bool = False) -> str:
 def _write(stdout: Any, names: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None:
     """Write the columns; without names no head."""
     table = [[cell.split("\n") for cell in row] for row in ([names] if names else []) + [*rows]]
+    from rich.cells import cell_len  # noqa: PLC0415  # only where a table is shown
+
     widths = [max(cell_len(part) for cell in column for part in cell) for column in zip(*table, strict=True)]
     for row in table:
         for line in zip_longest(*row, fillvalue=""):
