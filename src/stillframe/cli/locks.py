@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from stillframe import private
@@ -14,16 +14,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_FILE: Final = "engine.lock"
+# Also of earlier releases, whose workers hold it alone whatever the database: those of this one start beside them.
+_ENGINE: Final = "engine.lock"
+_WORKERS: Final = "workers.lock"
 _LONGEST: Final = 32
 
 
 @contextmanager
 def folder_lock(state_dir: Path, *, alone: bool) -> Iterator[None]:
     """Hold the state folder, alone or with others that do not; raises `CommandFailed` if that cannot be."""
+    with ExitStack() as stack:
+        for name in (_ENGINE, _WORKERS) if alone else (_WORKERS,):
+            stack.enter_context(_held(state_dir, name, alone=alone))
+        yield
+
+
+@contextmanager
+def _held(state_dir: Path, name: str, *, alone: bool) -> Iterator[None]:
     try:
         private.make_folder(state_dir)
-        file = os.open(state_dir / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(state_dir / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if not alone:
             # Nobody who needs it for himself can use it either.
