@@ -26,7 +26,7 @@ from stillframe.domain.errors import (
 )
 from stillframe.drivers.storage import PartOnly
 from stillframe.drivers.storage_virtualize.options import Strategy
-from tests.storage_virtualize.within import VDISK, VOLUME, Story
+from tests.storage_virtualize.within import COMMANDS, VDISK, VOLUME, Story
 
 #: What a code is to the caller where the object is not as wished; all of them keep the array's own words.
 CODES: Final[dict[str, type[StillframeError]]] = {
@@ -66,24 +66,6 @@ CODES: Final[dict[str, type[StillframeError]]] = {
     "CMMVC9999E": BackendError,
 }
 
-USED: Final = {
-    Strategy.FLASHCOPY: (
-        "lsvdisk",
-        "lsfcmap",
-        "lsfcconsistgrp",
-        "mkvdisk",
-        "mkfcconsistgrp",
-        "mkfcmap",
-        "prestartfcconsistgrp",
-        "startfcconsistgrp",
-        "rmfcconsistgrp",
-        "startfcmap",
-        "stopfcmap",
-        "rmfcmap",
-        "rmvdisk",
-    ),
-    Strategy.SNAPSHOTS: ("lsvolumesnapshot", "addsnapshot", "chsnapshot", "restorefromsnapshot", "rmsnapshot"),
-}
 #: A code that is none of those that the caller is told, for the object shows that something else is wrong.
 SEEN_OTHERWISE: Final = (NotFound, Conflict)
 
@@ -98,7 +80,7 @@ def ended(do: Callable[[], object]) -> StillframeError | None:
 
 @pytest.mark.parametrize("way", ["fail", "refuse after"])
 @pytest.mark.parametrize(
-    ("strategy", "command"), [(strategy, command) for strategy, used in USED.items() for command in used]
+    ("strategy", "command"), [(strategy, command) for strategy, used in COMMANDS.items() for command in used]
 )
 def test_a_code_leads_to_the_right_end_and_leaves_nothing(strategy: Strategy, command: str, way: str) -> None:
     for code, kind in CODES.items():

@@ -14,6 +14,7 @@ from tests.conformance.worlds import SNAPSHOT, ArrayWorld, a_call, pattern
 from tests.lab.storage_virtualize.faults import PAGE
 from tests.storage_virtualize.conftest import Make
 from tests.storage_virtualize.stories import SIZE, restored
+from tests.storage_virtualize.within import COMMANDS
 
 T = TypeVar("T")
 
@@ -25,23 +26,8 @@ SENSELESS: Final = (PAGE, '{"id": "1"', "nonsense", "17", '["a list"]', '{"an": 
 #: What an array says of its objects, and what it has made; to the other commands it says nothing.
 TELLING: Final = ("", "[[]]", "null")
 
-FLASHCOPY: Final = (
-    "auth",
-    "lsvdisk",
-    "lsfcmap",
-    "lsfcconsistgrp",
-    "mkvdisk",
-    "mkfcconsistgrp",
-    "mkfcmap",
-    "prestartfcconsistgrp",
-    "startfcconsistgrp",
-    "rmfcconsistgrp",
-    "startfcmap",
-    "stopfcmap",
-    "rmfcmap",
-    "rmvdisk",
-)
-SNAPSHOTS: Final = ("lssystem", "lsvolumesnapshot", "addsnapshot", "chsnapshot", "restorefromsnapshot", "rmsnapshot")
+FLASHCOPY: Final = ("auth", *COMMANDS[Strategy.FLASHCOPY])
+SNAPSHOTS: Final = ("lssystem", *COMMANDS[Strategy.SNAPSHOTS])
 
 
 def patiently(do: Callable[[], T]) -> T:

@@ -33,6 +33,25 @@ OPERATION: Final = "55555555-5555-5555-5555-555555555555"
 NAME: Final = CopyName(CopyKind.SNAPSHOT, SNAPSHOT, VOLUME, OPERATION)
 VDISK: Final = f"volume-{VOLUME}"
 SIZE: Final = 4 * GRAIN
+#: What the driver sends for each strategy, but to sign in and to ask for the array's level.
+COMMANDS: Final = {
+    Strategy.FLASHCOPY: (
+        "lsvdisk",
+        "lsfcmap",
+        "lsfcconsistgrp",
+        "mkvdisk",
+        "mkfcconsistgrp",
+        "mkfcmap",
+        "prestartfcconsistgrp",
+        "startfcconsistgrp",
+        "rmfcconsistgrp",
+        "startfcmap",
+        "stopfcmap",
+        "rmfcmap",
+        "rmvdisk",
+    ),
+    Strategy.SNAPSHOTS: ("lsvolumesnapshot", "addsnapshot", "chsnapshot", "restorefromsnapshot", "rmsnapshot"),
+}
 INSTANCE: Final = Instance("i", "p", "vm", PowerState.SHUTOFF, (Attachment(VOLUME, "vda"),))
 
 
