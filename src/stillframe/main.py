@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -251,6 +250,16 @@ def _board(settings: Settings, queue: OperationQueue) -> Board:
     return JobBoard(settings.job_board, settings.engine.claim_seconds, queue.open_among)
 
 
+def _unless_grave(problems: Iterable[Problem], others: Iterable[Problem]) -> Iterator[Problem]:
+    """Problems, and others too where those leave a way to look at them."""
+    passable = True
+    for problem in problems:
+        passable = passable and not problem.grave
+        yield problem
+    if passable:
+        yield from others
+
+
 def _tell(problems: Callable[[], Iterable[Problem]]) -> None:
     try:
         for problem in problems():
@@ -328,7 +337,7 @@ def _openstack(settings: Settings) -> Drivers:
         storage,
         sight=CloudSight(connected),
         remains=CloudRemains(pausing, HelpingImages(connected) if chosen.reimage else None),
-        problems=lambda: chain(login.problems(connected, kinds), reverter.problems()),
+        problems=lambda: _unless_grave(login.problems(connected, kinds), reverter.problems()),
     )
 
 

@@ -55,7 +55,9 @@ class Patient(User):
                 if time.monotonic() > end:
                     raise
             else:
-                if reply.status_code not in (500, 503) or time.monotonic() > end:
+                # A host that has just been started does not answer yet, and is asked for nothing.
+                away = reply.status_code in (500, 503) or (reply.status_code == 409 and "does not answer" in reply.text)
+                if not away or time.monotonic() > end:
                     return reply
             time.sleep(0.5)
 
