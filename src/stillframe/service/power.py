@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from stillframe import logs, private
+from stillframe import byte_locks, logs, private
 from stillframe.domain.errors import Conflict, Interrupted, StillframeError, Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.call import Call
@@ -28,8 +26,8 @@ LOG = logging.getLogger(__name__)
 _AT_A_TIME: Final = 64
 # Each that waits for a thread holds a file open.
 _ACCEPTED: Final = 512
-# `struct flock` of fcntl(2): type, whence, start, length, process.
-_FLOCK: Final = "hhqqi4x"
+# From the first byte to the last, wherever that is.
+_WHOLE: Final = (0, 0)
 _LONGEST_STATE: Final = 32
 
 
@@ -61,7 +59,7 @@ class PowerLocks:
         while True:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                fcntl.fcntl(file, fcntl.F_OFD_SETLK, _whole(fcntl.F_WRLCK))
+                byte_locks.lock(file, byte_locks.ALONE, *_WHOLE)
             except (BlockingIOError, PermissionError):
                 os.close(file)
                 return None
@@ -99,16 +97,11 @@ def _holder(path: Path) -> str | None:
         return None
     try:
         # Only asked for: taking it, even for an instant, would turn an action away.
-        found = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_OFD_GETLK, _whole(fcntl.F_WRLCK)))
-        if found[0] == fcntl.F_UNLCK:
+        if not byte_locks.is_locked(file, *_WHOLE):
             return None
         return os.pread(file, _LONGEST_STATE, 0).decode() or None
     finally:
         os.close(file)
-
-
-def _whole(kind: int) -> bytes:
-    return struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0)
 
 
 class PowerActions:

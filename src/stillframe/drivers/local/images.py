@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from stillframe import byte_locks
 from stillframe.domain.errors import InvalidInput, NotSupported, Refused
 from stillframe.drivers.local import chains, headers, opening
 from stillframe.drivers.local.headers import Format, Header
@@ -24,7 +23,6 @@ __all__ = ["BackingFile", "Description", "Format", "Images", "Shape", "any_writt
 
 # QEMU takes shared locks on one byte per permission it uses (block/file-posix.c): 101 is write, 103 is resize.
 _WRITER_BYTES: Final = (101, 103)
-_FLOCK: Final = "hhqqi4x"
 _REMEMBERED: Final = 50_000
 _MEMORY: Final = 1 << 30
 # A check holds all reference counts in memory, and enlarges them by copying; the program itself needs room, too.
@@ -218,11 +216,7 @@ class Images:
         with _looked_at(image) as file:
             if file is None:
                 return False
-            for byte in _WRITER_BYTES:
-                asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-                if struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK:
-                    return True
-        return False
+            return any(byte_locks.is_locked(file, byte, 1) for byte in _WRITER_BYTES)
 
     def _stated(self, file: File) -> str | None:
         return self._qemu_img.describe(file.fd).backing_format
