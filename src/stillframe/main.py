@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -106,11 +106,6 @@ class Service:
         ended = self.preparing.ended(seconds=1.0) and self.janitor.ended(seconds=1.0) and ended and switched
         self.database.close()
         return ended
-
-
-def utcnow() -> datetime:
-    """The present in UTC, without a zone, as the store keeps it."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def open_database(settings: Settings) -> Database:
@@ -233,10 +228,12 @@ def build(
 
 
 def build_leftovers(
-    settings: Settings, database: Database, drivers: Drivers, now: Callable[[], datetime] = utcnow
+    settings: Settings, database: Database, drivers: Drivers, now: Callable[[], datetime] | None = None
 ) -> Leftovers:
     """What finds and removes leftovers behind these drivers, as `build_drivers` makes them."""
     storage = with_retries(with_checks(drivers.storage), _retries(settings, settings.drivers.attempts))
+    # How old something is, is asked of the clock that its times are from.
+    now = now or DatabaseClock(database).now
     return Leftovers(
         LeftoverStore(database), drivers.compute, storage, drivers.remains, now, settings.engine.janitor_grace
     )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -111,7 +111,7 @@ class Clock:
         self._ahead = timedelta()
 
     def __call__(self) -> datetime:
-        return main.utcnow() + self._ahead
+        return datetime.now(UTC).replace(tzinfo=None) + self._ahead
 
     def jump(self, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)

@@ -84,8 +84,9 @@ class Doctor(Lister):
 
 
 def _look(settings: Settings) -> Iterator[Finding]:
-    from stillframe import main  # noqa: PLC0415  # brings the whole service along
+    # They bring the whole service along.
     from stillframe.cli.health import arrays, cloud, instances, leftovers, service  # noqa: PLC0415
+    from stillframe.store.timekeeping import DatabaseClock  # noqa: PLC0415
 
     yield from service.settings(settings)
     yield from service.policy(settings)
@@ -104,7 +105,7 @@ def _look(settings: Settings) -> Iterator[Finding]:
         yield from arrays.volumes(drivers)
     if database is not None:
         yield from service.workers(settings, database)
-        yield from leftovers.operations(database, main.utcnow())
+        yield from leftovers.operations(database, DatabaseClock(database).now())
     if database is not None and drivers is not None:
         yield from leftovers.leftovers(settings, database, drivers)
     if drivers is not None:
