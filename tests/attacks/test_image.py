@@ -8,6 +8,7 @@ import struct
 import subprocess
 import threading
 import time
+import tracemalloc
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 import requests
 
 from stillframe.domain.errors import StillframeError
+from stillframe.drivers.local import blocks
 from stillframe.drivers.local.images import Format, Images
 from tests.cli.program import Place, Process, started
 from tests.conformance.worlds import run
@@ -244,3 +246,19 @@ def test_a_program_that_talks_without_end_is_ended(tmp_path: Path) -> None:
     path = image(tmp_path / "disk")
     with pytest.raises(StillframeError, match="cannot read it"):
         Images(program=str(loud)).describe(path)
+
+
+def test_a_file_of_very_many_stretches_is_copied_without_a_list_of_them(tmp_path: Path) -> None:
+    block, stretches = 4096, 20_000
+    with (tmp_path / "disk").open("w+b", buffering=0) as disk, (tmp_path / "copy").open("w+b", buffering=0) as copy:
+        for number in range(stretches):
+            os.pwrite(disk.fileno(), b"%07d" % number, 2 * block * number)
+        tracemalloc.start()
+        try:
+            blocks.copy(disk.fileno(), copy.fileno(), lambda _done, _total: None)
+            blocks.free_holes(copy.fileno())
+            _size, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert os.pread(copy.fileno(), block, 2 * block * (stretches - 1)).startswith(b"0019999")
+    assert most < stretches

@@ -6,6 +6,7 @@ import array
 import ctypes
 import errno
 import fcntl
+import itertools
 import os
 import stat
 import struct
@@ -40,15 +41,16 @@ def clone(origin: int, fresh: int) -> None:
 def copy(origin: int, fresh: int, tick: Tick) -> None:
     """Copy data and holes into a new, empty file; `tick(done, total)` in bytes at least once a second.
 
-    Room for all of it is taken before the first byte is copied.
+    Room for all of it is taken before the first byte is copied. The stretches are looked up twice instead of being
+    kept: whoever writes the file decides how many there are.
     """
-    parts = list(extents(origin))
     os.ftruncate(fresh, os.fstat(origin).st_size)
-    for start, end in parts:
+    total, done = 0, 0
+    for start, end in extents(origin):
         reserve(fresh, start, end - start)
-    total, done = sum(end - start for start, end in parts), 0
+        total += end - start
     tick(0, total)
-    for start, end in parts:
+    for start, end in extents(origin):
         for moved in _moved(origin, fresh, start, end):
             done += moved
             tick(done, total)
@@ -57,7 +59,7 @@ def copy(origin: int, fresh: int, tick: Tick) -> None:
 def free_holes(file: int) -> None:
     """Give blocks back that are allocated but were never written."""
     size, position = os.fstat(file).st_size, 0
-    for start, end in [*extents(file), (size, size)]:
+    for start, end in itertools.chain(extents(file), [(size, size)]):
         if start > position:
             _fallocate(file, _KEEP_SIZE | _PUNCH_HOLE, position, start - position)
         position = end
