@@ -112,8 +112,13 @@ def require_open_in_qemu(file: opening.File) -> None:
         raise Refused(_NOT_IN_QEMU)
 
 
+def is_written_by_qemu(fd: int) -> bool:
+    """Whether another QEMU process has the open file open for writing."""
+    return any(byte_locks.is_locked(fd, byte, 1) for byte in _WRITERS)
+
+
 def _require_no_writer(file: opening.File) -> None:
-    if any(byte_locks.is_locked(file.fd, byte, 1) for byte in _WRITERS):
+    if is_written_by_qemu(file.fd):
         raise Refused(_IN_QEMU)
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stillframe import byte_locks
 from stillframe.domain.errors import InvalidInput, NotSupported, Refused
 from stillframe.drivers.local import chains, headers, opening
+from stillframe.drivers.local.alone import is_written_by_qemu
 from stillframe.drivers.local.headers import Format, Header
 from stillframe.drivers.local.identity import BackingFile, Digests
 from stillframe.drivers.local.opening import File
@@ -21,8 +21,6 @@ from stillframe.drivers.local.remembered import Remembered
 
 __all__ = ["BackingFile", "Description", "Format", "Images", "Shape", "any_written", "same_file"]
 
-# QEMU takes shared locks on one byte per permission it uses (block/file-posix.c): 101 is write, 103 is resize.
-_WRITER_BYTES: Final = (101, 103)
 _REMEMBERED: Final = 50_000
 _MEMORY: Final = 1 << 30
 # A check holds all reference counts in memory, and enlarges them by copying; the program itself needs room, too.
@@ -216,7 +214,7 @@ class Images:
         with _looked_at(image) as file:
             if file is None:
                 return False
-            return any(byte_locks.is_locked(file, byte, 1) for byte in _WRITER_BYTES)
+            return is_written_by_qemu(file)
 
     def _stated(self, file: File) -> str | None:
         return self._qemu_img.describe(file.fd).backing_format
