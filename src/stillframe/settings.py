@@ -11,8 +11,8 @@ from oslo_config import cfg
 from oslo_log import log
 
 from stillframe import spelling
+from stillframe.domain.arguments import Action
 from stillframe.domain.errors import InvalidInput
-from stillframe.domain.operation import Action
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options, Strategy
 from stillframe.engine.board import JobBoardOptions
 from stillframe.options import ARRAY, GROUPS

@@ -8,8 +8,9 @@ from typing import Final
 
 import pytest
 
+from stillframe.domain.arguments import CreateArguments
 from stillframe.domain.leftover import FENCING, Owner, Verdict, judge_copy, judge_fence, judge_lock
-from stillframe.domain.operation import Action, Operation, OperationState
+from stillframe.domain.operation import Operation, OperationState
 from stillframe.domain.snapshot import CopyKind, CopyName, InstanceSnapshot, VolumeSnapshot
 from stillframe.domain.status import Status
 
@@ -21,7 +22,7 @@ KEEP, REMOVE, ASK = Verdict.KEEP, Verdict.REMOVE, Verdict.ASK
 
 def operation(state: OperationState = OperationState.FAILED, ended: datetime | None = NOON) -> Operation:
     finished = ended if state.final else None
-    return Operation("o", Action.SNAPSHOT, "s", "p", "i", "req", state, NOON, BEFORE, finished_at=finished)
+    return Operation("o", CreateArguments(("v",)), "s", "p", "i", "req", state, NOON, BEFORE, finished_at=finished)
 
 
 def snapshot(status: Status, temp_snapshots: dict[str, str] | None = None) -> InstanceSnapshot:

@@ -6,7 +6,8 @@ import uuid
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from stillframe.domain.operation import Action, Operation, OperationState, Settlement
+from stillframe.domain.arguments import Action, Arguments, CreateArguments, DeleteArguments, RestoreArguments
+from stillframe.domain.operation import Operation, OperationState, Settlement
 from stillframe.domain.snapshot import Fault, InstanceSnapshot
 from stillframe.domain.status import Event, Status
 
@@ -25,7 +26,6 @@ def new_id() -> str:
 def sample_operation(**given: Any) -> Operation:
     values: dict[str, Any] = {
         "id": new_id(),
-        "action": Action.SNAPSHOT,
         "snapshot_id": new_id(),
         "project_id": "project",
         "instance_id": "instance",
@@ -33,7 +33,7 @@ def sample_operation(**given: Any) -> Operation:
         "state": OperationState.PENDING,
         "created_at": NOON,
         "deadline": NOON + timedelta(hours=1),
-        "arguments": {"volumes": ["v1", "v2"]},
+        "arguments": CreateArguments(("v1", "v2")),
     }
     return Operation(**values | given)
 
@@ -70,15 +70,24 @@ def available(operations: OperationStore, **given: Any) -> Operation:
     return operation
 
 
+def arguments_of(action: Action) -> Arguments:
+    match action:
+        case Action.SNAPSHOT:
+            return CreateArguments(("v1", "v2"))
+        case Action.DELETE:
+            return DeleteArguments()
+        case _:
+            return RestoreArguments(action, {"v1": "c1", "v2": "c2"}, force=True, safety_copies=True)
+
+
 def following(earlier: Operation, action: Action, **given: Any) -> Operation:
     """Another operation on the same instance snapshot."""
     return sample_operation(
-        action=action,
+        arguments=arguments_of(action),
         snapshot_id=earlier.snapshot_id,
         instance_id=earlier.instance_id,
         project_id=earlier.project_id,
         created_at=LATER,
-        arguments={},
         **given,
     )
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
+from stillframe.domain.arguments import Action
 from stillframe.domain.errors import Conflict, NotFound, Refused, Superseded
-from stillframe.domain.operation import Action, OperationState, Settlement
+from stillframe.domain.operation import OperationState, Settlement
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel
 from stillframe.domain.status import Event, Status
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stillframe.domain.arguments import Action
 from stillframe.domain.errors import Conflict, StillframeError, Superseded
-from stillframe.domain.operation import Action, Settlement
+from stillframe.domain.operation import Settlement
 from stillframe.domain.status import Event, Status
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store.snapshots import ListQuery

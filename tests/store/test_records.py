@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stillframe.domain.arguments import Action
 from stillframe.domain.errors import Conflict, NotFound
-from stillframe.domain.operation import Action, Settlement
+from stillframe.domain.operation import Settlement
 from stillframe.domain.status import Event, Status
 from stillframe.store.operations import Fence
 from tests.store.plenty import settled_operations

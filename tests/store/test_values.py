@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stillframe.domain.arguments import Action, RestoreArguments
 from stillframe.domain.errors import InvalidInput
+from stillframe.domain.omission import Omission
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, Fault
 from stillframe.store.snapshots import FILTERS, ListQuery, Sort
 from stillframe.store.tables import SNAPSHOTS
@@ -169,7 +171,16 @@ def test_no_map_is_sql_null_and_an_empty_map_is_not(store: Store) -> None:
 
 
 def test_everything_a_row_holds_comes_out_as_it_went_in(store: Store) -> None:
-    operation = sample_operation(arguments={"copies": {"vølume": "c💾"}, "force": True, "none": None, "deep": [1, {}]})
+    operation = sample_operation(
+        arguments=RestoreArguments(
+            Action.RETRY,
+            copies={"vølume": "c💾"},
+            force=True,
+            safety_copies=False,
+            plan={"vølume": "copy"},
+            omissions=(Omission("volume", "v💾", "Why not?"), Omission("local", None, "")),
+        )
+    )
     snapshot = sample_snapshot(
         operation,
         updated_at=LATER,

@@ -8,20 +8,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from stillframe.domain.arguments import Action, Arguments
 from stillframe.domain.omission import Omission
 from stillframe.domain.snapshot import Consistency, Fault
 from stillframe.domain.status import Event
-
-
-class Action(StrEnum):
-    """What an operation does, in the words of `get_progress`."""
-
-    SNAPSHOT = "snapshot"
-    DELETE = "delete"
-    RESTORE = "restore"
-    RETRY = "restore-retry"
-    ROLLBACK = "restore-rollback"
-
 
 #: The event by which an operation ends of which nothing is known but that it did not succeed.
 FAILURES: Final[Mapping[Action, Event]] = {
@@ -58,7 +48,7 @@ class Operation:
     """
 
     id: str
-    action: Action
+    arguments: Arguments
     snapshot_id: str
     project_id: str
     instance_id: str
@@ -66,7 +56,6 @@ class Operation:
     state: OperationState
     created_at: datetime
     deadline: datetime
-    arguments: Mapping[str, Any] = field(default_factory=dict)
     attempts: int = 0
     progress: int = 0
     committed: bool = False
@@ -75,6 +64,10 @@ class Operation:
     generation: int = 0
     places: tuple[str, ...] = ()
     fault: Fault | None = None
+
+    @property
+    def action(self) -> Action:
+        return self.arguments.action
 
 
 @dataclass(frozen=True, slots=True)

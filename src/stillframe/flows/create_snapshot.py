@@ -8,6 +8,7 @@ from typing import Any
 from taskflow.patterns import linear_flow
 
 from stillframe.domain import omission
+from stillframe.domain.arguments import CreateArguments
 from stillframe.domain.errors import Refused
 from stillframe.domain.operation import OperationState, Settlement
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind, achieved, too_little
@@ -19,10 +20,10 @@ from stillframe.flows.step import Ports, Step
 LOG = logging.getLogger(__name__)
 
 
-def plan(ports: Ports, attempt: Attempt) -> Work:
-    """The work of `Action.SNAPSHOT`; its arguments: `volumes`, the ids of the volumes to snapshot."""
+def plan(ports: Ports, attempt: Attempt, asked: CreateArguments) -> Work:
+    """The work of `Action.SNAPSHOT`."""
     flow = linear_flow.Flow("InstSnapshotFlow").add(
-        CreatingSnapshot(ports, attempt, "creating_snapshot", provides="cut"),
+        CreatingSnapshot(ports, attempt, "creating_snapshot", asked=asked, provides="cut"),
         UpdatingSnapshots(ports, attempt, "updating_snapshots", provides="completed"),
         SnapshotDone(ports, attempt, "SnapshotDone"),
     )
@@ -34,14 +35,17 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
 class CreatingSnapshot(Step):
     """Freeze, cut and thaw in one step: recorded apart, a crash after the freeze would resume into an unfrozen cut."""
 
+    def __init__(self, *args: Any, asked: CreateArguments, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.asked = asked
+
     def execute(self) -> dict[str, Any]:
         call = self.call()
         return self.ports.retries.retrying("the cut", call)(self._cut, call)
 
     def _cut(self, call: Call) -> dict[str, Any]:
         ports = self.ports
-        volume_ids: list[str] = list(self.operation.arguments["volumes"])
-        minimum = ConsistencyLevel(self.operation.arguments.get("minimum_consistency", ConsistencyLevel.NONE))
+        volume_ids, minimum = self.asked.volume_ids, self.asked.minimum
         self._let_run(call)
         self._drop(call)
         instance = ports.compute.get_instance(self.instance_id)

@@ -17,7 +17,7 @@ from stillframe.flows.step import Ports, Step
 
 
 def plan(ports: Ports, attempt: Attempt) -> Work:
-    """The work of `Action.DELETE`; it has no arguments."""
+    """The work of `Action.DELETE`."""
     flow = linear_flow.Flow("InstSnapshotDeleteFlow").add(
         DeletingSnapshots(ports, attempt, "deleting_snapshots", provides="failed"),
         UpdatingSnapshots(ports, attempt, "updating_snapshots", provides="unfenced"),

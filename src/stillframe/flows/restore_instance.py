@@ -9,9 +9,10 @@ from typing import Any
 
 from taskflow.patterns import linear_flow
 
+from stillframe.domain.arguments import Action, RestoreArguments
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.instance import PowerState
-from stillframe.domain.operation import Action, Operation, Settlement
+from stillframe.domain.operation import Operation, Settlement
 from stillframe.domain.snapshot import Fault, InstanceSnapshot
 from stillframe.domain.status import Event
 from stillframe.engine.work import Attempt, Failure, Work
@@ -21,6 +22,7 @@ from stillframe.flows.restore_steps import (
     FencingInstance,
     RecordingIntent,
     ReleasingInstance,
+    RestoreStep,
     UpdatingSnapshots,
     describe_outcomes,
     fence_lost,
@@ -35,40 +37,37 @@ from stillframe.flows.step import Ports, Step
 LOG = logging.getLogger(__name__)
 
 
-def plan(ports: Ports, attempt: Attempt) -> Work:
-    """The work of `Action.RESTORE` and `Action.RETRY`; its arguments: `copies`, volume id to copy id, and `force`."""
-    copies: dict[str, str] = dict(attempt.operation.arguments["copies"])
+def plan(ports: Ports, attempt: Attempt, asked: RestoreArguments) -> Work:
+    """The work of `Action.RESTORE` and `Action.RETRY`."""
     args = (ports, attempt)
-    restoring, names = restoring_volumes(*args, "restoring_volume", copies)
+    restoring, names = restoring_volumes(*args, "restoring_volume", asked)
     outcomes = list(names.values())
     flow = linear_flow.Flow("InstRestoreFlow").add(
-        FencingInstance(*args, "fencing_instance", inject={"copies": copies}),
-        *_safety_steps(*args, copies),
+        FencingInstance(*args, "fencing_instance", asked=asked),
+        *_safety_steps(*args, asked),
         restoring,
         ConfirmingFence(*args, "confirming_fence", requires=outcomes, provides="held"),
         ReleasingInstance(*args, "releasing_instance", provides="released"),
         UpdatingSnapshots(*args, "updating_snapshots", provides="updated"),
-        RestoreDone(*args, "SnapshotDone", requires=outcomes),
+        RestoreDone(*args, "SnapshotDone", asked=asked, requires=outcomes),
     )
     # A back end that copies for a restore copies as much for the safety copies.
     weights = {"creating_safety_copies": 45.0, **dict.fromkeys(outcomes, 45 / max(1, len(outcomes)))}
-    settle_failure = partial(_settle_failure, ports, attempt, names)
-    return Work(flow, settle_failure, weights, parallel=len(copies) > 1)
+    settle_failure = partial(_settle_failure, ports, attempt, asked, names)
+    return Work(flow, settle_failure, weights, parallel=len(asked.copies) > 1)
 
 
-def _safety_steps(ports: Ports, attempt: Attempt, copies: dict[str, str]) -> list[Step]:
+def _safety_steps(ports: Ports, attempt: Attempt, asked: RestoreArguments) -> list[Step]:
     """A retry works on the safety copies of the restore that failed; only one that came to none takes them itself."""
-    if not attempt.operation.arguments["safety_copies"]:
+    if not asked.safety_copies:
         return [RecordingIntent(ports, attempt, "recording_intent", inject={"safety_copies": None})]
     return [
-        CreatingSafetyCopies(
-            ports, attempt, "creating_safety_copies", inject={"copies": copies}, provides="safety_copies"
-        ),
+        CreatingSafetyCopies(ports, attempt, "creating_safety_copies", asked=asked, provides="safety_copies"),
         RecordingIntent(ports, attempt, "recording_intent"),
     ]
 
 
-class RestoreDone(Step):
+class RestoreDone(RestoreStep):
     """Settle by the outcomes: available, or restore-error with the volumes that failed."""
 
     def execute(
@@ -81,12 +80,10 @@ class RestoreDone(Step):
         failed = {outcome["volume_id"]: outcome for outcome in outcomes.values() if not outcome["ok"]}
         if failed:
             fault = Fault(*describe_outcomes(failed.values(), "restored"), self.ports.now())
-            copies = self.operation.arguments["copies"]
-            operation = replace(self.operation, committed=True)
             settlement = _restore_failed(
                 fault,
-                {volume_id: copies[volume_id] for volume_id in failed},
-                untouched_by(operation, self.snapshot(), outcomes.values()),
+                {volume_id: self.asked.copies[volume_id] for volume_id in failed},
+                untouched_by(self.asked, self.snapshot(), outcomes.values(), committed=True),
             )
         elif held is not None and fence_lost(held):
             settlement = _restore_failed(Fault(held["code"], held["message"], self.ports.now()), _all(self.snapshot()))
@@ -98,12 +95,14 @@ class RestoreDone(Step):
         self.settle(settlement)
 
 
-def _settle_failure(ports: Ports, attempt: Attempt, names: dict[str, str], failure: Failure) -> Settlement:
+def _settle_failure(
+    ports: Ports, attempt: Attempt, asked: RestoreArguments, names: dict[str, str], failure: Failure
+) -> Settlement:
     operation = ports.operations.get(attempt.operation.id)
     whole = settle_if_whole(Event.RESTORED, names.values(), failure)
     if whole is not None:
         return whole
-    undone = failure.undone and not operation.committed and operation.action is Action.RESTORE
+    undone = failure.undone and not operation.committed and asked.action is Action.RESTORE
     if undone and _is_free(ports, operation):
         fault = failure.fault
         if not _is_up_again(ports, operation):
@@ -115,9 +114,9 @@ def _settle_failure(ports: Ports, attempt: Attempt, names: dict[str, str], failu
     if fence_lost(failure.results.get("confirming_fence")):
         return _restore_failed(failure.fault, _all(ports.snapshots.get(operation.snapshot_id)))
     done = {r["volume_id"] for r in failure.results.values() if isinstance(r, dict) and r.get("ok")}
-    copies: dict[str, str] = operation.arguments["copies"]
-    untouched = untouched_by(operation, ports.snapshots.get(operation.snapshot_id), failure.results.values())
-    return _restore_failed(failure.fault, {v: c for v, c in copies.items() if v not in done}, untouched)
+    snapshot = ports.snapshots.get(operation.snapshot_id)
+    untouched = untouched_by(asked, snapshot, failure.results.values(), committed=operation.committed)
+    return _restore_failed(failure.fault, {v: c for v, c in asked.copies.items() if v not in done}, untouched)
 
 
 def _is_free(ports: Ports, operation: Operation) -> bool:

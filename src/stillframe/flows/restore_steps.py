@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -12,9 +12,10 @@ from typing import Any
 
 from taskflow.patterns import unordered_flow
 
+from stillframe.domain.arguments import Action, RestoreArguments
 from stillframe.domain.errors import Conflict, Refused, StillframeError
 from stillframe.domain.instance import Instance, PowerState
-from stillframe.domain.operation import Action, Operation, Settlement
+from stillframe.domain.operation import Settlement
 from stillframe.domain.snapshot import CopyKind, Fault, InstanceSnapshot
 from stillframe.domain.status import Event
 from stillframe.drivers.call import Call
@@ -26,17 +27,25 @@ from stillframe.flows.step import Ports, Step
 LOG = logging.getLogger(__name__)
 
 
-class FencingInstance(Step):
+class RestoreStep(Step):
+    """A task that depends on what was asked for."""
+
+    def __init__(self, *args: Any, asked: RestoreArguments, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.asked = asked
+
+
+class FencingInstance(RestoreStep):
     """Let nobody start the instance, see that every volume can be put back, and shut it down where that is allowed."""
 
-    def execute(self, copies: dict[str, str]) -> None:
+    def execute(self) -> None:
         ports, call = self.ports, self.call()
         self.require(call)
         ports.compute.release(self.instance_id)
-        if self.operation.action is not Action.RESTORE and not self._was_held():
+        if self.asked.action is not Action.RESTORE and not self._was_held():
             # A guest may have written to volumes that no restore had touched.
             ports.operations.forget_untouched(self.operation)
-        if self.operation.arguments["force"] and ports.compute.hold(self.instance_id)[0] is not PowerState.SHUTOFF:
+        if self.asked.force and ports.compute.hold(self.instance_id)[0] is not PowerState.SHUTOFF:
             # Nothing has been touched yet, and what a platform is asked for it may do much later.
             ports.compute.check_power(self.instance_id, PowerState.SHUTOFF)
         # Fenced first: what is seen then does not change any more.
@@ -44,15 +53,15 @@ class FencingInstance(Step):
         ports.compute.fence(self.instance_id, self.operation.snapshot_id)
         instance = ports.compute.get_instance(self.instance_id)
         runs = instance.power_state is not PowerState.SHUTOFF
-        if runs and not self.operation.arguments["force"]:
+        if runs and not self.asked.force:
             raise Refused(f"Instance {instance.id} was started before the restore began; shut it off or set 'force'.")
         # Before it is shut down: afterwards nobody could tell any more.
         ports.operations.note_power(self.operation, was_active=runs)
         # What the request saw may have changed since; only what runs shows what it has open, and only before it ends.
-        self._require_restorable(instance, copies)
+        self._require_restorable(instance)
         ports.compute.stop(call, self.instance_id, ports.graceful_stop_seconds)
         if runs:
-            self._require_restorable(ports.compute.get_instance(self.instance_id), copies)
+            self._require_restorable(ports.compute.get_instance(self.instance_id))
 
     def _was_held(self) -> bool:
         """Whether the instance has been off and fenced since the restore that failed, as far as can be seen."""
@@ -62,8 +71,9 @@ class FencingInstance(Step):
             return False
         return True
 
-    def _require_restorable(self, instance: Instance, copies: dict[str, str]) -> None:
-        if self.operation.action is Action.ROLLBACK:
+    def _require_restorable(self, instance: Instance) -> None:
+        copies = self.asked.copies
+        if self.asked.action is Action.ROLLBACK:
             untouched = self.snapshot().untouched
             copies = {volume_id: copy_id for volume_id, copy_id in copies.items() if volume_id not in untouched}
         for volume_id in copies:
@@ -73,7 +83,7 @@ class FencingInstance(Step):
 
     def revert(self, **_kwargs: Any) -> None:
         """Give the instance back as it was, unless an earlier restore has left its volumes in pieces."""
-        if self.operation.action is not Action.RESTORE or not _undoable(self):
+        if self.asked.action is not Action.RESTORE or not _undoable(self):
             return
         try:
             unfence_instance(self, self.undo_call())
@@ -82,22 +92,22 @@ class FencingInstance(Step):
             LOG.exception("task %s: the instance could not be given back as it was", self.operation.id)
 
 
-class CreatingSafetyCopies(Step):
+class CreatingSafetyCopies(RestoreStep):
     """Copy every volume as it is now, so that the present can be rolled back to."""
 
-    def execute(self, copies: dict[str, str]) -> dict[str, str]:
+    def execute(self) -> dict[str, str]:
         call = self.call()
-        self.at_a_time(partial(self.ports.storage.release, call), copies)
+        self.at_a_time(partial(self.ports.storage.release, call), self.asked.copies)
         require_held(self)
-        cut = self.ports.retries.retrying("the cut", call)(self._cut, call, copies)
+        cut = self.ports.retries.retrying("the cut", call)(self._cut, call)
         self.complete_all([copy.id for copy in cut.snapshots if not copy.ready])
         return {copy.name.volume_id: copy.id for copy in cut.snapshots}
 
-    def _cut(self, call: Call, copies: dict[str, str]) -> Cut:
+    def _cut(self, call: Call) -> Cut:
         # Leftovers of earlier restores, and of an earlier attempt at this one: none of them is the present.
         self.delete_copies(call, CopyKind.SAFETY)
         instance = self.ports.compute.get_instance(self.instance_id)
-        names = [self.copy_name(CopyKind.SAFETY, volume_id) for volume_id in copies]
+        names = [self.copy_name(CopyKind.SAFETY, volume_id) for volume_id in self.asked.copies]
         self.ports.storage.prepare_cut(call, instance, names)
         return self.ports.storage.cut(call, instance, names)
 
@@ -118,13 +128,12 @@ class RecordingIntent(Step):
         self.ports.operations.commit(self.operation, safety_copies)
 
 
-class RestoringVolume(Step):
+class RestoringVolume(RestoreStep):
     """Put one volume back; how that went is data, so that it says nothing about the other volumes."""
 
-    def __init__(self, *args: Any, volume_id: str, copy_id: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, volume_id: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.volume_id = volume_id
-        self.copy_id = copy_id
 
     def execute(self) -> dict[str, Any]:
         touched, held = threading.Event(), False
@@ -136,7 +145,7 @@ class RestoringVolume(Step):
             held = True
             if not self._is_there_already():
                 call = replace(self.call(), touch=touched.set)
-                self.ports.storage.restore(call, self.volume_id, self.copy_id)
+                self.ports.storage.restore(call, self.volume_id, self.asked.copies[self.volume_id])
         except Exception as error:  # noqa: BLE001  # it is told, and says nothing about the other volumes
             told = storable(error, f"task {self.operation.id}: restoring volume {self.volume_id}")
             return {
@@ -151,19 +160,17 @@ class RestoringVolume(Step):
 
     def _is_there_already(self) -> bool:
         """Whether the volume is what it is to be put back to: no restore has touched it since its safety copy."""
-        return self.operation.action is Action.ROLLBACK and self.volume_id in self.snapshot().untouched
+        return self.asked.action is Action.ROLLBACK and self.volume_id in self.snapshot().untouched
 
 
 def restoring_volumes(
-    ports: Ports, attempt: Attempt, prefix: str, copies: Mapping[str, str]
+    ports: Ports, attempt: Attempt, prefix: str, asked: RestoreArguments
 ) -> tuple[unordered_flow.Flow, dict[str, str]]:
     """A flow with a `RestoringVolume` for each of the copies, and the names of its tasks by volume id."""
-    names = {volume_id: f"{prefix}_{volume_id}" for volume_id in copies}
+    names = {volume_id: f"{prefix}_{volume_id}" for volume_id in asked.copies}
     tasks = [
-        RestoringVolume(
-            ports, attempt, names[volume_id], volume_id=volume_id, copy_id=copy_id, provides=names[volume_id]
-        )
-        for volume_id, copy_id in copies.items()
+        RestoringVolume(ports, attempt, name, asked=asked, volume_id=volume_id, provides=name)
+        for volume_id, name in names.items()
     ]
     return unordered_flow.Flow(f"{prefix}s").add(*tasks), names
 
@@ -306,15 +313,16 @@ def settle_whole(
     return Settlement(event, succeeded=True, fault=fault, maps=maps, untouched=frozenset(), unfence=True)
 
 
-def untouched_by(operation: Operation, snapshot: InstanceSnapshot, outcomes: Collection[Any]) -> frozenset[str]:
+def untouched_by(
+    asked: RestoreArguments, snapshot: InstanceSnapshot, outcomes: Collection[Any], *, committed: bool
+) -> frozenset[str]:
     """The volumes that are what their safety copies are, after a restore or retry that failed.
 
     `outcomes` are those of the tasks that put volumes back, as far as there are any. Of an instance that was not held
     all the time nothing is known.
     """
-    fresh = operation.arguments["safety_copies"]
-    before = frozenset(operation.arguments["copies"]) if fresh else snapshot.untouched
-    if not operation.committed:
+    before = frozenset(asked.copies) if asked.safety_copies else snapshot.untouched
+    if not committed:
         return before
     failed = [outcome for outcome in outcomes if isinstance(outcome, dict) and outcome.get("ok") is False]
     # An earlier release has recorded neither.

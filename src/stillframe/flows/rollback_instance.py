@@ -7,6 +7,7 @@ from typing import Any
 
 from taskflow.patterns import linear_flow
 
+from stillframe.domain.arguments import RestoreArguments
 from stillframe.domain.operation import Settlement
 from stillframe.domain.snapshot import Fault
 from stillframe.domain.status import Event
@@ -27,14 +28,13 @@ from stillframe.flows.restore_steps import (
 from stillframe.flows.step import Ports, Step
 
 
-def plan(ports: Ports, attempt: Attempt) -> Work:
-    """The work of `Action.ROLLBACK`; its arguments: `copies`, volume id to safety copy id, and `force`."""
-    copies: dict[str, str] = dict(attempt.operation.arguments["copies"])
+def plan(ports: Ports, attempt: Attempt, asked: RestoreArguments) -> Work:
+    """The work of `Action.ROLLBACK`: its copies are the safety copies."""
     args = (ports, attempt)
-    rolling_back, names = restoring_volumes(*args, "rolling_back_volume", copies)
+    rolling_back, names = restoring_volumes(*args, "rolling_back_volume", asked)
     outcomes = list(names.values())
     flow = linear_flow.Flow("InstRollbackFlow").add(
-        FencingInstance(*args, "fencing_instance", inject={"copies": copies}),
+        FencingInstance(*args, "fencing_instance", asked=asked),
         RecordingIntent(*args, "recording_intent", inject={"safety_copies": None}),
         rolling_back,
         ConfirmingFence(*args, "confirming_fence", requires=outcomes, provides="held"),
@@ -43,7 +43,7 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
         RollbackDone(*args, "SnapshotDone", requires=outcomes),
     )
     weights = dict.fromkeys(outcomes, 80 / max(1, len(outcomes)))
-    return Work(flow, partial(_settle_failure, outcomes), weights, parallel=len(copies) > 1)
+    return Work(flow, partial(_settle_failure, outcomes), weights, parallel=len(asked.copies) > 1)
 
 
 class RollbackDone(Step):

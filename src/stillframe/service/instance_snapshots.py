@@ -8,13 +8,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from stillframe import logs
 from stillframe.domain import omission
+from stillframe.domain.arguments import (
+    Action,
+    Arguments,
+    CreateArguments,
+    DeleteArguments,
+    RestoreAction,
+    RestoreArguments,
+)
 from stillframe.domain.errors import Conflict, InvalidInput, NotFound, NotSupported, Refused, StillframeError
 from stillframe.domain.instance import Instance, PowerState
-from stillframe.domain.operation import Action, Operation, OperationState, Progress
+from stillframe.domain.operation import Operation, OperationState, Progress
 from stillframe.domain.snapshot import ConsistencyLevel, InstanceSnapshot, achieved, too_little
 from stillframe.domain.status import Event, Status, advance
 from stillframe.drivers.storage import StorageDriver
@@ -83,10 +90,8 @@ class SnapshotService:
             self._require_reachable(instance_id, chosen, minimum)
             self.storage.check_cut(instance, chosen)
         snapshot_id = str(uuid.uuid4())
-        arguments = {"volumes": list(chosen), "minimum_consistency": minimum.value}
-        operation = self._operation(
-            caller, Action.SNAPSHOT, snapshot_id, instance.project_id, instance_id, arguments, chosen
-        )
+        asked = CreateArguments(chosen, minimum)
+        operation = self._operation(caller, asked, snapshot_id, instance.project_id, instance_id, chosen)
         snapshot = InstanceSnapshot(
             id=snapshot_id,
             project_id=instance.project_id,
@@ -130,7 +135,10 @@ class SnapshotService:
         with self._unless_busy(snapshot.instance_id):
             advance(snapshot.status, Event.DELETE)
         operation = self._operation(
-            caller, Action.DELETE, snapshot_id, snapshot.project_id, snapshot.instance_id, {}, snapshot.snapshots or ()
+            caller,
+            DeleteArguments(),
+            *(snapshot_id, snapshot.project_id, snapshot.instance_id),
+            snapshot.snapshots or (),
         )
         self.operations.begin(operation, Event.DELETE, snapshot.status, fence=False)
         return self._hand_on(operation)
@@ -165,8 +173,10 @@ class SnapshotService:
             raise NotFound(f"Task {task_id} could not be found.")
         self.policy.require(caller, "snapshot:progress", operation.project_id)
         asked = operation.arguments
-        omissions = omission.from_data(asked.get("omissions"))
-        return replace(self.measure(operation), plan=asked.get("plan"), omissions=omissions)
+        measured = self.measure(operation)
+        if isinstance(asked, RestoreArguments):
+            return replace(measured, plan=asked.plan, omissions=asked.omissions)
+        return measured
 
     def _require_reachable(self, instance_id: str, volume_ids: Sequence[str], minimum: ConsistencyLevel) -> None:
         stillness = self.instances.compute.outlook(instance_id)
@@ -182,7 +192,7 @@ class SnapshotService:
         caller: Caller,
         instance: Instance,
         snapshot: InstanceSnapshot,
-        action: Action,
+        action: RestoreAction,
         event: Event,
         copies: Mapping[str, str] | None,
         *,
@@ -199,15 +209,10 @@ class SnapshotService:
             done = snapshot.untouched if action is Action.ROLLBACK else frozenset()
             due = {volume_id: copy_id for volume_id, copy_id in wanted.items() if volume_id not in done}
             plan = {**dict.fromkeys(wanted, "untouched"), **self.storage.check_restore(instance, due)}
-        arguments = {
-            "plan": plan,
-            "omissions": omission.as_data(_omissions(instance, snapshot)),
-            "force": force,
-            "copies": dict(wanted),
-            # A restore that came to no safety copies is retried with taking them.
-            "safety_copies": action is Action.RESTORE or snapshot.temp_snapshots is None,
-        }
-        operation = self._operation(caller, action, snapshot.id, snapshot.project_id, instance.id, arguments, wanted)
+        # A restore that came to no safety copies is retried with taking them.
+        fresh = action is Action.RESTORE or snapshot.temp_snapshots is None
+        asked = RestoreArguments(action, dict(wanted), force, fresh, plan, _omissions(instance, snapshot))
+        operation = self._operation(caller, asked, snapshot.id, snapshot.project_id, instance.id, wanted)
         notice = self._stays_off(instance)
         self.operations.begin(operation, event, snapshot.status, fence=True)
         return replace(self._hand_on(operation), notice=notice)
@@ -276,27 +281,25 @@ class SnapshotService:
     def _operation(
         self,
         caller: Caller,
-        action: Action,
+        asked: Arguments,
         snapshot_id: str,
         project_id: str,
         instance_id: str,
-        arguments: Mapping[str, Any],
         volume_ids: Collection[str],
     ) -> Operation:
         now = self.now()
         return Operation(
             id=str(uuid.uuid4()),
-            action=action,
+            arguments=asked,
             snapshot_id=snapshot_id,
             project_id=project_id,
             instance_id=instance_id,
             request_id=caller.request_id,
             state=OperationState.PENDING,
             created_at=now,
-            deadline=now + self.deadlines[action],
-            arguments=arguments,
+            deadline=now + self.deadlines[asked.action],
             # A deletion may be of an instance that is long gone, and no work for its host.
-            places=self.instances.places(None if action is Action.DELETE else instance_id, volume_ids),
+            places=self.instances.places(None if asked.action is Action.DELETE else instance_id, volume_ids),
         )
 
     def _hand_on(self, operation: Operation) -> Accepted:
@@ -308,7 +311,7 @@ class SnapshotService:
         return Accepted(operation.snapshot_id, operation.action, operation.id)
 
 
-def _omissions(instance: Instance, snapshot: InstanceSnapshot) -> Sequence[omission.Omission]:
+def _omissions(instance: Instance, snapshot: InstanceSnapshot) -> tuple[omission.Omission, ...]:
     told = None if snapshot.consistency is None else snapshot.consistency.omissions
     return omission.at_a_restore(instance, snapshot.snapshots or {}, told)
 

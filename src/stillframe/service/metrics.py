@@ -12,9 +12,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stillframe.domain.arguments import Action
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.leftover import LeftoverKind
-from stillframe.domain.operation import Action, Operation, OperationState
+from stillframe.domain.operation import Operation, OperationState
 from stillframe.service.leftovers import Outcome
 
 if TYPE_CHECKING:

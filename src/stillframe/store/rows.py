@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from stillframe.domain import omission
+from stillframe.domain import arguments, omission
+from stillframe.domain.arguments import Action
 from stillframe.domain.errors import InvalidInput
-from stillframe.domain.operation import Action, Operation, OperationState
+from stillframe.domain.operation import Operation, OperationState
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, Fault, InstanceSnapshot
 from stillframe.domain.status import Status
 from stillframe.store.tables import SNAPSHOTS, TIME
@@ -67,7 +68,7 @@ def snapshot_to_row(snapshot: InstanceSnapshot) -> dict[str, Any]:
 def operation_from_row(row: sa.RowMapping) -> Operation:
     return Operation(
         id=row["id"],
-        action=Action(row["action"]),
+        arguments=arguments.from_data(Action(row["action"]), row["arguments"]),
         snapshot_id=row["snapshot_id"],
         project_id=row["project_id"],
         instance_id=row["instance_id"],
@@ -75,7 +76,6 @@ def operation_from_row(row: sa.RowMapping) -> Operation:
         state=OperationState(row["state"]),
         created_at=row["created_at"],
         deadline=row["deadline"],
-        arguments=row["arguments"],
         attempts=row["attempts"],
         progress=row["progress"],
         committed=bool(row["committed"]),
@@ -99,7 +99,7 @@ def operation_to_row(operation: Operation) -> dict[str, Any]:
         "created_at": operation.created_at,
         "deadline": operation.deadline,
         "finished_at": operation.finished_at,
-        "arguments": dict(operation.arguments),
+        "arguments": arguments.to_data(operation.arguments),
         "attempts": operation.attempts,
         "progress": operation.progress,
         "committed": operation.committed,
