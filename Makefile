@@ -14,6 +14,12 @@ TEST_PACKAGES := $(RUN_PACKAGES) python3-dev gcc libc6-dev qemu-system-x86 qemu-
 	haproxy prometheus mount acl curl systemd exfat-fuse exfatprogs
 LAB_PACKAGES := mariadb-server rabbitmq-server qemu-utils $(if $(CEPH),ceph-mon ceph-mgr ceph-osd ceph-common python3-rbd)
 
+# The clients in TypeScript are made and checked by programs of npm's registry; `ci` takes nothing whose hash is not in
+# the lock, and runs no program that comes with a package. Whose certificates are trusted is the machine's own affair.
+NPM := NODE_USE_SYSTEM_CA=1 $(VENV)/bin/npm --prefix tests/clients/typescript --ignore-scripts --no-audit --no-fund \
+	--no-update-notifier --omit-lockfile-registry-resolved
+NPM_LOCK := tests/clients/typescript/package-lock.json
+
 # Compiled for every platform, with the hash of every file; where packages come from is the installer's own affair.
 COMPILE := $(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
@@ -67,9 +73,10 @@ lock: $(UV) ## choose the versions of all dependencies anew
 	$(COMPILE) --upgrade --all-extras --group dev --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --upgrade --all-extras --group build --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	echo uv | $(COMPILE) --upgrade --output-file requirements-uv.lock -
+	$(NPM) update --package-lock-only
 
 clean: ## remove what the commands above have made
-	rm -rf $(VENV) var dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(dir $(NPM_LOCK))node_modules var dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run-ready: requirements.lock pyproject.toml | $(UV)
@@ -78,10 +85,11 @@ $(VENV)/.run-ready: requirements.lock pyproject.toml | $(UV)
 	$(INSTALL_SELF)
 	@touch $@
 
-$(VENV)/.test-ready: requirements-dev.lock pyproject.toml Makefile | $(UV)
+$(VENV)/.test-ready: requirements-dev.lock $(NPM_LOCK) pyproject.toml Makefile | $(UV)
 	@examples/install-packages.sh $(TEST_PACKAGES)
 	$(UV) pip sync --quiet --python $(VENV) --no-build --require-hashes requirements-dev.lock
 	$(INSTALL_SELF)
+	@$(NPM) ci --loglevel error
 	@touch $@ $(VENV)/.run-ready
 
 $(UV): requirements-uv.lock
