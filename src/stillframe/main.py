@@ -38,6 +38,7 @@ from stillframe.service.policy import Policy
 from stillframe.service.power import PowerActions, PowerLocks
 from stillframe.service.preparing import Preparing
 from stillframe.service.readiness import Readiness
+from stillframe.service.workers import WorkerService
 from stillframe.settings import Settings
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
@@ -206,7 +207,7 @@ def build(
         [engine.start, janitor.start, releaser.start],
     )
     wsgi = (
-        build_wsgi(settings, service, instances, metrics, readiness)
+        build_wsgi(settings, service, instances, WorkerService(presence, policy, claim_seconds), metrics, readiness)
         if serve
         else build_observation(settings, metrics, readiness)
     )

@@ -157,7 +157,14 @@ def test_an_api_accepts_what_workers_work_off(place: Place, database_url: sa.URL
             drop_connections(database_url)
             place.good("snapshot", "create", "t", "--instance", "i", "--wait")
             assert place.statuses() == {"s": "available", "t": "available"}
+        # Those before have taken their leave.
         with started(place, "worker") as worker:
+            (listed,) = place.good("worker", "list", "-f", "json").document
+            assert (listed["binary"], listed["host"], listed["state"]) == (
+                "stillframe-worker",
+                socket.gethostname(),
+                "up",
+            )
             assert worker.end() == 0
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stillframe.service.instances import InstanceService
     from stillframe.service.metrics import Metrics
     from stillframe.service.readiness import Readiness
+    from stillframe.service.workers import WorkerService
     from stillframe.settings import Settings
 
     Responder = Callable[..., None]
@@ -63,6 +64,7 @@ def build_wsgi(
     settings: Settings,
     snapshots: SnapshotService,
     instances: InstanceService,
+    workers: WorkerService,
     metrics: Metrics,
     readiness: Readiness,
 ) -> Application:
@@ -70,6 +72,7 @@ def build_wsgi(
     services = Services(
         snapshots=snapshots,
         instances=instances,
+        workers=workers,
         metrics=metrics,
         max_limit=settings.api.max_limit,
         public_endpoint=settings.api.public_endpoint,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stillframe.service.instance_snapshots import SnapshotService
     from stillframe.service.instances import InstanceService
     from stillframe.service.metrics import Metrics
+    from stillframe.service.workers import WorkerService
 
 _PREFIXED: Final = ("/compute/", "/volume/")
 
@@ -23,6 +24,7 @@ class Services:
 
     snapshots: SnapshotService
     instances: InstanceService
+    workers: WorkerService
     metrics: Metrics
     max_limit: int
     public_endpoint: str | None

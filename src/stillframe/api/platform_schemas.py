@@ -118,6 +118,35 @@ class VolumesReply(Reply):
     volumes_links: list[Link] | None = Field(default=None, exclude_if=lambda links: links is None)
 
 
+class ServicesQuery(Lenient):
+    """What the list of workers may be asked for, as Cinder's list of services; `service` is the older `binary`."""
+
+    host: Text | None = None
+    binary: Text | None = None
+    service: Text | None = None
+
+
+class ServiceView(Reply):
+    """A worker as Cinder's `os-services` would show it; times are UTC, by the database's clock.
+
+    `state`: `down` if it has been silent for `[engine] claim_seconds`. `id` and `started_at` are not Cinder's.
+    """
+
+    id: str
+    binary: str
+    host: str
+    zone: str
+    status: str
+    state: str
+    updated_at: str
+    disabled_reason: str | None
+    started_at: str
+
+
+class ServicesReply(Reply):
+    services: list[ServiceView]
+
+
 class MediaType(Reply):
     base: str
     type: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel
 
-from stillframe.api import discovery, platform_schemas, schemas, servers, snapshots, volumes
+from stillframe.api import discovery, platform_schemas, schemas, servers, snapshots, volumes, workers
 from stillframe.api.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -140,6 +140,13 @@ ROUTES: Final = (
         _LOOK,
     ),
     _get(f"{_VOLUME}/volumes/{{volume_id}}", "Show a volume", volumes.show, platform_schemas.VolumeReply),
+    _get(
+        f"{_VOLUME}/os-services",
+        "List workers",
+        workers.list_all,
+        platform_schemas.ServicesReply,
+        platform_schemas.ServicesQuery,
+    ),
     # Cinder answers 300 where a version is still to be chosen, Nova 200; their clients know both.
     _document("/", "Versions", discovery.root, platform_schemas.VersionsReply, status=300),
     _document("/compute", "Versions of the compute API", discovery.compute, platform_schemas.VersionsReply),

@@ -32,6 +32,7 @@ class Client:
         self._servers = f"{endpoint}/compute/v2.1/{project}/servers"
         self._snapshots = f"{endpoint}/volume/v3/{project}/instance-snapshots"
         self._volumes = f"{endpoint}/volume/v3/{project}/volumes"
+        self._services = f"{endpoint}/volume/v3/{project}/os-services"
 
     # Instance snapshots.
 
@@ -110,6 +111,11 @@ class Client:
 
     def volumes(self, query: Mapping[str, Any]) -> list[Document]:
         return self._list(f"{self._volumes}/detail", "volumes", query)
+
+    # Workers.
+
+    def workers(self) -> list[Document]:
+        return self._list(self._services, "services", {})
 
     def _act(self, instance_id: str, body: Document) -> Document:
         return self._call("POST", f"{self._servers}/{_segment(instance_id)}/action", body)

@@ -16,6 +16,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "serve": "serve:Serve",
     "api": "api:Api",
     "worker": "worker:Worker",
+    "worker list": "worker:List",
     "doctor": "doctor:Doctor",
     "db check": "db.check:Check",
     "db upgrade": "db.upgrade:Upgrade",

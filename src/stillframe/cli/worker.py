@@ -1,14 +1,18 @@
-"""stillframe worker."""
+"""stillframe worker, and its list."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.apart import require_server
-from stillframe.cli.command import Command
+from stillframe.cli.command import Command, Lister, Rows, TimeColumn
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
+
+_LISTED: Final = ("binary", "host", "status", "state", "updated_at")
+_TIMES: Final = frozenset({"updated_at", "started_at"})
 
 
 class Worker(Command):
@@ -21,3 +25,19 @@ class Worker(Command):
         from stillframe.cli.running import run  # noqa: PLC0415  # brings the whole service along
 
         run(settings, lambda line: print(line, file=self.app.stdout, flush=True), serve=False, work=True)
+
+
+class List(Lister):
+    """List the workers (administrators); 'down' is one that has ended or hangs, and was not stopped."""
+
+    def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same
+        """See `Lister`."""
+        return (*_LISTED, "started_at", "id")
+
+    def take_action(self, parsed_args: Namespace) -> Rows:
+        """See `cliff`."""
+        columns = self.columns(parsed_args) if parsed_args.columns else _LISTED
+        return columns, [
+            [TimeColumn(worker.get(name)) if name in _TIMES else worker.get(name) for name in columns]
+            for worker in self.client().workers()
+        ]

@@ -21,6 +21,7 @@ _READER: Final = "rule:admin or (role:reader and rule:owner)"
 _MEMBER: Final = "rule:admin or (role:member and rule:owner)"
 
 _SNAPSHOTS: Final = "/volume/v3/{project_id}/instance-snapshots"
+_WORKERS: Final = "/volume/v3/{project_id}/os-services"
 _ACTION: Final[dict[str, Any]] = {"method": "POST", "path": "/compute/v2.1/{project_id}/servers/{server_id}/action"}
 
 
@@ -51,6 +52,7 @@ RULES: Final = (
         "Check a volume's FlashCopy mappings.",
         ("POST", "/volume/v3/{project_id}/volumes/{volume_id}/action"),
     ),
+    _rule("worker:list", "rule:admin", "List workers.", ("GET", _WORKERS)),
 )
 
 

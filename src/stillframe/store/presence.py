@@ -23,10 +23,11 @@ _FORGOTTEN: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class SeenWorker:
-    """A worker that has not taken its leave; `silent_seconds` since it was seen last."""
+    """A worker that has not taken its leave; `silent_seconds` since it was seen last. All by the database's clock."""
 
     name: str
     started_at: datetime
+    seen_at: datetime
     silent_seconds: float
 
 
@@ -54,7 +55,9 @@ class Presence:
         with self._database.reading() as connection:
             now = utc_now(connection)
             rows = connection.execute(sa.select(WORKERS).order_by(WORKERS.c.name))
-            return [SeenWorker(row.name, row.started_at, (now - row.seen_at).total_seconds()) for row in rows]
+            return [
+                SeenWorker(row.name, row.started_at, row.seen_at, (now - row.seen_at).total_seconds()) for row in rows
+            ]
 
     def alive(self, seconds: float) -> int:
         """How many were seen within so many seconds."""
