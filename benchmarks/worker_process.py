@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from stillframe import main
-from stillframe.cli.http_server import HttpServer
+from stillframe.api.http_server import HttpServer
 from stillframe.domain.instance import Attachment, Instance, PowerState, Volume
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.settings import load

@@ -22,7 +22,7 @@ import requests
 import sqlalchemy as sa
 
 from stillframe import main, settings
-from stillframe.cli.http_server import HttpServer
+from stillframe.api.http_server import HttpServer
 from stillframe.domain.errors import NotSupported
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.wrappers import surround
@@ -30,7 +30,7 @@ from stillframe.drivers.wrappers import surround
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from stillframe.cli.connections import Bounds
+    from stillframe.api.connections import Bounds
     from stillframe.domain.errors import StillframeError
     from stillframe.domain.instance import Instance
     from stillframe.settings import Settings

@@ -11,7 +11,7 @@ import requests
 import sqlalchemy as sa
 
 from stillframe import main
-from stillframe.cli.http_server import HttpServer
+from stillframe.api.http_server import HttpServer
 from stillframe.drivers.local.images import Format
 from stillframe.settings import load
 from stillframe.store.tables import INSTANCE_LOCKS

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import bcrypt
 import pytest
 
-from stillframe.cli.connections import Bounds
+from stillframe.api.connections import Bounds
 from stillframe.domain.instance import PowerState
 from tests.api.running import Running, running
 from tests.attacks.greed import PROMPT, connected, greedy, slowest_answer

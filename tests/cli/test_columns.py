@@ -11,7 +11,7 @@ from cliff.display import DisplayCommandBase
 from stillframe.cli.commands import COMMANDS, ListedCommands
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.main import Shell
-from stillframe.cli.snapshot import views
+from stillframe.cli.snapshot import COLUMNS, MORE_COLUMNS, keys
 
 if TYPE_CHECKING:
     from tests.cli.program import Place
@@ -76,7 +76,7 @@ def test_a_name_that_the_output_cannot_show_is_no_failure(served: Place, instanc
 
 
 def test_the_columns_of_lists_are_told_by_the_service() -> None:
-    assert set(views.COLUMNS + views.MORE_COLUMNS) <= set(views.keys())
+    assert set(COLUMNS + MORE_COLUMNS) <= set(keys())
 
 
 def test_a_list_fits_a_terminal_and_breaks_no_id_or_time(served: Place, instance: str) -> None:

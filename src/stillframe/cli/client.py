@@ -1,20 +1,28 @@
-"""The service over HTTP, by the URIs of its contract."""
+"""The service over HTTP: its URIs, bounds on the time that a request takes, and plain words where it fails."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
+from keystoneauth1 import exceptions
+from keystoneauth1.session import TCPKeepAliveAdapter
+
 from stillframe.cli.exit_codes import CommandFailed, ExitCode, of_status
-from stillframe.cli.reaching import border
+from stillframe.cli.options import ENDPOINT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from keystoneauth1.session import Session
 
 _FIRST_ERROR: Final = 400
 _UNAUTHORIZED: Final = 401
+# For a connection with its TLS handshake; the reply may take longer.
+_CONNECT_SECONDS: Final = 10.0
+_UNSENT: Final = ("Connection refused", "NameResolutionError", "Network is unreachable", "No route to host")
+_LOOK: Final = "whether it has accepted the request is not known: look (stillframe snapshot list) before you try again"
 
 Document = dict[str, Any]
 
@@ -112,6 +120,15 @@ class Client:
     def volumes(self, query: Mapping[str, Any]) -> list[Document]:
         return self._list(f"{self._volumes}/detail", "volumes", query)
 
+    def attached(self, instance_id: str) -> list[tuple[Document, Document]]:
+        """The volumes that an instance has, each with how it is attached there."""
+        return [
+            (volume, attachment)
+            for volume in self.volumes({})
+            for attachment in volume["attachments"]
+            if attachment["server_id"] == instance_id
+        ]
+
     # Workers.
 
     def workers(self) -> list[Document]:
@@ -191,3 +208,68 @@ def _only(found: Sequence[Document], what: str, reference: str) -> Document:
         ids = ", ".join(str(one["id"]) for one in found)
         raise CommandFailed(ExitCode.REFUSED, f"{len(found)} {what}s are called '{reference}'; say which by id: {ids}")
     return found[0]
+
+
+class Adapter(TCPKeepAliveAdapter):
+    """Sends requests, with less time for the connection than for the reply."""
+
+    def send(self, *args: Any, **options: Any) -> Any:
+        """See `requests`."""
+        timeout = options.get("timeout")
+        if isinstance(timeout, (int, float)):
+            options["timeout"] = (min(timeout, _CONNECT_SECONDS), timeout)
+        return super().send(*args, **options)
+
+
+def address(option: str, text: str) -> str:
+    """The address that an option gives; raises `CommandFailed` for what cannot be one."""
+    try:
+        where = urlsplit(text)
+        usable = where.scheme in ("http", "https") and where.hostname and where.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        example = f"http://{text}" if "://" not in text and text else ENDPOINT
+        raise CommandFailed(
+            ExitCode.USAGE, f"{option}: '{text}' is no address; it begins with http:// or https://, such as {example}"
+        )
+    if where.query or where.fragment:
+        raise CommandFailed(ExitCode.USAGE, f"{option}: '{text}' is an address with a question; leave out what follows")
+    return text.rstrip("/")
+
+
+@contextmanager
+def border(where: str, *, changing: bool = False) -> Iterator[None]:
+    """Translate what keystoneauth raises; `changing`: a request that the service may have accepted all the same."""
+    try:
+        yield
+    except exceptions.ConnectionError as error:
+        said = str(error)
+        unknown = changing and not any(text in said for text in _UNSENT)
+        raise CommandFailed(
+            ExitCode.UNAVAILABLE, _why(where, error, said) + (f"; {_LOOK}" if unknown else "")
+        ) from None
+    except (exceptions.Unauthorized, exceptions.Forbidden) as error:
+        raise CommandFailed(ExitCode.NOT_ALLOWED, str(error)) from None
+    except exceptions.ClientException as error:
+        raise CommandFailed(ExitCode.UNAVAILABLE, str(error) or type(error).__name__) from None
+    except KeyboardInterrupt:
+        if not changing:
+            raise
+        raise CommandFailed(ExitCode.INTERRUPTED, f"interrupted; {_LOOK}") from None
+
+
+def _why(where: str, error: exceptions.ConnectionError, said: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return f"the certificate of {where} is not trusted; --os-cacert says which authorities are"
+    secure = where.startswith("https:")
+    hint = "; if it serves plain HTTP, its address begins with http://" if secure else ""
+    if "Connection refused" in said:
+        return f"{where} does not answer: nothing listens there; is the service running?"
+    if "NameResolutionError" in said:
+        return f"{where} does not answer: its host name cannot be resolved"
+    if isinstance(error, exceptions.SSLError):
+        return f"{where} does not speak TLS as it should{hint}"
+    if isinstance(error, exceptions.ConnectTimeout):
+        return f"{where} does not answer in time{hint}"
+    return f"{where} broke the connection off, or cannot be reached{hint}"

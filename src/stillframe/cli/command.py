@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cliff import columns, command, display, lister, show
 
 from stillframe.cli import tables
-from stillframe.cli.exit_codes import CommandFailed, ExitCode, as_failure
-from stillframe.domain.errors import InvalidInput
+from stillframe.cli.exit_codes import CommandFailed, ExitCode, as_failure, usable_settings
 from stillframe.domain.printable import printable
 
 if TYPE_CHECKING:
@@ -45,10 +44,8 @@ class _Common(command.Command):
         """The settings of the service on this machine."""
         from stillframe.settings import load  # noqa: PLC0415  # commands that talk HTTP only do without
 
-        try:
+        with usable_settings():
             return load(self.config_files())
-        except InvalidInput as error:
-            raise CommandFailed(ExitCode.USAGE, error.message) from None
 
     def config_files(self) -> list[str]:
         """The files of settings that the options or the environment name."""

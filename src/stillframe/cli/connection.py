@@ -9,12 +9,11 @@ from urllib.parse import urlsplit
 
 from keystoneauth1 import exceptions, http_basic, loading, session, token_endpoint
 
-from stillframe.cli.client import Client
+from stillframe.cli.client import Adapter, Client, address, border
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.local_service import Local, default_endpoint, login
 from stillframe.cli.named_cloud import require_meant
 from stillframe.cli.options import PROJECT, SERVICE_TYPE
-from stillframe.cli.reaching import Adapter, address, border
 
 if TYPE_CHECKING:
     import argparse

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from stillframe.domain import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class ExitCode(IntEnum):
@@ -85,3 +86,12 @@ def as_failure(error: Exception) -> CommandFailed:
     if isinstance(error, OSError):
         return CommandFailed(ExitCode.FAILED, str(error))
     return CommandFailed(ExitCode.FAILED, f"unexpected {type(error).__name__}: {error} (--debug shows where)")
+
+
+@contextmanager
+def usable_settings() -> Iterator[None]:
+    """What is wrong with a setting is wrong with the use of the program."""
+    try:
+        yield
+    except errors.InvalidInput as error:
+        raise CommandFailed(ExitCode.USAGE, error.message) from None

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stillframe import main
-from stillframe.cli.borders import usable_settings
-from stillframe.cli.exit_codes import CommandFailed, ExitCode
+from stillframe.cli.exit_codes import CommandFailed, ExitCode, usable_settings
 from stillframe.cli.health.leftovers import place
 from stillframe.cli.health.service import open_database
 from stillframe.domain.errors import StillframeError

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stillframe import logs, main
 from stillframe.api.auth import token_file
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, require_safe_binding
-from stillframe.cli.borders import answering_database, usable_settings
-from stillframe.cli.exit_codes import CommandFailed, ExitCode
-from stillframe.cli.http_server import HttpServer, end_on_signal, reopen_on_hangup
+from stillframe.api.http_server import HttpServer
+from stillframe.cli.db import answering_database
+from stillframe.cli.exit_codes import CommandFailed, ExitCode, usable_settings
 from stillframe.cli.locks import folder_lock
 from stillframe.store.silence import OnceAMinute
 
@@ -142,3 +143,39 @@ def _service(settings: Settings, build: Callable[..., Service], *, serve: bool, 
                 logging.shutdown()
                 failure = sys.exc_info()[1]
                 os._exit(ExitCode.OK if failure is None else getattr(failure, "code", ExitCode.FAILED))
+
+
+@contextmanager
+def end_on_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; a second signal has its usual effect."""
+    ending = threading.Event()
+    usual: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number: int, _frame: Any) -> None:
+        signal.signal(number, usual[number])
+        ending.set()
+
+    for number in usual:
+        signal.signal(number, note)
+    try:
+        yield ending
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def reopen_on_hangup() -> Iterator[None]:
+    """SIGHUP ends nothing: logrotate and terminals send it. Files of the log are opened anew."""
+
+    def reopen(_number: int, _frame: Any) -> None:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                # The next line opens it.
+                handler.close()
+
+    before = signal.signal(signal.SIGHUP, reopen)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stillframe.cli.apart import require_server
-from stillframe.cli.command import Command, Lister, Rows, TimeColumn
+from stillframe.cli.command import Lister, Rows, TimeColumn
+from stillframe.cli.serve import Process
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -15,19 +15,14 @@ _LISTED: Final = ("binary", "host", "status", "state", "updated_at")
 _TIMES: Final = frozenset({"updated_at", "started_at"})
 
 
-class Worker(Command):
+class Worker(Process):
     """Work on what 'stillframe api' accepts, from the same PostgreSQL or MariaDB."""
 
-    def take_action(self, parsed_args: Namespace) -> None:  # noqa: ARG002  # it has none
-        """See `cliff`."""
-        settings = self.settings()
-        require_server(settings)
-        from stillframe.cli.running import run  # noqa: PLC0415  # brings the whole service along
-
-        run(settings, lambda line: print(line, file=self.app.stdout, flush=True), serve=False, work=True)
+    serve = False
+    work = True
 
 
-class List(Lister):
+class ListWorker(Lister):
     """List the workers (administrators); 'down' is one that has ended or hangs, and was not stopped."""
 
     def columns(self, parsed_args: Namespace) -> Sequence[str]:  # noqa: ARG002  # they are always the same

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from stillframe import main
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, check_strategy
 from stillframe.api.hosts import known_hosts
-from stillframe.cli.borders import reason
+from stillframe.cli.db import reason
 from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import InvalidInput, StillframeError
 from stillframe.engine.job_board import probe

@@ -1,4 +1,4 @@
-"""stillframe instance add."""
+"""stillframe instance add and remove: what the service is told about the instances of this machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 import shlex
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from stillframe.cli.command import Fields, ShowOne, fields
+from stillframe.cli.command import Command, Fields, ShowOne, fields
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
-from stillframe.cli.instance.views import OTHER_SETTINGS
+from stillframe.cli.instance import add_instance
 from stillframe.cli.options import PROJECT
 from stillframe.domain.errors import StillframeError
 
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
+    from stillframe.drivers.local.declaration import Declaration
     from stillframe.drivers.local.images import Format, Images
 
 _SHOWN: Final = ("id", "name", "project_id", "volumes", "file")
+# What to do where the service does not work in the folder that a command's own settings name.
+_OTHER_SETTINGS: Final = "give this command the service's settings: --config-file FILE, or STILLFRAME_CONFIG"
 _KEYS: Final = ("name", "format", "bootable")
 # A path may have commas in it; only one before a known key ends it.
 _SEPARATOR: Final = re.compile(rf",(?=(?:{'|'.join(_KEYS)})=)")
 
 
-class Add(ShowOne):
+class AddInstance(ShowOne):
     """Declare an instance of this machine: which image files are its disks, and how to reach its QEMU process."""
 
     def get_parser(self, prog_name: str) -> ArgumentParser:
@@ -110,7 +113,7 @@ class Add(ShowOne):
         except CommandFailed:
             return
         if not seen:
-            self.app.LOG.warning("the service at %s does not see it; %s", client.endpoint, OTHER_SETTINGS)
+            self.app.LOG.warning("the service at %s does not see it; %s", client.endpoint, _OTHER_SETTINGS)
 
     def _content(self, parsed_args: Namespace) -> dict[str, Any]:
         content: dict[str, Any] = {
@@ -128,22 +131,80 @@ class Add(ShowOne):
         return content
 
 
+class RemoveInstance(Command):
+    """Forget an instance of this machine; its disks stay. Refused while there are instance snapshots of it."""
+
+    def get_parser(self, prog_name: str) -> ArgumentParser:
+        """See `cliff`."""
+        parser = add_instance(super().get_parser(prog_name))
+        parser.add_argument(
+            "--force",
+            action="store_true",
+            help="Do not ask the service whether it has instance snapshots. They stay, and can then only be deleted.",
+        )
+        return parser
+
+    def take_action(self, parsed_args: Namespace) -> None:
+        """See `cliff`."""
+        from stillframe.drivers.local.declaration import Declarations  # noqa: PLC0415  # only on this machine
+        from stillframe.drivers.local.files import Files  # noqa: PLC0415
+
+        declarations = Declarations(self.settings().drivers.instances_dir)
+        reference = parsed_args.instance
+        found = [one for one in declarations.all() if reference in (one.id, one.name)]
+        if not found:
+            self._nowhere(reference, f"no instance '{reference}' is declared in {declarations.folder}")
+        if not parsed_args.force:
+            self._require_no_snapshots(found[0])
+        declarations.remove(Files(), found[0].name)
+
+    def _nowhere(self, reference: str, problem: str) -> NoReturn:
+        """It is not where the settings of this command say; the service may have others."""
+        try:
+            client = self.client()
+            client.find_instance(reference)
+        except CommandFailed:
+            raise CommandFailed(ExitCode.NOT_FOUND, problem) from None
+        raise CommandFailed(ExitCode.NOT_FOUND, f"{problem}, but {client.endpoint} knows it; {_OTHER_SETTINGS}")
+
+    def _require_no_snapshots(self, declaration: Declaration) -> None:
+        client = self.client()
+        everywhere = {"all_tenants": "true" if client.project_id != declaration.project_id else None}
+        try:
+            left = client.snapshots({"instance_id": declaration.id, **everywhere})
+            known = left or any(one["id"] == declaration.id for one in client.instances(everywhere))
+        except CommandFailed as failure:
+            raise CommandFailed(
+                failure.code,
+                f"it is not known whether it has instance snapshots (--force removes it anyway): {failure}",
+            ) from None
+        if not known:
+            raise CommandFailed(
+                ExitCode.REFUSED,
+                f"{client.endpoint} does not know '{declaration.name}', so it is not known whether it has instance "
+                f"snapshots (--force removes it anyway); {_OTHER_SETTINGS}",
+            )
+        if left:
+            names = ", ".join(f"{one['name']} ({one['id']})" for one in left[:5])
+            raise CommandFailed(
+                ExitCode.REFUSED,
+                f"there are {len(left)} instance snapshots of '{declaration.name}': {names}; delete them first, "
+                "or give --force",
+            )
+
+
 def _disk(text: str, number: int) -> dict[str, Any]:
     path, *rest = _SEPARATOR.split(text)
-    disk: dict[str, Any] = {"path": Path(path).absolute(), "name": f"disk{number}"}
-    for item in rest:
-        key, _, value = item.partition("=")
-        disk[key] = value
-    return disk
+    return {"path": Path(path).absolute(), "name": f"disk{number}"} | _pairs(rest)
 
 
 def _vdisk(text: str, number: int) -> dict[str, Any]:
     vdisk, *rest = text.split(",")
-    found: dict[str, Any] = {"vdisk": vdisk, "name": f"disk{number}"}
-    for item in rest:
-        key, _, value = item.partition("=")
-        found[key] = value
-    return found
+    return {"vdisk": vdisk, "name": f"disk{number}"} | _pairs(rest)
+
+
+def _pairs(items: Sequence[str]) -> dict[str, str]:
+    return {key: value for key, _, value in (item.partition("=") for item in items)}
 
 
 def _probed(images: Images, path: Path) -> Format:

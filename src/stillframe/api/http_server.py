@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import resource
-import signal
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,12 +13,11 @@ from waitress import server, wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 
+from stillframe.api.connections import Bounds, Lanes, Listener
 from stillframe.api.lanes import Lane
-from stillframe.cli.connections import Bounds, Lanes, Listener
-from stillframe.cli.exit_codes import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 LOG = logging.getLogger(__name__)
 
@@ -34,44 +31,8 @@ _REPLY_IN_MEMORY: Final = 256 << 10
 _DESCRIPTORS: Final = 65536
 
 
-@contextmanager
-def end_on_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; a second signal has its usual effect."""
-    ending = threading.Event()
-    usual: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def note(number: int, _frame: Any) -> None:
-        signal.signal(number, usual[number])
-        ending.set()
-
-    for number in usual:
-        signal.signal(number, note)
-    try:
-        yield ending
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def reopen_on_hangup() -> Iterator[None]:
-    """SIGHUP ends nothing: logrotate and terminals send it. Files of the log are opened anew."""
-
-    def reopen(_number: int, _frame: Any) -> None:
-        for handler in logging.getLogger().handlers:
-            if isinstance(handler, logging.FileHandler):
-                # The next line opens it.
-                handler.close()
-
-    before = signal.signal(signal.SIGHUP, reopen)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
 class HttpServer:
-    """Listens from its making on, and answers while `run` runs; an address it cannot have is a `CommandFailed`."""
+    """Listens from its making on, and answers while `run` runs; an address it cannot have is an `OSError`."""
 
     def __init__(
         self, application: Any, host: str, port: int, threads: int, most_bytes: int, bounds: Bounds | None = None
@@ -108,7 +69,7 @@ class HttpServer:
                 for one in adjustments.listen
             ]
         except (OSError, ValueError) as error:
-            raise CommandFailed(ExitCode.FAILED, f"cannot listen on {where}:{port}: {error}") from None
+            raise OSError(f"cannot listen on {where}:{port}: {error}") from None
         self._lanes.start(threads)
         self.address = f"http://{where}:{listeners[0].effective_port}"
 

@@ -1,1 +1,0 @@
-"""Commands around the instances of this machine."""

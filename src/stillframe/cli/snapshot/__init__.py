@@ -1,1 +1,0 @@
-"""Commands around instance snapshots; they talk to the service over HTTP only."""
