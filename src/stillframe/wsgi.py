@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stillframe import logs, main
+from stillframe import main
 from stillframe.cli.command import CONFIG_VARIABLE
 from stillframe.domain.errors import InvalidInput
+from stillframe.logs.setup import set_up_log
 from stillframe.settings import load
 from stillframe.store.silence import OnceAMinute
 
@@ -30,6 +31,6 @@ def application(config_files: Sequence[str] = ()) -> WSGIApplication:
         raise InvalidInput("needs PostgreSQL or MariaDB, as 'stillframe api' does", "database.connection")
     if settings.api.auth_strategy == "noauth":
         raise InvalidInput("noauth is for 'stillframe serve' and 'stillframe api'; use another one", "auth_strategy")
-    logs.set_up(settings.conf, OnceAMinute())
+    set_up_log(settings.conf, OnceAMinute())
     wsgi: WSGIApplication = main.build(settings, serve=True).wsgi
     return wsgi

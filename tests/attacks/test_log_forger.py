@@ -21,9 +21,9 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from oslo_log import formatters
 
-from stillframe import logs
 from stillframe.domain.printable import printable
-from stillframe.lines import Lines
+from stillframe.logs.lines import Lines
+from stillframe.logs.setup import ContextLines
 from stillframe.settings import new_conf
 from tests.attacks.greed import connected
 from tests.cli.program import PROGRAM, Place, Process, started
@@ -164,7 +164,7 @@ def formatter_of(kind: str) -> tuple[logging.Formatter, str | None]:
         return Lines("%(name)s: %(message)s"), "^good"
     conf = new_conf()
     conf([], default_config_files=[], default_config_dirs=[])
-    return logs.ContextLines(project="p", version="v", datefmt=None, config=conf), r"of\.a\.test (\S+ )?2026-01-01"
+    return ContextLines(project="p", version="v", datefmt=None, config=conf), r"of\.a\.test (\S+ )?2026-01-01"
 
 
 class TestTerminal:

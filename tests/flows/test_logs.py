@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from oslo_log.formatters import JSONFormatter
 
-from stillframe import logs
 from stillframe.domain.errors import BackendError
+from stillframe.logs.context import about
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,8 +77,8 @@ def test_a_thread_says_no_more_than_it_is_about() -> None:
     log = logging.getLogger("stillframe.test")
 
     def speak() -> None:
-        with logs.about("req-outer", "outer"):
-            with logs.about("req-inner", "inner"):
+        with about("req-outer", "outer"):
+            with about("req-inner", "inner"):
                 log.info("one")
             log.info("two")
         log.info("three")

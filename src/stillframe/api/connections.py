@@ -27,9 +27,9 @@ from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
-from stillframe import logs
 from stillframe.api.errors import server_refusal
 from stillframe.api.lanes import Choose, Lane, subject
+from stillframe.logs.context import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ class Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
         """See `ErrorTask`."""
         status, reason = self.request.error.code, self.request.error.reason
         request_id = generate_request_id()
-        with logs.about(request_id):
+        with about(request_id):
             LOG.info("refused with %d: %s", status, reason)
         body = server_refusal(status)
         self.status = f"{status} {reason}"

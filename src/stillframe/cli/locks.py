@@ -7,8 +7,8 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
-from stillframe import private
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
+from stillframe.posix import private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from stillframe.cli.command import CONFIG_VARIABLE
 from stillframe.cli.commands import ListedCommands
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.options import add_connection_options
-from stillframe.lines import Lines, use_lines
+from stillframe.logs.lines import Lines, use_lines
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

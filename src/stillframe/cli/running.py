@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from stillframe import logs, main
+from stillframe import main
 from stillframe.api.auth import token_file
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, require_safe_binding
 from stillframe.api.http_server import HttpServer
 from stillframe.cli.db import answering_database
 from stillframe.cli.exit_codes import CommandFailed, ExitCode, usable_settings
 from stillframe.cli.locks import folder_lock
+from stillframe.logs.setup import set_up_log
 from stillframe.store.silence import OnceAMinute
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool, build: Callabl
         if serve:
             with usable_settings():
                 require_safe_binding(settings)
-        logs.set_up(settings.conf, OnceAMinute())
+        set_up_log(settings.conf, OnceAMinute())
         stack.enter_context(reopen_on_hangup())
         if serve and settings.api.auth_strategy == "noauth":
             LOG.warning("auth_strategy = noauth: %s", NOBODY_IS_ASKED)

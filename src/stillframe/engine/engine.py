@@ -15,13 +15,13 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from stillframe import logs
 from stillframe.domain.errors import NotFound, StillframeError, Superseded, Unavailable
 from stillframe.domain.operation import Operation
 from stillframe.engine.attempt import RunningAttempt, clock
 from stillframe.engine.board import Board
 from stillframe.engine.execution import Execution
 from stillframe.engine.work import Ledger, Presence, Queue
+from stillframe.logs.context import about
 
 LOG = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class Engine:
         """Do something about an attempt in a thread of its own: one that hangs takes no other's place."""
 
         def run() -> None:
-            with logs.about(attempt.operation.request_id, attempt.operation.id):
+            with about(attempt.operation.request_id, attempt.operation.id):
                 act(attempt)
 
         try:
@@ -296,7 +296,7 @@ class Engine:
                 # Whoever has settled it: another worker does so too, if the claim has passed on to it.
                 attempt.hung_at = clock()
             if attempt.hung_at is not None and clock() - attempt.hung_at > self._limits.hang_seconds:
-                with logs.about(attempt.operation.request_id, attempt.operation.id):
+                with about(attempt.operation.request_id, attempt.operation.id):
                     self._abandon(attempt)
 
     def _abandon(self, attempt: RunningAttempt) -> None:
@@ -322,7 +322,7 @@ class Engine:
         """Fail what is past its deadline because it hangs here, or because no worker was free for it."""
         for operation in self._ledger.overdue(self._execution.now() - _GRACE):
             try:
-                with logs.about(operation.request_id, operation.id):
+                with about(operation.request_id, operation.id):
                     self._look_after_late(operation)
             except Exception:
                 # One operation that cannot be looked after must not keep the others from it.

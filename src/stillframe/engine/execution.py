@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from taskflow import states
 
-from stillframe import logs
 from stillframe.domain.errors import DeadlineExceeded, StillframeError, Superseded, Unavailable
 from stillframe.domain.operation import FAILURES, Operation, Settlement
 from stillframe.domain.snapshot import Fault
@@ -22,6 +21,7 @@ from stillframe.engine.faults import fault_of
 from stillframe.engine.persistence import FlowBooks, load, translated
 from stillframe.engine.progress import Meter, outline, take_record
 from stillframe.engine.work import Failure, Ledger, Planner, Queue, Work
+from stillframe.logs.context import about
 
 LOG = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Execution:
         if operation.record is None:
             self._ledger.keep_record(operation_id, take_record(operation, outline(self._planner, operation), detail))
             seconds = ((operation.finished_at or self.now()) - operation.created_at).total_seconds()
-            with logs.about(operation.request_id, operation.id):
+            with about(operation.request_id, operation.id):
                 LOG.info(
                     "%s of instance snapshot %s as task %s has %s after %.1f s",
                     *(operation.action, operation.snapshot_id, operation.id, operation.state, seconds),

@@ -11,7 +11,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from stillframe import logs
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.operation import Operation, Settlement
 from stillframe.domain.snapshot import CopyKind, CopyName, Fault, InstanceSnapshot, VolumeSnapshot
@@ -22,6 +21,7 @@ from stillframe.drivers.wrappers import RetryPolicy
 from stillframe.engine.faults import storable
 from stillframe.engine.task import Task
 from stillframe.engine.work import Attempt
+from stillframe.logs.context import about
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import SnapshotStore
 
@@ -96,7 +96,7 @@ class Step(Task):
 
     def logged(self) -> AbstractContextManager[None]:
         """Let what a thread logs name the operation; each thread needs its own."""
-        return logs.about(self.operation.request_id, self.operation.id)
+        return about(self.operation.request_id, self.operation.id)
 
     def call(self) -> Call:
         """What drivers are told while this task is executed."""

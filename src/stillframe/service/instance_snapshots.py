@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from stillframe import logs
 from stillframe.domain import omission
 from stillframe.domain.arguments import (
     Action,
@@ -25,6 +24,7 @@ from stillframe.domain.operation import Operation, OperationState, Progress
 from stillframe.domain.snapshot import ConsistencyLevel, InstanceSnapshot, achieved, too_little
 from stillframe.domain.status import Event, Status, advance
 from stillframe.drivers.storage import StorageDriver
+from stillframe.logs.context import about
 from stillframe.service.caller import Caller
 from stillframe.service.held_guests import HeldGuests
 from stillframe.service.instances import InstanceService
@@ -303,7 +303,7 @@ class SnapshotService:
         )
 
     def _hand_on(self, operation: Operation) -> Accepted:
-        with logs.about(operation.request_id, operation.id):
+        with about(operation.request_id, operation.id):
             LOG.info(
                 "accepted %s of instance snapshot %s as task %s", operation.action, operation.snapshot_id, operation.id
             )

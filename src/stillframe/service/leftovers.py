@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from stillframe import logs
 from stillframe.domain.errors import Conflict, Interrupted, StillframeError
 from stillframe.domain.leftover import Judgement, LeftoverKind, Verdict, judge_copy, judge_fence, judge_lock
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import PartOnly
+from stillframe.logs.context import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -102,7 +102,7 @@ class Leftovers:
             LeftoverKind.SCRAP: self._remove_scrap,
         }
         request_id = f"req-{uuid.uuid4()}"
-        with logs.about(request_id):
+        with about(request_id):
             try:
                 check()
                 spared = removals[leftover.kind](leftover, _call(leftover, request_id, check))

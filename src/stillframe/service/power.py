@@ -14,11 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from stillframe import byte_locks, logs, private
 from stillframe.domain.errors import Conflict, Interrupted, StillframeError, Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.logs.context import about
+from stillframe.posix import byte_locks, private
 
 LOG = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class PowerActions:
     def _carry_out(self, action: PowerAction, instance_id: str, request_id: str, file: int) -> None:
         call = Call(request_id, request_id, check=self._check, report=lambda _done, _all: None)
         started = time.monotonic()
-        with logs.about(request_id):
+        with about(request_id):
             LOG.info("instance %s: %s", instance_id, action.value)
             try:
                 call.check()

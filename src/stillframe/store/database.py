@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from stillframe import private
 from stillframe.domain.errors import InvalidInput
+from stillframe.posix import private
 from stillframe.store.border import translated
 from stillframe.store.tables import WORKERS
 

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from stillframe import byte_locks
 from stillframe.domain.errors import Refused
 from stillframe.drivers.local import opening
+from stillframe.posix import byte_locks
 
 # Bytes that QEMU locks in its images (block/file-posix.c): 100 and on for what it does, 200 and on for what it does not
 # let others do. Of these, 0 is to read what stays as it is, 1 to write, 3 to resize.

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from stillframe import private
 from stillframe.drivers.local import blocks, opening
+from stillframe.posix import private
 
 _CANNOT_BE_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS, errno.EINVAL})
 _NAMELESS: Final = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stillframe import private
 from stillframe.domain.errors import BackendError
 from stillframe.drivers.local import agent
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.monitor import BrokenOffError, Command, HungError, Monitors, NobodyError, NoSuchError
+from stillframe.posix import private
 
 # Ends of a job's life in which it does nothing more (qapi/job.json).
 _ENDED: Final = frozenset({"concluded", "null"})

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from stillframe import byte_locks
 from stillframe.domain.errors import BackendError
 from stillframe.drivers.call import Call
+from stillframe.posix import byte_locks
 
 #: How long a worker waits for its turn, in seconds; a guest may be held still meanwhile.
 PATIENCE: Final = 5.0

@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from stillframe.domain.errors import BackendError, Unavailable
-from stillframe.private import make_folder, opener
+from stillframe.posix.private import make_folder, opener
 
 T = TypeVar("T")
 

@@ -1,23 +1,20 @@
-"""The log: how it is set up, what its lines say about whose sake they were written for, and that they are lines."""
+"""How the log is set up: as the options of oslo.log say, in lines, and in files that nobody else may read."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from oslo_config import cfg
-from oslo_context import context
 from oslo_log import formatters, log
 
-from stillframe import private
-from stillframe.lines import clean, described, use_lines
+from stillframe.logs.lines import clean, described, use_lines
+from stillframe.posix import private
 
 
-def set_up(conf: cfg.ConfigOpts, chosen: logging.Filter | None = None) -> None:
+def set_up_log(conf: cfg.ConfigOpts, chosen: logging.Filter | None = None) -> None:
     """Log as the options of oslo.log say, and of that only what `chosen` lets through.
 
     The standard output is for the one line that is meant for it; oslo.log would take it for the log.
@@ -60,31 +57,3 @@ class ContextLines(formatters.ContextFormatter):
         self._compute_iso_time(record)
         prefix = self.conf.logging_exception_prefix % vars(clean(record))
         return "\n".join(prefix + line for line in text.split("\n"))
-
-
-class _Context(context.RequestContext):
-    """A context of oslo.log's that says more than whose request it was."""
-
-    def __init__(self, request_id: str | None, operation_id: str | None, within: context.RequestContext | None) -> None:
-        super().__init__(overwrite=False)
-        self._request_id = request_id
-        self._operation_id = operation_id
-        self._within = within
-
-    def to_dict(self) -> dict[str, Any]:
-        """See `RequestContext`."""
-        known = super().to_dict() if self._within is None else self._within.to_dict()
-        # Where it is given none, the library makes up a request id, which would be nobody's.
-        return {**known, "request_id": self._request_id, "operation_id": self._operation_id}
-
-
-@contextmanager
-def about(request_id: str, operation_id: str | None = None) -> Iterator[None]:
-    """Let the lines that this thread logs in the block say which request and operation they are about."""
-    within = context.get_current()
-    before = within or _Context(None, None, None)
-    _Context(request_id, operation_id, within).update_store()
-    try:
-        yield
-    finally:
-        before.update_store()

@@ -1,0 +1,1 @@
+"""The log: lines that nobody but the program can begin, and that say about whose sake they were written for."""
