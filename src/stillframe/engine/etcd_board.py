@@ -11,6 +11,7 @@ from taskflow.jobs.backends.impl_etcd import EtcdJob, EtcdJobBoard
 
 from stillframe.engine import postings
 from stillframe.engine.board import JobBoardOptions, given
+from stillframe.engine.internals import OpenEtcdBoard
 from stillframe.foreign.session import Bounded, mount
 
 _KEY: Final = re.compile(rb"(\d{1,18})\.data")
@@ -19,7 +20,7 @@ _KEYS_A_JOB: Final = 3
 _MOST_BYTES: Final = 32 << 20
 
 
-class EtcdPosts(EtcdJobBoard):  # type: ignore[misc]  # untyped library
+class EtcdPosts(OpenEtcdBoard, EtcdJobBoard):  # type: ignore[misc]  # untyped library
     """See `stillframe.engine.job_board.Posts`.
 
     The stock board keeps a copy of the jobs by a watch. A watch that the server ends is never opened again and leaves
@@ -27,15 +28,14 @@ class EtcdPosts(EtcdJobBoard):  # type: ignore[misc]  # untyped library
     """
 
     def connect(self) -> None:
-        conf = {key: kind(self._conf[key]) for key, kind in self.ETCD_CONFIG_OPTIONS if key in self._conf}
-        self._client = etcd3gw.Etcd3Client(**conf)
-        mount(self._client.session, Bounded(most_bytes=_MOST_BYTES))
-        self._state = self.CONNECTED_STATE
+        client = etcd3gw.Etcd3Client(**self.options())
+        mount(client.session, Bounded(most_bytes=_MOST_BYTES))
+        self.use(client)
 
     def listed(self) -> Sequence[Any]:
         # The stock board deletes whatever it cannot read, then raises.
-        prefix = self._create_path(self._root_path, self.JOB_PREFIX)
-        entries = self._client.get(prefix, metadata=True, range_end=_after(prefix), limit=_KEYS_A_JOB * postings.MOST)
+        prefix = self.path_of(self.JOB_PREFIX)
+        entries = self.server().get(prefix, metadata=True, range_end=_after(prefix), limit=_KEYS_A_JOB * postings.MOST)
         jobs = []
         for blob, told in entries:
             ours = _KEY.fullmatch(told["key"].removeprefix(prefix.encode()))
@@ -53,17 +53,17 @@ class EtcdPosts(EtcdJobBoard):  # type: ignore[misc]  # untyped library
         return held["owner"] if held else None, self.get_data(job)
 
     def _job(self, key: str, found: postings.Posting) -> EtcdJob:
-        return EtcdJob(self, found["name"], self._client, key, uuid=found["uuid"], sequence=found["sequence"])
+        return EtcdJob(self, found["name"], self.server(), key, uuid=found["uuid"], sequence=found["sequence"])
 
     def prolong(self, job: Any, who: str, expiry: int) -> bool:  # noqa: ARG002  # the lease knows its own
         # The stock job keeps the lease that it saw first, and breaks where the claim has run out.
         held = self.get_owner_data(job)
         if held is None or held["owner"] != who:
             return False
-        return int(etcd3gw.Lease(id=held["lease_id"], client=self._client).refresh()) > 0
+        return int(etcd3gw.Lease(id=held["lease_id"], client=self.server()).refresh()) > 0
 
     def posted(self) -> int:
-        return int(self.get_one(self._create_path(self._root_path, self.SEQUENCE_KEY)) or 0)
+        return int(self.get_one(self.path_of(self.SEQUENCE_KEY)) or 0)
 
 
 def _after(prefix: str) -> str:

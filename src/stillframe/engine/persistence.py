@@ -3,77 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from taskflow import exceptions, states
 from taskflow.engines.action_engine.engine import ParallelActionEngine, SerialActionEngine
 from taskflow.persistence import models
-from taskflow.persistence.backends import impl_sqlalchemy
 
 from stillframe.domain.errors import StillframeError, Unavailable
+from stillframe.engine.internals import SharedBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Executor
 
-Guard: TypeAlias = "Callable[[sa.Connection], None]"
+    from stillframe.engine.internals import Guard
 
 _SILENCE: Final = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, sa.exc.DisconnectionError)
-
-
-class _Connection(impl_sqlalchemy.Connection):  # type: ignore[misc]  # untyped library
-    """The stock connection, but a record that has not changed is not written again.
-
-    Each change of a flow's state would rewrite all of its tasks.
-    """
-
-    def _update_atom_details(self, connection: sa.Connection, atom: Any, stored: Any) -> None:
-        before = stored.to_dict()
-        stored.merge(atom)
-        if stored.to_dict() != before:
-            table = self._tables.atomdetails
-            connection.execute(sa.update(table).where(table.c.uuid == stored.uuid).values(stored.to_dict()))
-
-
-class SharedBackend(impl_sqlalchemy.SQLAlchemyBackend):  # type: ignore[misc]  # untyped library
-    """The stock backend with one shared connection object.
-
-    The stock one builds new table objects for every operation, so that SQLAlchemy's cache of compiled statements never
-    hits; the object has no state of its own and can serve all threads.
-    """
-
-    def __init__(self, engine: sa.Engine, connection: Any = None) -> None:
-        super().__init__({}, engine=engine)
-        self._shared = connection or _Connection(self, upgrade_lock=self._upgrade_lock)
-
-    def get_connection(self) -> Any:
-        return self._shared
-
-    def guarded(self, guard: Guard) -> SharedBackend:
-        """The same, with every transaction that writes beginning with `guard`."""
-        connection = copy.copy(self._shared)
-        # Made anew, it would have new tables, see above; and it has no other way to be given an engine.
-        connection._engine = _GuardedEngine(self._engine, guard)  # noqa: SLF001
-        return SharedBackend(self._engine, connection)
-
-
-class _GuardedEngine:
-    """What TaskFlow's connection uses of an engine."""
-
-    def __init__(self, engine: sa.Engine, guard: Guard) -> None:
-        self._engine = engine
-        self._guard = guard
-
-    @contextlib.contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
-        with self._engine.begin() as connection:
-            self._guard(connection)
-            yield connection
-
-    def connect(self) -> sa.Connection:
-        return self._engine.connect()
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from taskflow.jobs.backends.impl_redis import RedisJob, RedisJobBoard
 
 from stillframe.engine import postings
 from stillframe.engine.board import JobBoardOptions, given
+from stillframe.engine.internals import OpenRedisBoard
 
 # The listings' entries that are short enough to be ours, at most so many; others never leave the server.
 _SHORT: Final = """
@@ -29,12 +30,12 @@ _LAST_OF_A_NUMBER: Final = 24
 _LAST_OF_AN_OWNER: Final = 255
 
 
-class RedisPosts(RedisJobBoard):  # type: ignore[misc]  # untyped library
+class RedisPosts(OpenRedisBoard, RedisJobBoard):  # type: ignore[misc]  # untyped library
     """See `stillframe.engine.job_board.Posts`."""
 
     def listed(self) -> Sequence[Any]:
         # The stock board deletes whatever it cannot read, then raises, and reads entries of any length.
-        answer = self._client.eval(_SHORT, 1, self.listings_key, postings.MOST_BYTES, postings.MOST)
+        answer = self.server().eval(_SHORT, 1, self.listings_key, postings.MOST_BYTES, postings.MOST)
         jobs = []
         for key, blob in dict(zip(answer[::2], answer[1::2], strict=True)).items():
             found = postings.from_msgpack(blob)
@@ -44,11 +45,11 @@ class RedisPosts(RedisJobBoard):  # type: ignore[misc]  # untyped library
 
     def prolong(self, job: Any, who: str, expiry: int) -> bool:
         # The stock job prolongs anybody's claim.
-        held = self._client.getrange(job.owner_key, 0, _LAST_OF_AN_OWNER) == self._encode_owner(who)
-        return held and bool(self._client.pexpire(job.owner_key, 1000 * expiry))
+        held = self.server().getrange(job.owner_key, 0, _LAST_OF_AN_OWNER) == self.written(who)
+        return held and bool(self.server().pexpire(job.owner_key, 1000 * expiry))
 
     def posted(self) -> int:
-        return int(self._client.getrange(self.sequence_key, 0, _LAST_OF_A_NUMBER) or 0)
+        return int(self.server().getrange(self.sequence_key, 0, _LAST_OF_A_NUMBER) or 0)
 
 
 def connect(options: JobBoardOptions) -> RedisPosts:
