@@ -18,7 +18,6 @@ from stillframe.drivers.local.identity import BackingFile, Digests
 from stillframe.drivers.local.opening import File
 from stillframe.drivers.local.qemu_img import POLL_SECONDS, PROGRAM, Description, QemuImg
 from stillframe.drivers.local.remembered import Remembered
-from stillframe.posix import byte_locks
 
 __all__ = ["BackingFile", "Description", "Format", "Images", "Shape", "any_written", "same_file"]
 
