@@ -1,6 +1,7 @@
 """Filters for the api-paste.ini of Nova and of Cinder, which make Stillframe's operations part of their APIs.
 
-They run inside of Nova's and Cinder's processes, so that they use nothing but the standard library, and a request that
+They run inside of Nova's and Cinder's processes, so that they use nothing but the standard library and our table of
+paths, and a request that
 is not theirs never fails or waits because of them.
 """
 
@@ -16,6 +17,8 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
+
+from stillframe import paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -67,25 +70,19 @@ class _Api:
     resources: tuple[_Resource, ...]
 
 
-def _action(path: str, *actions: str) -> _Resource:
-    return _Resource(re.compile(path), frozenset(actions) | {action.replace("-", "_") for action in actions})
+def _api(api: paths.Api, versions: str) -> _Api:
+    resources = tuple(_resource(paths.behind_version(one.path), one.actions) for one in api.additions)
+    return _Api(api.folder, re.compile(versions), api.version, resources)
 
 
-_NOVA: Final = _Api(
-    "/compute",
-    re.compile(r"/v2(\.1)?"),
-    "/v2.1",
-    (_action(r"(/[^/]+)?/servers/[^/]+/action/?", "vm-snapshot", "vm-restore"),),
-)
-_CINDER: Final = _Api(
-    "/volume",
-    re.compile(r"/v3"),
-    "/v3",
-    (
-        _Resource(re.compile(r"(/[^/]+)?/instance-snapshots(/.*)?", re.DOTALL)),
-        _action(r"(/[^/]+)?/volumes/[^/]+/action/?", "copy-progress"),
-    ),
-)
+def _resource(path: str, actions: tuple[str, ...]) -> _Resource:
+    if not actions:
+        return _Resource(re.compile(f"{path}(/.*)?", re.DOTALL))
+    return _Resource(re.compile(f"{path}/?"), frozenset(actions) | {action.replace("-", "_") for action in actions})
+
+
+_NOVA: Final = _api(paths.NOVA, r"/v2(\.1)?")
+_CINDER: Final = _api(paths.CINDER, re.escape(paths.CINDER.version))
 
 
 def nova(_global_conf: Mapping[str, str], **options: str) -> Callable[[WSGIApplication], Filter]:

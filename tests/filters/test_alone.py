@@ -17,9 +17,9 @@ print(*sorted(loaded - {"__main__"}))
 """
 
 
-def test_the_filters_need_nothing_but_the_standard_library() -> None:
+def test_the_filters_need_nothing_but_the_standard_library_and_the_table_of_paths() -> None:
     source = str(Path(stillframe.__file__).parents[1])
     # Without the site's packages, so that the import of any would fail.
     command = [sys.executable, "-I", "-S", "-c", PROGRAM, source]
     loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    assert loaded == ["stillframe", "stillframe.filters"]
+    assert loaded == ["stillframe", "stillframe.filters", "stillframe.paths"]

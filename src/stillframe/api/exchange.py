@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
+from stillframe.paths import CINDER, NOVA, PROGRESS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from stillframe.service.metrics import Metrics
     from stillframe.service.workers import WorkerService
 
-_PREFIXED: Final = ("/compute/", "/volume/")
+_PREFIXED: Final = (f"{NOVA.folder}/", f"{CINDER.folder}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,13 @@ class Links:
     def task(self, project_id: str, action: str, task_id: str, snapshot_id: str) -> str:
         """Where the progress of a task is; the project is the caller's, else it could not be fetched."""
         query = urlencode({"action": action, "task_id": task_id, "id": snapshot_id})
-        return f"{self.volume(project_id)}/instance-snapshots/get_progress?{query}"
+        return f"{self.volume(project_id)}{PROGRESS}?{query}"
 
-    def compute(self, project_id: str, version: str = "/v2.1") -> str:
-        return f"{self.base}{self._prefix('/compute')}{version}/{quote(project_id, safe='')}"
+    def compute(self, project_id: str, version: str = NOVA.version) -> str:
+        return f"{self.base}{self._prefix(NOVA.folder)}{version}/{quote(project_id, safe='')}"
 
-    def volume(self, project_id: str, version: str = "/v3") -> str:
-        return f"{self.base}{self._prefix('/volume')}{version}/{quote(project_id, safe='')}"
+    def volume(self, project_id: str, version: str = CINDER.version) -> str:
+        return f"{self.base}{self._prefix(CINDER.folder)}{version}/{quote(project_id, safe='')}"
 
     def next_page(self, marker: str) -> str:
         """The same list, behind the item `marker`."""

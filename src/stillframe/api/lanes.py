@@ -10,14 +10,14 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+from stillframe.paths import CINDER, NOVA, SERVERS, SNAPSHOTS, VOLUMES
+
 Choose = Callable[[str, str, str | None], "Lane"]
 
 _HEALTH: Final = frozenset({"/healthcheck", "/readiness"})
-_SNAPSHOTS: Final = re.compile(r"(/volume)?/v3(/[^/]+)?/instance-snapshots(/[^/]*)?/?")
+_SNAPSHOTS: Final = re.compile(CINDER.pattern(SNAPSHOTS) + r"(/[^/]*)?/?")
 # A list is of nobody in particular.
-_ABOUT_ONE: Final = re.compile(
-    r"(?:/compute|/volume)?/v[0-9.]+(?:/[^/]+)?/(?:servers|volumes)/(?!detail/?$)([^/]+)(?:/.*)?"
-)
+_ABOUT_ONE: Final = re.compile(rf"(?:{NOVA.pattern(SERVERS)}|{CINDER.pattern(VOLUMES)})/(?!detail/?$)([^/]+)(?:/.*)?")
 _CHANGE_NOTHING_ELSE: Final = frozenset({"GET", "HEAD", "PUT"})
 
 

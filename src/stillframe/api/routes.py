@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel
 
+from stillframe import paths
 from stillframe.api import discovery, platform_schemas, schemas, servers, snapshots, volumes, workers
 from stillframe.api.exchange import Exchange
+from stillframe.paths import CINDER, NOVA
 
 if TYPE_CHECKING:
     from stillframe.api.fields import Strict
@@ -48,27 +50,20 @@ class Route:
 
     def forms(self) -> Iterator[str]:
         """Every path it is served at: with and without the service's prefix, and with and without the project."""
-        for prefix in ("/compute", "/volume"):
-            if self.template.startswith(prefix + "/v"):
-                yield from self._without_project(self.template.removeprefix(prefix))
-        yield from self._without_project(self.template)
+        yield from paths.forms(self.template)
 
-    def _without_project(self, template: str) -> Iterator[str]:
-        yield template
-        if "{project_id}" in template:
-            yield template.replace("/{project_id}", "", 1)
-
-
-_COMPUTE: Final = "/compute/v2.1/{project_id}"
-_VOLUME: Final = "/volume/v3/{project_id}"
-_SNAPSHOTS: Final = f"{_VOLUME}/instance-snapshots"
 
 _SERVER_ACTIONS: Final = (
     Action(
-        "vm-snapshot", "Take a snapshot", schemas.VmSnapshot, snapshots.create, status=200, reply=schemas.CreateReply
+        paths.VM_SNAPSHOT,
+        "Take a snapshot",
+        schemas.VmSnapshot,
+        snapshots.create,
+        status=200,
+        reply=schemas.CreateReply,
     ),
     Action(
-        "vm-restore",
+        paths.VM_RESTORE,
         "Restore, retry or roll back",
         schemas.VmRestore,
         snapshots.restore,
@@ -80,7 +75,7 @@ _SERVER_ACTIONS: Final = (
 )
 _VOLUME_ACTIONS: Final = (
     Action(
-        "copy-progress",
+        paths.COPY_PROGRESS,
         "Show the FlashCopy mappings",
         schemas.CopyProgress,
         snapshots.copy_progress,
@@ -113,35 +108,47 @@ def _document(template: str, summary: str, handler: Handler, reply: type[BaseMod
 _LOOK: Final = platform_schemas.CollectionQuery
 
 ROUTES: Final = (
-    Route("POST", f"{_COMPUTE}/servers/{{server_id}}/action", "Act on an instance", actions=_SERVER_ACTIONS),
-    _get(_SNAPSHOTS, "List instance snapshots", snapshots.list_page, schemas.ListReply, schemas.ListQuery),
+    Route("POST", NOVA.template(paths.SERVER_ACTION), "Act on an instance", actions=_SERVER_ACTIONS),
     _get(
-        f"{_SNAPSHOTS}/get_progress", "Watch a task", snapshots.progress, schemas.ProgressReply, schemas.ProgressQuery
+        CINDER.template(paths.SNAPSHOTS),
+        "List instance snapshots",
+        snapshots.list_page,
+        schemas.ListReply,
+        schemas.ListQuery,
     ),
-    _get(f"{_SNAPSHOTS}/{{id}}", "Show an instance snapshot", snapshots.show, schemas.ShowReply),
-    Route("PUT", f"{_SNAPSHOTS}/{{id}}", "Update an instance snapshot", actions=_UPDATES),
-    Route("DELETE", f"{_SNAPSHOTS}/{{id}}", "Delete an instance snapshot", snapshots.delete, schemas.TaskReply),
-    Route("POST", f"{_VOLUME}/volumes/{{volume_id}}/action", "Ask about a volume", actions=_VOLUME_ACTIONS),
-    _get(f"{_COMPUTE}/servers", "List instances", servers.list_summaries, platform_schemas.ServersReply, _LOOK),
     _get(
-        f"{_COMPUTE}/servers/detail",
+        CINDER.template(paths.PROGRESS),
+        "Watch a task",
+        snapshots.progress,
+        schemas.ProgressReply,
+        schemas.ProgressQuery,
+    ),
+    _get(CINDER.template(paths.SNAPSHOT), "Show an instance snapshot", snapshots.show, schemas.ShowReply),
+    Route("PUT", CINDER.template(paths.SNAPSHOT), "Update an instance snapshot", actions=_UPDATES),
+    Route(
+        "DELETE", CINDER.template(paths.SNAPSHOT), "Delete an instance snapshot", snapshots.delete, schemas.TaskReply
+    ),
+    Route("POST", CINDER.template(paths.VOLUME_ACTION), "Ask about a volume", actions=_VOLUME_ACTIONS),
+    _get(NOVA.template(paths.SERVERS), "List instances", servers.list_summaries, platform_schemas.ServersReply, _LOOK),
+    _get(
+        NOVA.template(paths.SERVERS_DETAIL),
         "List instances with details",
         servers.list_details,
         platform_schemas.ServersReply,
         _LOOK,
     ),
-    _get(f"{_COMPUTE}/servers/{{server_id}}", "Show an instance", servers.show, platform_schemas.ServerReply),
-    _get(f"{_VOLUME}/volumes", "List volumes", volumes.list_summaries, platform_schemas.VolumesReply, _LOOK),
+    _get(NOVA.template(paths.SERVER), "Show an instance", servers.show, platform_schemas.ServerReply),
+    _get(CINDER.template(paths.VOLUMES), "List volumes", volumes.list_summaries, platform_schemas.VolumesReply, _LOOK),
     _get(
-        f"{_VOLUME}/volumes/detail",
+        CINDER.template(paths.VOLUMES_DETAIL),
         "List volumes with details",
         volumes.list_details,
         platform_schemas.VolumesReply,
         _LOOK,
     ),
-    _get(f"{_VOLUME}/volumes/{{volume_id}}", "Show a volume", volumes.show, platform_schemas.VolumeReply),
+    _get(CINDER.template(paths.VOLUME), "Show a volume", volumes.show, platform_schemas.VolumeReply),
     _get(
-        f"{_VOLUME}/os-services",
+        CINDER.template(paths.SERVICES),
         "List workers",
         workers.list_all,
         platform_schemas.ServicesReply,
@@ -149,8 +156,17 @@ ROUTES: Final = (
     ),
     # Cinder answers 300 where a version is still to be chosen, Nova 200; their clients know both.
     _document("/", "Versions", discovery.root, platform_schemas.VersionsReply, status=300),
-    _document("/compute", "Versions of the compute API", discovery.compute, platform_schemas.VersionsReply),
-    _document("/volume", "Versions of the volume API", discovery.volume, platform_schemas.VersionsReply, status=300),
-    _document("/compute/v2.1", "The compute API's version", discovery.compute_version, platform_schemas.VersionReply),
-    _document("/volume/v3", "The volume API's version", discovery.volume, platform_schemas.VersionsReply),
+    _document(NOVA.folder, "Versions of the compute API", discovery.compute, platform_schemas.VersionsReply),
+    _document(
+        CINDER.folder, "Versions of the volume API", discovery.volume, platform_schemas.VersionsReply, status=300
+    ),
+    _document(
+        NOVA.folder + NOVA.version,
+        "The compute API's version",
+        discovery.compute_version,
+        platform_schemas.VersionReply,
+    ),
+    _document(
+        CINDER.folder + CINDER.version, "The volume API's version", discovery.volume, platform_schemas.VersionsReply
+    ),
 )

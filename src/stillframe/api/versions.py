@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from stillframe.api import errors
+from stillframe.paths import CINDER, NOVA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,8 +35,8 @@ class Api:
     number: str
 
 
-_COMPUTE: Final = Api("compute", re.compile(r"(/compute)?/v2\.1/.+", re.DOTALL), "2.1")
-_VOLUME: Final = Api("volume", re.compile(r"(/volume)?/v3/.+", re.DOTALL), "3.0")
+_COMPUTE: Final = Api("compute", re.compile(f"{NOVA.root}/.+", re.DOTALL), "2.1")
+_VOLUME: Final = Api("volume", re.compile(f"{CINDER.root}/.+", re.DOTALL), "3.0")
 
 
 def negotiated(app: WSGIApplication) -> WSGIApplication:

@@ -10,8 +10,10 @@ from typing import Any, Final
 from oslo_config import cfg
 from oslo_policy import policy
 
+from stillframe import paths
 from stillframe.domain.errors import Forbidden, InvalidInput
 from stillframe.domain.printable import printable
+from stillframe.paths import CINDER, NOVA
 from stillframe.service.caller import Caller
 from stillframe.service.policy_files import POLICY_FILE, check_rules, policy_files, require_files
 
@@ -20,9 +22,7 @@ LOG = logging.getLogger(__name__)
 _READER: Final = "rule:admin or (role:reader and rule:owner)"
 _MEMBER: Final = "rule:admin or (role:member and rule:owner)"
 
-_SNAPSHOTS: Final = "/volume/v3/{project_id}/instance-snapshots"
-_WORKERS: Final = "/volume/v3/{project_id}/os-services"
-_ACTION: Final[dict[str, Any]] = {"method": "POST", "path": "/compute/v2.1/{project_id}/servers/{server_id}/action"}
+_ACTION: Final[dict[str, Any]] = {"method": "POST", "path": NOVA.template(paths.SERVER_ACTION)}
 
 
 def _rule(name: str, check: str, description: str, *operations: tuple[str, str]) -> policy.DocumentedRuleDefault:
@@ -33,26 +33,31 @@ def _rule(name: str, check: str, description: str, *operations: tuple[str, str])
 RULES: Final = (
     policy.RuleDefault("admin", "role:admin", "May do everything in all projects."),
     policy.RuleDefault("owner", "project_id:%(project_id)s", "Acts in the project that owns the thing."),
-    _rule("snapshot:list", _READER, "List instance snapshots.", ("GET", _SNAPSHOTS)),
-    _rule("snapshot:list_all_projects", "rule:admin", "List those of all projects.", ("GET", _SNAPSHOTS)),
-    _rule("snapshot:show", _READER, "Show an instance snapshot.", ("GET", _SNAPSHOTS + "/{id}")),
-    _rule("snapshot:progress", _READER, "Watch an operation.", ("GET", _SNAPSHOTS + "/get_progress")),
+    _rule("snapshot:list", _READER, "List instance snapshots.", ("GET", CINDER.template(paths.SNAPSHOTS))),
+    _rule(
+        "snapshot:list_all_projects",
+        "rule:admin",
+        "List those of all projects.",
+        ("GET", CINDER.template(paths.SNAPSHOTS)),
+    ),
+    _rule("snapshot:show", _READER, "Show an instance snapshot.", ("GET", CINDER.template(paths.SNAPSHOT))),
+    _rule("snapshot:progress", _READER, "Watch an operation.", ("GET", CINDER.template(paths.PROGRESS))),
     _rule("snapshot:create", _MEMBER, "Take an instance snapshot."),
-    _rule("snapshot:update", _MEMBER, "Rename an instance snapshot.", ("PUT", _SNAPSHOTS + "/{id}")),
-    _rule("snapshot:delete", _MEMBER, "Delete an instance snapshot.", ("DELETE", _SNAPSHOTS + "/{id}")),
+    _rule("snapshot:update", _MEMBER, "Rename an instance snapshot.", ("PUT", CINDER.template(paths.SNAPSHOT))),
+    _rule("snapshot:delete", _MEMBER, "Delete an instance snapshot.", ("DELETE", CINDER.template(paths.SNAPSHOT))),
     _rule("snapshot:restore", _MEMBER, "Restore an instance to a snapshot."),
     _rule("snapshot:retry", _MEMBER, "Retry the volumes whose restore failed."),
     _rule("snapshot:rollback", _MEMBER, "Put all volumes back to their safety copies."),
-    _rule("instance:show", _READER, "List and show instances.", ("GET", "/compute/v2.1/{project_id}/servers")),
+    _rule("instance:show", _READER, "List and show instances.", ("GET", NOVA.template(paths.SERVERS))),
     _rule("instance:power", _MEMBER, "Start and stop an instance."),
-    _rule("volume:show", _READER, "List and show volumes.", ("GET", "/volume/v3/{project_id}/volumes")),
+    _rule("volume:show", _READER, "List and show volumes.", ("GET", CINDER.template(paths.VOLUMES))),
     _rule(
         "volume:flashcopy",
         _MEMBER,
         "Check a volume's FlashCopy mappings.",
-        ("POST", "/volume/v3/{project_id}/volumes/{volume_id}/action"),
+        ("POST", CINDER.template(paths.VOLUME_ACTION)),
     ),
-    _rule("worker:list", "rule:admin", "List workers.", ("GET", _WORKERS)),
+    _rule("worker:list", "rule:admin", "List workers.", ("GET", CINDER.template(paths.SERVICES))),
 )
 
 
