@@ -66,6 +66,16 @@ class TestPower:
             world.compute.unfence(instance.id, "first")
         assert world.compute.fenced_by(instance.id) is None
 
+    def test_all_fences_are_told_in_one_go(self, world: World) -> None:
+        first, second, _free = (world.add() for _ in range(3))
+        before = dict(world.compute.fences())
+        world.compute.fence(first.id, "one")
+        world.compute.fence(second.id, "two")
+        assert world.compute.fences() == before | {first.id: "one", second.id: "two"}
+        world.compute.unfence(first.id, "one")
+        assert world.compute.fences() == before | {second.id: "two"}
+        world.compute.unfence(second.id, "two")
+
     def test_one_look_tells_whether_an_instance_is_held(self, world: World) -> None:
         instance = world.add()
         assert world.compute.hold(instance.id) == (PowerState.SHUTOFF, None)

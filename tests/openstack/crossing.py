@@ -1,11 +1,11 @@
-"""The way from the service to the cloud, on which the service can be killed before or after a request of its choice."""
+"""The way from the service to the cloud, on which somebody can be killed before, at or after a request of choice."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -33,7 +33,8 @@ def describe(method: str, url: str, body: bytes) -> str:
 class Crossing:
     """A proxy; `kill` is called once, when the request that was named comes for the nth time.
 
-    `side` is `before` (the cloud never hears of the request) or `after` (nobody hears the answer).
+    `side` is `before` (the cloud never hears of the request), `at` (the cloud hears of it after the blow, and its
+    answer is passed on) or `after` (nobody hears the answer).
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class Crossing:
         return self._struck.wait(_PATIENCE)
 
     def side_of(self, request: str) -> str:
-        """`before` or `after` if the service is to die at this request, else nothing."""
+        """`before`, `at` or `after` if somebody is to die at this request, else nothing."""
         with self._lock:
             self.passed.append(request)
             if self._order is None or self._order[0] != request or self.passed.count(request) != self._order[1]:
@@ -79,7 +80,13 @@ class _Handler(BaseHTTPRequestHandler):
         if side == "before":
             self._end()
             return
-        reply = self._forward(body)
+        if side == "at":
+            self.crossing.strike()
+        try:
+            reply = self._forward(body)
+        except requests.RequestException:
+            self.close_connection = True
+            return
         if side == "after":
             self._end()
             return
@@ -88,9 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
             if name.lower() not in {*_OWN_HEADERS, "content-length"}:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(reply.content)
+        # Whoever asked may not have waited for it.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(reply.content)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _pass_on  # noqa: N815 -- as they are called
 

@@ -26,7 +26,7 @@ ENDED: Final = ("available", "error", "restore-error", "rollback-error", "error-
 class Stillframe:
     """The service; it can be killed and started again, and keeps its port.
 
-    `cloud`: more options of `[openstack]`. `variables`: more of the environment.
+    `cloud`: more options of `[openstack]`. `more`: more sections. `variables`: more of the environment.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Stillframe:
         folder: Path,
         *,
         cloud: Mapping[str, Option] | None = None,
+        more: Mapping[str, Mapping[str, Option]] | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
@@ -54,6 +55,8 @@ class Stillframe:
             },
             "drivers": {"compute": "nova", "storage": "cinder", "graceful_stop_seconds": 10},
         }
+        for section, chosen in (more or {}).items():
+            options.setdefault(section, {}).update(chosen)
         self.config.write_text(ini(options))
 
     def start(self) -> None:

@@ -112,3 +112,16 @@ def test_a_snapshot_needs_no_host_and_asks_it_for_no_pause(pausing: PlayedWorld)
     assert (shown["status"], shown["consistency"]["level"]) == ("available", "none")
     pausing.cloud.compute.come_back()
     assert pausing.server.power == ["pause", "unpause"]
+
+
+def test_a_pause_that_its_host_forgets_and_comes_to_later_leaves_no_guest_held(pausing: PlayedWorld) -> None:
+    pausing.cloud.on(r"POST .*\"pause\"", lambda: pausing.cloud.compute.die(seen=False))
+    snapshot_id, _task = pausing.begin_create()
+    pausing.wait_for(lambda: pausing.server.task_state == "pausing")
+    pausing.cloud.compute.come_back()
+    assert (pausing.server.status, pausing.server.held) == ("ACTIVE", True)
+    pausing.settle()
+    assert pausing.show(snapshot_id)["status"] == "available"
+    assert (pausing.server.status, pausing.server.held, pausing.server.task_state) == ("ACTIVE", False, None)
+    # Its user is asked for nothing: the guest was only held still for a while.
+    assert set(pausing.server.power) == {"pause", "unpause"}

@@ -37,7 +37,7 @@ class Nova:
         return self._server()
 
     def pages(self, _path: str, _shape: object, **query: str) -> Iterator[Any]:
-        return iter([self._server()] if query["status"] == self.status else [])
+        return iter([self._server()] if query.get("status") == self.status else [])
 
     def act(self, _path: str, body: dict[str, None], _request_id: str | None = None) -> None:
         (action,) = body

@@ -6,7 +6,7 @@ may raise `Unavailable` (worth trying again) and `BackendError` (not).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -104,6 +104,10 @@ class ComputeDriver(Protocol):
 
     def fenced_by(self, instance_id: str) -> str | None:
         """The owner of the fence, or None."""
+        ...
+
+    def fences(self) -> Mapping[str, str]:
+        """The owner of each fence that there is, by instance; it costs no more the more others there are without."""
         ...
 
     def hold(self, instance_id: str) -> tuple[PowerState, str | None]:

@@ -171,6 +171,10 @@ class MemoryCompute:
     def fenced_by(self, instance_id: str) -> str | None:
         return self._world.fences.get(instance_id)
 
+    def fences(self) -> Mapping[str, str]:
+        with self._world.lock:
+            return dict(self._world.fences)
+
     def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
         with self._world.lock:
             return self.get_instance(instance_id).power_state, self.fenced_by(instance_id)

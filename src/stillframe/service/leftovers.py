@@ -158,12 +158,8 @@ class Leftovers:
             return part.found
 
     def _fences(self) -> Iterator[Leftover]:
-        there = {
-            (instance.id, owner)
-            for instance in self._compute.list_instances(None)
-            if (owner := self._compute.fenced_by(instance.id)) is not None
-        }
-        fences = sorted(there | {(fence.instance_id, fence.snapshot_id) for fence in self._store.fences()})
+        noted = {(fence.instance_id, fence.snapshot_id) for fence in self._store.fences()}
+        fences = sorted(noted | set(self._compute.fences().items()))
         owners = self._store.owners({snapshot_id for _, snapshot_id in fences})
         for instance_id, snapshot_id in fences:
             verdict = judge_fence(owners[snapshot_id], self._before)

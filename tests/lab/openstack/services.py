@@ -158,10 +158,22 @@ class Service:
         self._process.wait()
         self._process = None
 
+    def freeze(self) -> None:
+        """SIGSTOP: who connects is not refused, and hears nothing; what is asked meanwhile is done after `thaw`."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT, also where it was not frozen."""
+        self._signal(signal.SIGCONT)
+
     def restart(self) -> None:
         """Stop it in order, start it, wait until it is ready."""
         self.stop()
         self.start()
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
 
     def _last_words(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]

@@ -11,8 +11,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from tests.lab.scripted.things import SERVICE_PROJECT, SERVICE_USER, Image, Server, Snapshot, Things, Volume
@@ -54,6 +55,8 @@ class Refusal(Exception):
         super().__init__(message)
         self.answer = Answer(status, {key: {"code": status, "message": message}})
 
+
+_T = TypeVar("_T", Server, Snapshot)
 
 #: Before a request is answered; what it returns, if anything, is the answer.
 Hook = Callable[[], Answer | None]
@@ -167,6 +170,7 @@ def _server(cloud: ScriptedCloud, server: Server) -> dict[str, Any]:
         "status": server.status,
         "tenant_id": server.project_id,
         "created": "2026-01-01T00:00:00Z",
+        "updated": server.updated,
         "metadata": {},
         "locked": server.locked,
         "locked_reason": server.locked_reason,
@@ -186,9 +190,16 @@ def _get_server(request: _Request, server_id: str) -> Answer:
 
 
 def _list_servers(request: _Request) -> Answer:
-    wanted = request.query.get("status")
-    found = [one for one in request.cloud.servers.values() if wanted in (None, one.status)]
-    return Answer(200, {"servers": [_server(request.cloud, one) for one in found]})
+    """Nova's filters, of which it has more; none has an index but that of the status."""
+    wanted = {key: value for key, value in request.query.items() if key in ("status", "power_state", "locked")}
+    found = [one for one in request.cloud.servers.values() if wanted.items() <= _filtered_by(one).items()]
+    return _page(request, "servers", found, partial(_server, request.cloud))
+
+
+def _filtered_by(server: Server) -> dict[str, str]:
+    running = server.status == "ACTIVE" and not server.held
+    power = "3" if server.held or server.status == "PAUSED" else "1" if running else "4"
+    return {"status": server.status, "power_state": power, "locked": str(server.locked).lower()}
 
 
 def _attachments(request: _Request, server_id: str) -> Answer:
@@ -208,13 +219,19 @@ def _actions(request: _Request, server_id: str) -> Answer:
     return Answer(200, {"instanceActions": told[::-1]})
 
 
+def _action(request: _Request, server_id: str, number: str) -> Answer:
+    server = _find(request.cloud.servers, "Instance", server_id)
+    event = {"event": f"compute_{server.actions[int(number)][0]}_instance", "finish_time": "2026-01-01T00:00:00Z"}
+    return Answer(200, {"instanceAction": {"events": [event] if int(number) in server.finished else []}})
+
+
 def _diagnostics(request: _Request, server_id: str) -> Answer:
     server = _find(request.cloud.servers, "Instance", server_id)
     if not request.cloud.compute.alive:
         time.sleep(request.cloud.rpc_seconds)
         said = "Unexpected API Error. <class 'oslo_messaging.exceptions.MessagingTimeout'>"
         raise Refusal(500, "computeFault", said)
-    if server.status != "ACTIVE":
+    if server.status != "ACTIVE" or server.held:
         raise Refusal(409, "conflictingRequest", f"Cannot 'get_diagnostics' instance while it is {server.status}")
     return Answer(200, {"state": "running", "driver": "libvirt"})
 
@@ -332,17 +349,17 @@ def _list_snapshots(request: _Request) -> Answer:
             and filters.get("name~", "").lower() in one.name.lower()
         ]
         request.cloud.looks.append((urlencode(request.query), min(looks, default=len(rows))))
-    return _page(request, found)
+    return _page(request, "snapshots", found, _snapshot)
 
 
-def _page(request: _Request, found: list[Snapshot]) -> Answer:
+def _page(request: _Request, key: str, found: list[_T], show: Callable[[_T], dict[str, Any]]) -> Answer:
     limit, marker = int(request.query.get("limit", _MOST)), request.query.get("marker")
     start = next((number for number, one in enumerate(found, 1) if one.id == marker), 0)
     some = found[start : start + limit]
-    # Cinder tells of a next page wherever one is full.
+    # Nova and Cinder tell of a next page wherever one is full.
     links = [{"rel": "next", "href": "..."}] if len(some) == limit else []
-    told = {"snapshots": [_snapshot(one) for one in some], "snapshots_links": links}
-    return Answer(200, {key: value for key, value in told.items() if value or key == "snapshots"})
+    told = {key: [show(one) for one in some], f"{key}_links": links}
+    return Answer(200, {name: value for name, value in told.items() if value or name == key})
 
 
 def _make_snapshot(request: _Request) -> Answer:
@@ -470,6 +487,7 @@ _ROUTES: Final[list[tuple[str, str, Callable[..., Answer]]]] = [
     ("GET", f"/compute/servers/{_ID}", _get_server),
     ("GET", f"/compute/servers/{_ID}/os-volume_attachments", _attachments),
     ("GET", f"/compute/servers/{_ID}/os-instance-actions", _actions),
+    ("GET", f"/compute/servers/{_ID}/os-instance-actions/req-(\\d+)", _action),
     ("GET", f"/compute/servers/{_ID}/diagnostics", _diagnostics),
     ("POST", f"/compute/servers/{_ID}/action", _act_on_server),
     ("GET", "/(compute|volume)/os-services", _services),

@@ -28,6 +28,8 @@ class Peer:
     state: str = "up"
     status: str = "enabled"
     queue: list[Callable[[], None]] = field(default_factory=list)
+    #: What it does first when it is started.
+    at_start: Callable[[], None] = lambda: None
 
     def cast(self, work: Callable[[], None]) -> None:
         """Have it done now, or when the peer comes back."""
@@ -44,6 +46,7 @@ class Peer:
     def come_back(self) -> None:
         """Do all that was queued."""
         self.alive, self.state = True, "up"
+        self.at_start()
         while self.queue:
             self.queue.pop(0)()
 
@@ -62,6 +65,11 @@ class Server:
     image: str = ""
     flavor: dict[str, int] = field(default_factory=lambda: {"disk": 0, "ephemeral": 0, "swap": 0})
     actions: list[tuple[str, str]] = field(default_factory=list)
+    #: Of these, by their numbers, what nova-compute has come to the end of.
+    finished: set[int] = field(default_factory=set)
+    #: Whether the hypervisor holds the guest still, whatever the status.
+    held: bool = False
+    updated: str = "2026-01-01T00:00:00Z"
     #: What the hypervisor did to the guest.
     power: list[str] = field(default_factory=list)
 
@@ -115,6 +123,7 @@ class Things:
         self.failures = 0
         #: Seconds that have gone by besides those that are counted.
         self.gone_by = 0
+        self.compute.at_start = self._forget_pauses
         self._seconds = itertools.count()
 
     def now(self) -> datetime:
@@ -143,13 +152,24 @@ class Things:
     # What the peers do.
 
     def switch(self, server: Server, status: str, word: str) -> None:
-        """Have nova-compute bring a server to a status."""
+        """Have nova-compute bring a server to a status, which is what it was asked for last."""
+        number = len(server.actions) - 1
 
         def work() -> None:
             server.power.append(word)
-            server.status, server.task_state = status, None
+            server.finished.add(number)
+            server.held = word == "pause"
+            # Where it has forgotten that the server was being paused, what it has done does not go on record.
+            if word != "pause" or server.task_state is not None:
+                server.status, server.task_state = status, None
 
         self.compute.cast(work)
+
+    def _forget_pauses(self) -> None:
+        """As nova-compute does at its start with servers whose guests run."""
+        for server in self.servers.values():
+            if server.task_state == "pausing" and not server.held:
+                server.task_state = None
 
     def put_back(self, volume: Volume, snapshot: Snapshot, busy: str) -> None:
         """Have cinder-volume put a volume back."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -206,6 +206,11 @@ class LocalCompute:
             return (self._fences / instance_id).read_text()
         except FileNotFoundError:
             return None
+
+    def fences(self) -> Mapping[str, str]:
+        """See `ComputeDriver`."""
+        held = ((one.id, self.fenced_by(one.id)) for one in self._declarations.all())
+        return {instance_id: owner for instance_id, owner in held if owner is not None}
 
     def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
         """See `ComputeDriver`."""

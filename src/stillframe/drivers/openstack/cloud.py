@@ -110,21 +110,21 @@ class Api:
         """Remove what is at a path; raises `NotFound`."""
         self._ask("DELETE", path, headers=_tracing(request_id))
 
-    def reaches(self, path: str, seconds: float) -> bool:
-        """Whether a question gets through to whoever can answer it, behind the service; whatever is answered then.
+    def probe(self, path: str, seconds: float) -> int | None:
+        """The status by which whoever stands behind the service answers a question, whatever that is.
 
-        False where nothing has come after so many seconds. Raises `Unavailable` if the service itself does not answer.
+        None where nothing has come after so many seconds. Raises `Unavailable` if the service itself does not answer.
         """
         with _translated(self._name, for_user=self._for_user):
             try:
                 reply = self._adapter.request(path, "GET", raise_exc=False, timeout=seconds)
             except exceptions.ConnectTimeout:
-                return False
+                return None
         if any(mark in reply.content for mark in _BROKEN_QUEUE) and reply.status_code >= _BROKEN:
-            return False
+            return None
         if reply.status_code in _FROM_OTHERS:
             raise Unavailable(f"{self._name} answered with HTTP {reply.status_code}.")
-        return True
+        return int(reply.status_code)
 
     def endpoint(self) -> str:
         """Where the service is."""

@@ -78,6 +78,7 @@ _Server = TypedDict(
         "status": _Word,
         "tenant_id": _Id,
         "created": _Moment,
+        "updated": NotRequired[_Moment],
         "metadata": dict[str, str],
         "locked": bool,
         "locked_reason": str | None,
@@ -105,6 +106,17 @@ class _Action(TypedDict):
     action: str
     request_id: str
     user_id: str | None
+
+
+@_open
+class _Event(TypedDict):
+    event: str
+    finish_time: NotRequired[_Moment | None]
+
+
+@_open
+class _ActionTold(TypedDict):
+    events: NotRequired[_Several[_Event]]
 
 
 @_open
@@ -247,6 +259,7 @@ ATTACHED_VOLUMES: Final = Shape("volumeAttachments", TypeAdapter(_Several[_Attac
 #: Of Nova or of Cinder.
 SERVICES: Final = Shape("services", TypeAdapter(_Several[_Service]))
 ACTIONS: Final = Shape("instanceActions", TypeAdapter(_Several[_Action]))
+ACTION: Final = Shape("instanceAction", TypeAdapter(_ActionTold))
 VOLUME: Final = Shape("volume", TypeAdapter(_Volume))
 VOLUMES: Final = Shape("volumes", TypeAdapter(_Several[_Volume]))
 VOLUME_IDS: Final = Shape("volumes", TypeAdapter(_Several[_Identified]))

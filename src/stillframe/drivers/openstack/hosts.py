@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Final
 
 from stillframe.domain.errors import Conflict
@@ -21,6 +22,17 @@ _UP: Final = "UP"
 _DEAD: Final = ("UNKNOWN", "DOWN")
 # A nova-compute that is well answers at once; Nova notices one that is not after a minute, by its defaults.
 _ANSWER_SECONDS: Final = 10.0
+
+
+class Diagnosis(StrEnum):
+    """What a host tells: of a guest that it can or cannot diagnose it answers."""
+
+    NO_ANSWER = "no answer"
+    NOT_RUNNING = "not running"
+    ANSWERS = "answers"
+
+
+_DIAGNOSES: Final[Mapping[int | None, Diagnosis]] = {None: Diagnosis.NO_ANSWER, 409: Diagnosis.NOT_RUNNING}
 
 
 class Hosts:
@@ -48,7 +60,7 @@ class Hosts:
         if not host:
             return None
         found = "is down" if self._is_down(server, host) else None
-        if found is None and not self._answers(str(server["id"])):
+        if found is None and self.diagnose(str(server["id"])) is Diagnosis.NO_ANSWER:
             found = "does not answer"
         if found is not None:
             LOG.warning("server %s: nova-compute of %s %s", server["id"], host, found)
@@ -63,9 +75,11 @@ class Hosts:
         found = self._cloud.service("compute").get("/os-services", documents.SERVICES, **query)
         return any(one["state"] != "up" for one in found)
 
-    def _answers(self, server_id: str) -> bool:
-        """Asked for what changes nothing and what nobody but its host can tell."""
-        return self._cloud.service("compute").reaches(f"/servers/{server_id}/diagnostics", _ANSWER_SECONDS)
+    def diagnose(self, server_id: str) -> Diagnosis:
+        """What a server's host tells of its guest, whatever Nova has on record."""
+        # Asked for what changes nothing and what nobody but its host can tell; it tells of running guests only.
+        status = self._cloud.service("compute").probe(f"/servers/{server_id}/diagnostics", _ANSWER_SECONDS)
+        return _DIAGNOSES.get(status, Diagnosis.ANSWERS)
 
 
 def _host(server: Mapping[str, Any]) -> str:

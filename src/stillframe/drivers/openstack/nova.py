@@ -193,6 +193,12 @@ class NovaCompute:
         except NotFound:
             return None
 
+    def fences(self) -> Mapping[str, str]:
+        """See `ComputeDriver`: of the locked servers, whose list tells the reasons."""
+        locked = self._api.pages("/servers/detail", documents.SERVERS, all_tenants="1", locked="true")
+        held = ((server["id"], fence_owner(server)) for server in locked)
+        return {server_id: owner for server_id, owner in held if owner is not None}
+
     def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
         """See `ComputeDriver`."""
         server = self._looking.ask(instance_id)[0]

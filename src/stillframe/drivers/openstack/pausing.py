@@ -17,8 +17,10 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.lifeline import Lifeline
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud
+from stillframe.drivers.openstack.hosts import Diagnosis, Hosts
+from stillframe.drivers.openstack.strangers import Strangers
 from stillframe.drivers.openstack.waiting import Waiting
-from stillframe.drivers.outcomes import Outcome, Seen, is_over
+from stillframe.drivers.outcomes import Outcome
 
 LOG = logging.getLogger(__name__)
 
@@ -28,6 +30,11 @@ _ANSWER_SECONDS: Final = 30.0
 _PATIENCE: Final = 120.0
 # Beyond the time that a server may be paused, for whoever lets it run again then.
 _RESCUE_SECONDS: Final = 600.0
+# What nova-compute has done of an action stands in its events.
+_PAUSE_EVENT: Final = "compute_pause_instance"
+_PAUSED: Final = "PAUSED"
+# Nova's number for a guest that its hypervisor holds still, whatever the server's status.
+_HELD: Final = "3"
 _ACTIONS: Final = ("create", "start", "stop", "reboot", "rebuild", "pause", "unpause", "suspend", "resume")
 
 
@@ -50,6 +57,8 @@ class Pausing:
         self._waiting = waiting
         self._seconds = seconds
         self._patience = patience
+        self._hosts = Hosts(cloud)
+        self._strangers = Strangers()
         # Isolated: it has to work whatever happened to our environment.
         self._lifeline = lifeline or Lifeline(_PROGRAM, "-I", answer_seconds=_ANSWER_SECONDS)
 
@@ -76,7 +85,7 @@ class Pausing:
             asked = Outcome.DONE if held else Outcome.REFUSED
             before = self.history(server_id)
             yield held
-            still = not held or (_status(self._server(server_id)) == "PAUSED" and self.history(server_id) == before)
+            still = not held or (_status(self._server(server_id)) == _PAUSED and self.history(server_id) == before)
         finally:
             self.let_run(server_id)
             # A pause of unknown outcome may come after that look, and so may its end be the watchdog's.
@@ -96,8 +105,9 @@ class Pausing:
             task = server["OS-EXT-STS:task_state"]
             if task in ("pausing", "unpausing"):
                 return None
-            seen = Seen.HELD if server["status"] == "PAUSED" else Seen.FREE
-            if is_over(Outcome.DONE, seen) or not self.is_ours(server_id):
+            if server["status"] != _PAUSED:
+                return self._has_come_free(server)
+            if not self.is_ours(server_id):
                 return True
             with suppress(Conflict):
                 self._act(server_id, {"unpause": None})
@@ -120,9 +130,50 @@ class Pausing:
         return [action["request_id"] for action in self._actions(server_id)]
 
     def abandoned(self) -> list[str]:
-        """The servers that are paused at present, and that we paused last: by an operation that runs, or that did."""
-        paused = self._api.pages("/servers/detail", documents.SERVERS, all_tenants="1", status="PAUSED")
-        return [server["id"] for server in paused if self.is_ours(server["id"])]
+        """The servers that are paused at present, and that we paused last: by an operation that runs, or that did.
+
+        Nova is asked for all at a time, and about those that have changed since they were last seen.
+        """
+        held = {
+            server["id"]: server
+            for query in ({"status": _PAUSED}, {"power_state": _HELD})
+            for server in self._api.pages("/servers/detail", documents.SERVERS, all_tenants="1", **query)
+        }
+        return self._strangers.sort_out(held.values(), self._is_abandoned)
+
+    def _is_abandoned(self, server: dict[str, Any]) -> bool:
+        server_id = server["id"]
+        return self.is_ours(server_id) if server["status"] == _PAUSED else self._last_pause(server_id) is not None
+
+    def _last_pause(self, server_id: str) -> dict[str, Any] | None:
+        """Our pause of a server, where nobody has asked for anything since."""
+        latest = next(iter(self._actions(server_id)), None)
+        ours = latest is not None and latest["action"] == "pause" and latest["user_id"] == self._cloud.user_id()
+        return latest if ours else None
+
+    def _has_come_free(self, server: dict[str, Any]) -> bool | None:
+        """Whether a server runs that Nova does not call paused; see `Waiting.until`.
+
+        A nova-compute that is started forgets that a server was being paused, and pauses it when it comes to the
+        request in its queue. Nova goes on calling the server active, and has to be brought to know before it unpauses.
+        """
+        server_id = server["id"]
+        pause = self._last_pause(server_id) if server["status"] == "ACTIVE" else None
+        if pause is None:
+            return True
+        told = self._hosts.diagnose(server_id)
+        if told is Diagnosis.NOT_RUNNING:
+            LOG.warning("server %s stands still though Nova calls it active; it is paused once more", server_id)
+            with suppress(Conflict):
+                self._act(server_id, {"pause": None})
+            return None
+        return True if told is not Diagnosis.NO_ANSWER and self._is_finished(server_id, pause) else None
+
+    def _is_finished(self, server_id: str, pause: dict[str, Any]) -> bool:
+        """Whether nova-compute has come to the end of a pause, a good or a bad one."""
+        path = f"/servers/{server_id}/os-instance-actions/{pause['request_id']}"
+        events = self._api.get(path, documents.ACTION).get("events")
+        return events is None or any(one["event"] == _PAUSE_EVENT and one.get("finish_time") for one in events)
 
     def is_ours(self, server_id: str) -> bool:
         """Whether the last to pause a server were we; what somebody else has paused since is theirs."""
@@ -139,7 +190,7 @@ class Pausing:
 
         def look() -> bool | None:
             server = self._server(server_id)
-            return None if server["OS-EXT-STS:task_state"] is not None else _status(server) == "PAUSED"
+            return None if server["OS-EXT-STS:task_state"] is not None else _status(server) == _PAUSED
 
         held = self._waiting.until(call, self._seconds, f"server {server_id} to be paused", look)
         if not held:

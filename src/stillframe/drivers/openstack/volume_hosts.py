@@ -88,7 +88,7 @@ class VolumeHosts:
 
     def _answers(self, host: str) -> bool:
         """Asked for what changes nothing and what nobody but the service can tell."""
-        return self._cloud.service(STORAGE).reaches(f"/capabilities/{quote(host)}", _ANSWER_SECONDS)
+        return self._cloud.service(STORAGE).probe(f"/capabilities/{quote(host)}", _ANSWER_SECONDS) is not None
 
 
 def _host(volume: Document) -> str:
