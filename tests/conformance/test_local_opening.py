@@ -163,6 +163,6 @@ class TestKinds:
             disk.rename(disk.with_name("moved"))
             disk.write_bytes(b"other")
             done = subprocess.run(
-                ["cat", file.inherited], pass_fds=[file.fd], check=True, capture_output=True, timeout=10
+                ["cat", f"/proc/self/fd/{file.fd}"], pass_fds=[file.fd], check=True, capture_output=True, timeout=10
             )
         assert done.stdout == b"bytes"

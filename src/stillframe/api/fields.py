@@ -79,10 +79,6 @@ def _known_level(value: str) -> str:
     return value
 
 
-def _empty(value: Any) -> Any:
-    return {} if value is None else value
-
-
 Text = Annotated[str, AfterValidator(storable)]
 Id = Annotated[Text, Field(min_length=1, max_length=255)]
 # A name of blanks only could be neither seen in a list nor filtered by.
@@ -101,4 +97,3 @@ QueryFlag = Annotated[
 Limit = Annotated[int, BeforeValidator(_whole_number), WithJsonSchema({"type": "integer", "minimum": 0})]
 StatusName = Annotated[str, AfterValidator(_known_status), WithJsonSchema({"type": "string", "enum": list(_LISTED)})]
 LevelName = Annotated[str, AfterValidator(_known_level), WithJsonSchema({"type": "string", "enum": list(_LEVELS)})]
-NullIsEmpty = BeforeValidator(_empty)

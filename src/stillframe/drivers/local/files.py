@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -302,11 +301,6 @@ def sync_entries(folder: Path) -> None:
 def allocated(path: Path) -> int:
     """Bytes that a file really occupies; raises `OSError`."""
     return path.stat().st_blocks * 512
-
-
-def is_regular(path: Path) -> bool:
-    """Whether a regular file (not a link, device or folder) is there; raises `OSError` if nothing is."""
-    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def names_in(folder: Path, trusted: frozenset[int] | None = None) -> list[str]:

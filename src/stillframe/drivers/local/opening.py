@@ -83,11 +83,6 @@ class File:
         """See `Folder.mount`; a file that something is mounted on has another one than its folder."""
         return _mount(self.fd)
 
-    @property
-    def inherited(self) -> str:
-        """The name of the descriptor in a program that was started with it (`pass_fds`)."""
-        return f"/proc/self/fd/{self.fd}"
-
 
 def trusted_users(state: Path | None = None) -> frozenset[int]:
     """Who may own the folders of disks: root, the user of this process, and the owner of the service's state folder."""

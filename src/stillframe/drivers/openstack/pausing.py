@@ -66,11 +66,6 @@ class Pausing:
     def _api(self) -> Api:
         return self._cloud.service("compute")
 
-    @property
-    def watchdog_id(self) -> int | None:
-        """The watchdog's process, or None before its first use."""
-        return self._lifeline.process_id
-
     @contextmanager
     def paused(self, call: Call, server_id: str) -> Iterator[bool]:
         """Pause an active server while the context is open; yields whether it is paused: not every hypervisor can.

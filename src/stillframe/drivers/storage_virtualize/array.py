@@ -150,10 +150,6 @@ class Array:
         found = self.ask(objects.mappings, "lsfcmap", showhidden=True, **_filter("target_vdisk_name", vdisks))
         return [one for one in found if one.target in vdisks]
 
-    def mapping_to(self, vdisk: str) -> Mapping | None:
-        """The mapping whose target a vdisk is."""
-        return self.targets([vdisk]).get(vdisk)
-
     def group_status(self, name: str) -> str | None:
         """The status of a consistency group, or None."""
         return next(iter(self.ask(objects.statuses, "lsfcconsistgrp", filtervalue=f"name={name}")), None)
