@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.domain.errors import Conflict, Refused
-from stillframe.domain.status import TRANSITIONS, Event, Status, advance, meaning
+from stillframe.domain.status import TRANSITIONS, Event, Status, advance, events_from, meaning
 
 REQUESTS = {Event.RESTORE, Event.RETRY, Event.ROLLBACK, Event.DELETE}
 ENDS = set(Event) - REQUESTS
@@ -32,11 +32,6 @@ statuses = st.sampled_from(Status)
 events = st.sampled_from(Event)
 
 
-def events_from(status: Status) -> set[Event]:
-    """The events a status has a way out by."""
-    return {event for start, event in TRANSITIONS if start is status}
-
-
 def test_the_table_is_the_contracts() -> None:
     found = {status: {TRANSITIONS[status, event] for event in events_from(status)} for status in Status}
     assert found == CONTRACT
@@ -48,7 +43,7 @@ def test_every_status_but_gone_has_a_way_out(status: Status) -> None:
 
 
 def test_gone_is_the_end() -> None:
-    assert events_from(Status.GONE) == set()
+    assert events_from(Status.GONE) == frozenset()
 
 
 @pytest.mark.parametrize("status", sorted(BUSY))

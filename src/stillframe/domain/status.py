@@ -87,6 +87,11 @@ def meaning(status: Status) -> str:
     return _MEANINGS[status]
 
 
+def events_from(status: Status) -> frozenset[Event]:
+    """The events a status has a way out by."""
+    return frozenset(event for (start, event) in TRANSITIONS if start is status)
+
+
 def advance(status: Status, event: Event) -> Status:
     """The status that follows; where the table has none, raises `Conflict` in a busy status and `Refused` in others."""
     try:
