@@ -19,7 +19,7 @@ from stillframe.settings import load
 from tests.lab.storage_virtualize.objects import GRAIN
 from tests.lab.storage_virtualize.server import PASSWORD, USER, SimulatedArray
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 SIZE = 8 * GRAIN
 PROJECT = "demo"
 
@@ -168,5 +168,7 @@ def running(
         # Connections that are kept alive would keep the server's loop alive, too.
         running.session.close()
         server.close()
+        # They do not end with the server, and stay in the process of the tests.
+        server.task_dispatcher.shutdown()
         service.stop()
         thread.join(1)

@@ -17,16 +17,20 @@ import pytest
 
 from stillframe import main
 from stillframe.domain.leftover import LeftoverKind
+from stillframe.drivers.storage_virtualize.array import Array
+from stillframe.drivers.storage_virtualize.arrays import Arrays
+from stillframe.drivers.storage_virtualize.client import Client
+from stillframe.drivers.storage_virtualize.options import ArrayOptions
 from stillframe.main import build_leftovers
 from stillframe.service.leftovers import Outcome
 from stillframe.settings import load
 from tests.cli.program import Place
 from tests.lab.boards import free_port
-from tests.lab.storage_virtualize.server import USER, SimulatedArray, simulated
+from tests.lab.storage_virtualize.server import PASSWORD, USER, SimulatedArray, simulated
 from tests.storage_virtualize.running import PROJECT, SIZE, Service, configured, running
 
-#: A list is answered sooner than this, whatever the dead array does.
-BOUND = 12.0
+#: A list is answered sooner than this, whatever the dead array does; who waits for that waits for twice as long.
+BOUND = 40.0
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def settings(folder: Path, served: SimulatedArray, dead: str, **options: object)
     config = configured(folder, served, arrays="a,b", **options)
     config.write_text(
         f"{config.read_text()}\n[array:b]\nendpoint = {dead}\nusername = {USER}\n"
-        f"password_file = {folder}/password\nca_file = {served.ca_file}\ntimeout = 20\n"
+        f"password_file = {folder}/password\nca_file = {served.ca_file}\ntimeout = {2 * BOUND}\n"
     )
     return config
 
@@ -175,3 +179,27 @@ def _sweep(config: Path) -> None:
     leftovers = build_leftovers(found, main.open_database(found), main.build_drivers(found))
     for one in leftovers.look(LeftoverKind.COPY):
         assert leftovers.remove(one, lambda: None) == (Outcome.REMOVED, "")
+
+
+def test_an_array_that_cannot_be_reached_is_not_asked_by_everybody_who_lists(served: SimulatedArray) -> None:
+    """To learn that again takes a turn of the commands that it is given, for which all the others wait."""
+    endpoints = {"a": served.endpoint, "b": f"https://127.0.0.1:{free_port()}"}
+    options = [
+        ArrayOptions(name, endpoint, USER, PASSWORD, ca_file=served.ca_file) for name, endpoint in endpoints.items()
+    ]
+    arrays = Arrays([Array(Client(one)) for one in options])
+    asked: list[str] = []
+
+    def look(array: Array) -> tuple[int, ...]:
+        asked.append(array.name)
+        return array.code_level()
+
+    for _ in range(20):
+        answers = arrays.ask(look, None, arrays.list_seconds)
+        assert (list(answers.given), list(answers.missing)) == (["a"], ["b"])
+    # However slow this machine is, not each time.
+    assert (asked.count("a"), asked.count("b") < 20) == (20, True)
+    # Whoever needs it asks it.
+    asked.clear()
+    assert arrays.ask(look, arrays.named(frozenset("b"))).missing
+    assert asked == ["b"]

@@ -20,9 +20,11 @@ T = TypeVar("T")
 LIST_SECONDS: Final = 5.0
 #: How long one command may take where all arrays are asked.
 _COMMAND_SECONDS: Final = 10.0
-#: After an array was silent for longer than this, only every so often somebody waits for it who has no need of it.
+#: After an array was silent for longer than this, only every so often somebody waits for it who has no need of it; and
+#: after it could not be reached at all, for not so long: to learn that again takes a turn of the commands it is given.
 _SLOW_SECONDS: Final = 2.0
 _QUIET_SECONDS: Final = 15.0
+_AWAY_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,9 @@ class Arrays:
         try:
             return question(array)
         except StillframeError as error:
-            if isinstance(error, Unavailable) and time.monotonic() - began > _SLOW_SECONDS:
-                silent_until = time.monotonic() + _QUIET_SECONDS
+            if isinstance(error, Unavailable):
+                now = time.monotonic()
+                silent_until = now + (_QUIET_SECONDS if now - began > _SLOW_SECONDS else _AWAY_SECONDS)
             return error
         finally:
             with self._lock:
