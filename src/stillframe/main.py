@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -364,7 +365,11 @@ def on_arrays(settings: Settings, platform: Drivers) -> Drivers:
     check = FlashCopyCheck(arrays, volumes)
     if settings.drivers.storage != _ON_ARRAYS:
         return replace(platform, flashcopy=check)
-    return replace(platform, storage=StorageVirtualize(options, arrays, volumes), flashcopy=check)
+    storage = StorageVirtualize(options, arrays, volumes)
+    own = platform.problems or tuple
+    return replace(
+        platform, storage=storage, flashcopy=check, problems=lambda: itertools.chain(own(), storage.problems())
+    )
 
 
 _ON_ARRAYS: Final = "storage_virtualize"

@@ -28,6 +28,8 @@ def run(array: Array, command: str, subject: str | None, parameters: Parameters)
     array.advance()
     if command not in COMMANDS:
         raise Refusal("CMMVC7205E", "The command failed because it is not supported.")
+    if array.behaviour.role in ("Monitor", "Service") and not command.startswith("ls"):
+        raise Refusal("CMMVC6253E", "The task has failed because the user's role is not authorized to submit it.")
     answer = COMMANDS[command](array, subject, parameters)
     array.advance()
     return answer
@@ -35,6 +37,10 @@ def run(array: Array, command: str, subject: str | None, parameters: Parameters)
 
 def _lssystem(array: Array, _subject: str | None, _parameters: Parameters) -> Any:
     return {"id": "000002042060460E", "name": array.name, "code_level": array.behaviour.code_level}
+
+
+def _lscurrentuser(array: Array, _subject: str | None, _parameters: Parameters) -> Any:
+    return [{"name": "stillframe"}, {"role": array.behaviour.role}, {"owner_id": ""}, {"owner_name": ""}]
 
 
 def _lsmdiskgrp(array: Array, _subject: str | None, _parameters: Parameters) -> Any:
@@ -374,6 +380,7 @@ COMMANDS: Final[dict[str, Command]] = {
     command.__name__[1:]: command
     for command in (
         _lssystem,
+        _lscurrentuser,
         _lsmdiskgrp,
         _lsvdisk,
         _mkvdisk,

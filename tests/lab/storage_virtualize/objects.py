@@ -141,4 +141,5 @@ class Behaviour:
     linger: bool = False
     protect_volumes: bool = False
     token_seconds: float = 3600.0
+    role: str = "Administrator"
     requests_a_second: float | None = None

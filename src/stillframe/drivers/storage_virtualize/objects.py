@@ -134,6 +134,15 @@ def code_level(answer: Any) -> tuple[int, ...]:
     return tuple(int(part) for part in told.partition(" ")[0].split(".") if part.isdecimal())
 
 
+def role(answer: Any) -> str:
+    """The role of whoever asks, which an array tells by the row or in one."""
+    rows = answer if isinstance(answer, list) else [answer]
+    told = [shaped(_ROLE, row)["role"] for row in rows if isinstance(row, dict) and "role" in row]
+    if len(told) != 1:
+        raise Malformed("the answer tells of no role")
+    return told[0]
+
+
 def members(answer: Any) -> list[SnapshotMember]:
     """The volumes that are in snapshots of the array, from their list."""
     return shaped(_MEMBERS, answer)
@@ -223,6 +232,10 @@ class _System(TypedDict):
     code_level: Annotated[_Word, Field(pattern=r"^\d{1,5}(\.\d{1,5})*( |$)")]
 
 
+class _Role(TypedDict):
+    role: _Word
+
+
 class SnapshotMember(TypedDict):
     """One volume in a snapshot of the array's; `volume_size` in bytes, where the code level tells it."""
 
@@ -244,4 +257,5 @@ _MADE: Final = TypeAdapter(_Made)
 _ROWS: Final = TypeAdapter(Annotated[list[Columns], FailFast()])
 _ROW: Final = TypeAdapter(Columns)
 _SYSTEM: Final = TypeAdapter(_System)
+_ROLE: Final = TypeAdapter(_Role)
 _MEMBERS: Final = TypeAdapter(Annotated[list[SnapshotMember], FailFast()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -10,6 +10,7 @@ from stillframe.domain.errors import NotFound, Refused, StillframeError
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
+from stillframe.drivers.problem import Problem
 from stillframe.drivers.storage import Cut, StorageCapabilities
 from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots, Member
 from stillframe.drivers.storage_virtualize.arrays import Arrays
@@ -21,6 +22,7 @@ from stillframe.drivers.storage_virtualize.deleting import Deleter
 from stillframe.drivers.storage_virtualize.options import Options
 from stillframe.drivers.storage_virtualize.places import Volumes
 from stillframe.drivers.storage_virtualize.restoring import Restorer
+from stillframe.drivers.storage_virtualize.roles import Roles
 from stillframe.drivers.storage_virtualize.together import Crowd, Crowds
 
 #: More than are prepared at a time; what is prepared and never cut must not be kept for ever.
@@ -37,6 +39,8 @@ class StorageVirtualize:
         self._volumes = volumes
         copies = Copies(volumes)
         self._checks = Checks(arrays, volumes)
+        self._roles = Roles(options.strategy)
+        self._arrays = arrays
         self._deleter = Deleter(options.poll_seconds)
         self._cutter = Cutter(options, copies, self._deleter)
         self._snapshots = ArraySnapshots(options, volumes, self._checks)
@@ -48,6 +52,10 @@ class StorageVirtualize:
     @property
     def capabilities(self) -> StorageCapabilities:
         return _CAPABILITIES
+
+    def problems(self) -> Iterator[Problem]:
+        """What is wrong with the service's user on the arrays."""
+        yield from self._roles.problems(self._arrays)
 
     def list_volumes(self, project_id: str | None) -> Sequence[Volume]:
         """See `StorageDriver`."""
@@ -62,7 +70,9 @@ class StorageVirtualize:
         for volume_id in volume_ids:
             if volume_id not in instance.volume_ids:
                 raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
-        self._snapshots.chosen([*self._checks.sources(volume_ids).values()])
+        found = self._checks.sources(volume_ids).values()
+        self._roles.require(array for array, _ in found)
+        self._snapshots.chosen(list(found))
 
     def simultaneous(self, volume_ids: Sequence[str]) -> bool:
         """See `StorageDriver`: where they are on one array."""
@@ -102,6 +112,7 @@ class StorageVirtualize:
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
         """See `StorageDriver`."""
         outcomes = self._books.to_restore(copies.items())
+        self._roles.require(one.copy.array for one in outcomes.values() if not isinstance(one, StillframeError))
         return {pair[0]: self._check_restore(pair[0], outcomes[pair]) for pair in copies.items()}
 
     def _check_restore(self, volume_id: str, outcome: Found[Copy | Member] | StillframeError) -> str:
@@ -144,6 +155,7 @@ class StorageVirtualize:
 
     def _prepare(self, call: Call, names: Sequence[CopyName]) -> Callable[[Call], Cut]:
         found = self._checks.sources([name.volume_id for name in names])
+        self._roles.require(array for array, _ in found.values())
         sources = {name: found[name.volume_id] for name in names}
         way = self._snapshots if self._snapshots.chosen(list(sources.values())) else self._cutter
         return way.prepare(call, sources)
