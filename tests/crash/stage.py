@@ -1,18 +1,8 @@
-"""A process that has everything loaded and forks a fresh service for each play, so that a play costs no start-up.
-
-It reads one JSON order a line and answers with one JSON line. The forked services are real processes with threads,
-files and a database of their own; only their birth is cheaper.
-"""
+"""A fork server whose services live for one play each: for one request, or to put in order what another one left."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import sys
 import time
-import traceback
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +14,8 @@ from stillframe.drivers.call import Call
 from stillframe.settings import Settings, load
 from tests.crash.points import BROKEN, Points, struck_drivers
 from tests.crash.world import World, instance_of, make
+from tests.harness.client import client_of
+from tests.harness.forks import apart, serve
 
 _PATIENCE = 60.0
 
@@ -51,12 +43,7 @@ def play(root: Path, order: dict[str, Any]) -> dict[str, Any]:
     points.watch(service.database.writer)
     points.seen.clear()
     points.at = order["at"]
-    # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-    client = TestClient(
-        lambda environ, start_response: service.wsgi(environ, start_response),  # noqa: PLW0108
-        headers={"Host": "localhost"},
-    )
-    reply = ask(client, instance_of(root).id, order["request"])
+    reply = ask(client_of(service.wsgi), instance_of(root).id, order["request"])
     settle(service)
     outcome = {"seen": list(points.seen), "status": reply.status_code, "reply": reply.text}
     points.at = None
@@ -151,34 +138,5 @@ def _warm_up() -> None:
         service.database.close()
 
 
-Plays = Mapping[str, Callable[[Path, dict[str, Any]], dict[str, Any]]]
-
-
-def serve(plays: Plays, warm_up: Callable[[], None]) -> None:
-    """Carry orders out, each in a process of its own, until there are no more."""
-    logging.disable(logging.CRITICAL)
-    warm_up()
-    for line in sys.stdin:
-        order = json.loads(line)
-        answer = Path(order["root"]) / "answer.json"
-        answer.unlink(missing_ok=True)
-        child = os.fork()
-        if child == 0:
-            _act(plays, order, answer)
-        _pid, status = os.waitpid(child, 0)
-        outcome = json.loads(answer.read_text()) if answer.exists() else {}
-        sys.stdout.write(json.dumps({"signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, **outcome}) + "\n")
-        sys.stdout.flush()
-
-
-def _act(plays: Plays, order: dict[str, Any], answer: Path) -> None:
-    try:
-        outcome = plays[order["do"]](Path(order["root"]), order)
-    except Exception:  # noqa: BLE001  # whatever it is, the test that gave the order tells it
-        outcome = {"trouble": traceback.format_exc()}
-    answer.write_text(json.dumps(outcome))
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    serve(_PLAYS, _warm_up)
+    serve({name: apart(play) for name, play in _PLAYS.items()}, _warm_up)

@@ -6,11 +6,9 @@ a world laid out anew, killed there, and a new service is started on what is lef
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from tests.crash import world
+from tests.harness.forks import ForkServer
 from tests.lab.filesystems import mounted
 
 pytestmark = pytest.mark.crash
@@ -52,26 +51,13 @@ class Stage:
         self.root = folder / "world"
         self._qemu = qemu
         self._base = folder / "base"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", program],
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._server = ForkServer(program)
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
+        self._server.close()
 
     def order(self, do: str, **details: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, "root": str(self.root), **details}) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        assert "trouble" not in answer, answer["trouble"]
+        answer: dict[str, Any] = self._server.order(do, root=str(self.root), **details)
         return answer
 
     def lay_out(self, steps: list[str]) -> None:

@@ -1,25 +1,19 @@
-"""A process that keeps one service alive over a world, and forks a fresh one on what is left when that was killed.
+"""A fork server that keeps one service alive over a world, and forks a fresh one on what is left when that was killed.
 
-It reads one JSON order a line and answers with one JSON line. Unlike the crash matrix's stage, whose services live for
-one request, a service here goes on until it is killed or dismissed, so that what it remembers is put to the test too.
+Unlike the crash matrix's stage, whose services live for one request, a service here goes on until it is killed or
+dismissed, so that what it remembers is put to the test too.
 """
 
 from __future__ import annotations
 
-import gc
 import json
-import logging
-import os
 import socket
-import sys
 import tempfile
-import time
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import sqlalchemy as sa
-from falcon.testing import TestClient
 
 from stillframe import main
 from stillframe.domain.errors import BackendError
@@ -31,6 +25,8 @@ from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
 from tests.crash.points import Points, struck_drivers
 from tests.crash.stage import settings_of, settle
 from tests.crash.world import instance_of
+from tests.harness.client import client_of
+from tests.harness.forks import ended_by, fork, serve
 
 _SNAPSHOTS = "/volume/v3/demo/instance-snapshots"
 
@@ -70,7 +66,7 @@ class Kept:
             settings, drivers=main.Drivers(drivers.compute, surround(drivers.storage, self._faults.around))
         )
         self._points.watch(self._service.database.writer)
-        self._client = _client(self._service)
+        self._client = client_of(self._service.wsgi)
 
     def perform(self, order: dict[str, Any]) -> None:
         """Start or ask, wait until everything has come to its end, and describe what there is then."""
@@ -149,10 +145,12 @@ class Keeper:
 
     def _fork(self, root: Path) -> TextIO:
         ours, theirs = socket.socketpair()
-        self._child = os.fork()
-        if self._child == 0:
+
+        def live() -> None:
             ours.close()
             _live(root, theirs)
+
+        self._child = fork(live)
         theirs.close()
         return ours.makefile("rw")
 
@@ -166,20 +164,10 @@ class Keeper:
 
     def _bury(self) -> dict[str, Any]:
         self._line = None
-        _pid, status = os.waitpid(self._child, 0)
-        return {"signal": os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {}
+        return ended_by(self._child)
 
 
-def _client(service: main.Service) -> TestClient:
-    wsgi = service.wsgi
-    # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-    return TestClient(
-        lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108
-        headers={"Host": "localhost"},
-    )
-
-
-def _live(root: Path, line: socket.socket) -> NoReturn:
+def _live(root: Path, line: socket.socket) -> None:
     opened = line.makefile("rw")
     try:
         kept = Kept(root, opened)
@@ -191,30 +179,17 @@ def _live(root: Path, line: socket.socket) -> NoReturn:
     except Exception:  # noqa: BLE001 -- whatever it is, the test shows it
         opened.write(json.dumps({"trouble": traceback.format_exc()}) + "\n")
         opened.flush()
-    os._exit(0)
 
 
 def _warm_up() -> None:
     """Fill the caches of the libraries, which every service that is forked from here on then has."""
     with tempfile.TemporaryDirectory() as folder:
         service = main.build(settings_of(Path(folder)))
-        _client(service).simulate_get(_SNAPSHOTS)
+        client_of(service.wsgi).simulate_get(_SNAPSHOTS)
         # Never started, it has no threads, and its connections are not inherited.
         service.database.close()
-    # What is there now stays for good; looking through it would only make every service copy it.
-    gc.freeze()
-
-
-def _serve() -> None:
-    logging.disable(logging.CRITICAL)
-    _warm_up()
-    keeper = Keeper()
-    for line in sys.stdin:
-        begun = time.monotonic()
-        answer = keeper.obey(json.loads(line))
-        sys.stdout.write(json.dumps({**answer, "seconds": round(time.monotonic() - begun, 3)}) + "\n")
-        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    _serve()
+    keeper = Keeper()
+    serve(dict.fromkeys(("start", "ask", "dismiss"), keeper.obey), _warm_up)

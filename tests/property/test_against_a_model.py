@@ -7,13 +7,10 @@ A run is reproduced by its seed; `CI` in the environment fixes the examples, and
 from __future__ import annotations
 
 import copy
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from stillframe.drivers.local.declaration import Declarations
+from tests.harness.forks import ForkServer
 from tests.property.model import Model, Snapshot
 
 pytestmark = pytest.mark.crash
@@ -49,13 +47,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.root, self._base = folder / "world", folder / "base"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.property.keeper"],
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._server = ForkServer("tests.property.keeper")
         self._lay_out()
         declaration = next(iter(Declarations(self.root / "state" / "instances").all()))
         self.instance_id = declaration.id
@@ -80,17 +72,10 @@ class Stage:
 
     def close(self) -> None:
         self.order("dismiss")
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
+        self._server.close()
 
     def order(self, do: str, **details: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, "root": str(self.root), **details}) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        assert "trouble" not in answer, answer["trouble"]
+        answer: dict[str, Any] = self._server.order(do, root=str(self.root), **details)
         return answer
 
     def disk(self, name: str) -> Path:

@@ -26,7 +26,9 @@ from stillframe.foreign.session import Bounded
 from stillframe.settings import Settings, load
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, SNAPSHOTS
 from tests.crash.points import Points
-from tests.crash.stage import serve, settle
+from tests.crash.stage import settle
+from tests.harness.client import client_of
+from tests.harness.forks import apart, serve
 from tests.lab.storage_virtualize.server import PASSWORD, USER
 
 #: The volumes of the one instance, by the names of their vdisks.
@@ -111,12 +113,7 @@ def play(root: Path, order: dict[str, Any]) -> dict[str, Any]:
     service = main.build(settings, drivers=struck_drivers(settings, points))
     service.start()
     points.at = order["at"]
-    # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-    client = TestClient(
-        lambda environ, start_response: service.wsgi(environ, start_response),  # noqa: PLW0108
-        headers={"Host": "localhost"},
-    )
-    reply = ask(client, settings, *order["request"].split())
+    reply = ask(client_of(service.wsgi), settings, *order["request"].split())
     settle(service)
     outcome = {"seen": list(points.seen), "status": reply.status_code, "reply": reply.text}
     service.stop()
@@ -194,4 +191,5 @@ def _warm_up() -> None:
 
 
 if __name__ == "__main__":
-    serve({"play": play, "recover": recover, "prepare": prepare}, _warm_up)
+    plays = {"play": play, "recover": recover, "prepare": prepare}
+    serve({name: apart(play) for name, play in plays.items()}, _warm_up)

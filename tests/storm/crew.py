@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.exit_codes import ExitCode
+from tests.harness.forks import ForkServer
 from tests.lab.boards import free_port
 from tests.releases import THIS
 from tests.storm.ledger import Ledger
@@ -58,33 +56,13 @@ class Post:
         return f"{self.role}{self.number}.{self.starts}"
 
 
-class Nursery:
+class Nursery(ForkServer):
     """The process that forks those of one release."""
 
     def __init__(self, release: Release) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.storm.nursery"],
-            cwd=_ROOT,
-            env={**os.environ, "PYTHONPATH": str(release.source)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        where = Path(self.order({"do": "where"}))
+        super().__init__("tests.storm.nursery", "-W", "ignore", environment={"PYTHONPATH": str(release.source)})
+        where = Path(self.order("where"))
         assert where.is_relative_to(release.source), f"{release.name} would have been played by {where}"
-
-    def order(self, order: Mapping[str, Any]) -> Any:
-        """Give an order and wait for the answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(_PATIENCE)
 
 
 @dataclass
@@ -131,8 +109,8 @@ class Crew:
 
     def upgrade(self, release: Release) -> None:
         """Bring the database to a release's schema."""
-        order = {"do": "upgrade", "overrides": self._overrides(release)}
-        assert self._nursery(release).order(order) == 0, f"the schema of {release.name} was not reached"
+        reached = self._nursery(release).order("upgrade", overrides=self._overrides(release))
+        assert reached == 0, f"the schema of {release.name} was not reached"
 
     def is_up(self, post: Post) -> bool:
         """Whether its process has said that it does its work."""
@@ -148,7 +126,7 @@ class Crew:
                 self._later.remove((due, what, act))
                 act()
         for nursery in self._nurseries.values():
-            for pid, code in nursery.order({"do": "look"}):
+            for pid, code in nursery.order("look"):
                 post = next((one for one in self.posts if one.pid == pid), None)
                 if post is not None:
                     post.pid = 0
@@ -234,10 +212,12 @@ class Crew:
         post.sent = set()
         more: Overrides = [(None, "bind_port", post.port)] if post.port else []
         overrides = [*self._overrides(post.release), *more]
-        order = {"do": "start", "role": post.role, "name": post.name, "overrides": overrides}
         log = self.folder / f"{post.role}{post.number}.log"
         paths = {"ledger": self.ledger, "marks": self.marks, "ups": self._ups, "log": log}
-        post.pid = self._nursery(post.release).order({**order, **{key: str(path) for key, path in paths.items()}})
+        told = {key: str(path) for key, path in paths.items()}
+        post.pid = self._nursery(post.release).order(
+            "start", role=post.role, name=post.name, overrides=overrides, **told
+        )
 
     def _nursery(self, release: Release) -> Nursery:
         if release not in self._nurseries:

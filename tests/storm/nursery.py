@@ -1,27 +1,18 @@
-"""A process that has everything loaded and forks APIs and workers, so that a new one costs no start-up.
+"""A fork server for APIs and workers, which do what `stillframe api`, `worker` and `serve` do.
 
-It reads one JSON order a line and answers with one JSON line. What it forks are processes with threads, connections
-and a log of their own, which do what `stillframe api`, `worker` and `serve` do; only their birth is cheaper, and their
-drivers are written down in a ledger.
-
-The release is the one that PYTHONPATH leads to, so all that is used of it here has to be what each release has.
+Each has a log of its own, and what its drivers are asked for is written down in a ledger. The release is the one that
+PYTHONPATH leads to, so all that is used of it here has to be what each release has.
 """
 
 from __future__ import annotations
 
-import gc
-import json
 import logging
 import os
 import signal
-import sys
 import tempfile
-import traceback
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NoReturn
-
-from falcon.testing import TestClient
+from typing import Any, Final
 
 import stillframe
 from stillframe import main
@@ -30,6 +21,8 @@ from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.domain.errors import Unavailable
 from stillframe.drivers.wrappers import surround
 from stillframe.settings import Settings, load
+from tests.harness.client import client_of
+from tests.harness.forks import fork, serve
 from tests.storm.ledger import Ledger, Recorder
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +34,7 @@ _ROLES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def live(order: dict[str, Any]) -> NoReturn:
+def live(order: dict[str, Any]) -> int:
     """Be an API or a worker until a signal ends it; the exit code is the program's own."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -49,23 +42,18 @@ def live(order: dict[str, Any]) -> NoReturn:
     os.dup2(log, 1)
     os.dup2(log, 2)
     logging.disable(logging.NOTSET)
-    code = 1
     try:
         recorder = Recorder(Ledger(Path(order["ledger"])), order["name"], Path(order["marks"]))
         _record(recorder)
         settings = load(overrides=[tuple(one) for one in order["overrides"]])
         running.run(settings, lambda line: _say(order, line), **_ROLES[order["role"]])
-        code = 0
     except CommandFailed as error:
         LOG.info("%s", error)
-        code = int(error.code)
+        return int(error.code)
     except Unavailable as error:
         LOG.info("no database: %s", error)
-        code = int(ExitCode.UNAVAILABLE)
-    except BaseException:  # noqa: BLE001  # whatever it is, the log tells it
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+        return int(ExitCode.UNAVAILABLE)
+    return 0
 
 
 def _record(recorder: Recorder) -> None:
@@ -90,17 +78,11 @@ def _warm_up() -> None:
     """Load everything once, before the first fork; no thread is started by that."""
     with tempfile.TemporaryDirectory() as folder:
         service = main.build(load(overrides=[(None, "state_dir", folder), (None, "auth_strategy", "noauth")]))
-        wsgi = service.wsgi
-        client = TestClient(
-            lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108
-            headers={"Host": "localhost"},
-        )
-        client.simulate_get("/volume/v3/demo/instance-snapshots")
+        client_of(service.wsgi).simulate_get("/volume/v3/demo/instance-snapshots")
         service.database.close()
-    gc.freeze()
 
 
-def _ended() -> list[list[int]]:
+def _ended(_order: dict[str, Any]) -> list[list[int]]:
     """Process and exit status of each that has ended since the last look."""
     found: list[list[int]] = []
     while True:
@@ -118,36 +100,20 @@ def _upgrade(order: dict[str, Any]) -> int:
 
     In a process of its own: no thread and no connection may be here when others are forked.
     """
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    try:
+
+    def bring() -> None:
         main.upgrade_database(main.open_database(load(overrides=[tuple(one) for one in order["overrides"]])))
-    except BaseException:  # noqa: BLE001  # the exit code tells it
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
 
-
-def _serve_orders() -> None:
-    logging.disable(logging.CRITICAL)
-    _warm_up()
-    for line in sys.stdin:
-        order = json.loads(line)
-        answer: Any
-        if order["do"] == "start":
-            answer = os.fork()
-            if answer == 0:
-                live(order)
-        elif order["do"] == "where":
-            answer = stillframe.__file__
-        elif order["do"] == "upgrade":
-            answer = _upgrade(order)
-        else:
-            answer = _ended()
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    return os.waitstatus_to_exitcode(os.waitpid(fork(bring), 0)[1])
 
 
 if __name__ == "__main__":
-    _serve_orders()
+    serve(
+        {
+            "start": lambda order: fork(lambda: live(order)),
+            "where": lambda _order: stillframe.__file__,
+            "upgrade": _upgrade,
+            "look": _ended,
+        },
+        _warm_up,
+    )
