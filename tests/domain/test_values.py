@@ -48,7 +48,7 @@ def test_an_operation_is_final_or_somebody_works_on_it() -> None:
 
 def test_a_settlement_that_keeps_the_lock_differs_in_nothing_else() -> None:
     fault = Fault("unavailable", "away", datetime(2026, 1, 1))  # noqa: DTZ001  # the store's times have no zone
-    settlement = Settlement(Event.RESTORE_FAILED, succeeded=False, fault=fault, maps={"failed_snapshots": {"v": "c"}})
+    settlement = Settlement(Event.RESTORE_FAILED, succeeded=False, fault=fault, failed_snapshots={"v": "c"})
     kept = settlement.keeping_lock()
     assert (settlement.free, kept.free) == (True, False)
     assert dataclasses.replace(kept, free=True) == settlement

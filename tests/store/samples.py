@@ -65,8 +65,8 @@ def creating(operations: OperationStore, **given: Any) -> Operation:
 def available(operations: OperationStore, **given: Any) -> Operation:
     """An instance snapshot that is available, by the operation that created it."""
     operation = creating(operations, **given)
-    copies = {"snapshots": {"v1": f"copy-of-v1-{operation.id}", "v2": f"copy-of-v2-{operation.id}"}}
-    operations.finish(operation, Settlement(Event.CREATED, succeeded=True, maps=copies), LATER)
+    copies = {"v1": f"copy-of-v1-{operation.id}", "v2": f"copy-of-v2-{operation.id}"}
+    operations.finish(operation, Settlement(Event.CREATED, succeeded=True, snapshots=copies), LATER)
     return operation
 
 
@@ -102,8 +102,14 @@ def restoring(operations: OperationStore, **given: Any) -> Operation:
 def restore_failed(operations: OperationStore, **given: Any) -> Operation:
     """An instance snapshot whose restore failed, by the operation that failed."""
     operation = restoring(operations, **given)
-    maps = {"temp_snapshots": {"v1": "t1", "v2": "t2"}, "failed_snapshots": {"v2": "c2"}}
-    operations.finish(operation, Settlement(Event.RESTORE_FAILED, succeeded=False, fault=FAULT, maps=maps), LATER)
+    failure = Settlement(
+        Event.RESTORE_FAILED,
+        succeeded=False,
+        fault=FAULT,
+        temp_snapshots={"v1": "t1", "v2": "t2"},
+        failed_snapshots={"v2": "c2"},
+    )
+    operations.finish(operation, failure, LATER)
     return operation
 
 

@@ -32,7 +32,7 @@ from tests.store.samples import (
 if TYPE_CHECKING:
     from tests.store.conftest import Store
 
-CREATED = Settlement(Event.CREATED, succeeded=True, maps={"snapshots": {"v1": "c1"}})
+CREATED = Settlement(Event.CREATED, succeeded=True, snapshots={"v1": "c1"})
 CREATE_FAILED = Settlement(Event.CREATE_FAILED, succeeded=False, fault=FAULT)
 
 
@@ -65,7 +65,7 @@ def test_what_is_not_there_is_not_found(store: Store) -> None:
 def test_finishing_shows_status_maps_and_consistency_at_once(store: Store) -> None:
     operation = creating(store.operations)
     consistency = Consistency(ConsistencyLevel.FILESYSTEM, 12.345)
-    settlement = Settlement(Event.CREATED, succeeded=True, maps={"snapshots": {"v1": "c1"}}, consistency=consistency)
+    settlement = Settlement(Event.CREATED, succeeded=True, snapshots={"v1": "c1"}, consistency=consistency)
     assert store.operations.finish(operation, settlement, LATER) is Status.AVAILABLE
     snapshot = store.snapshots.get(operation.snapshot_id)
     assert (snapshot.status, snapshot.snapshots, snapshot.consistency) == (
@@ -101,8 +101,8 @@ def test_the_next_success_takes_the_fault_away(store: Store) -> None:
     assert store.snapshots.get(failed.snapshot_id).fault == FAULT
     retry = following(failed, Action.RETRY)
     store.operations.begin(retry, Event.RETRY, Status.RESTORE_ERROR, fence=True)
-    maps = {"temp_snapshots": None, "failed_snapshots": None}
-    store.operations.finish(retry, Settlement(Event.RESTORED, succeeded=True, maps=maps, unfence=True), LATER)
+    whole = Settlement(Event.RESTORED, succeeded=True, temp_snapshots=None, failed_snapshots=None, unfence=True)
+    store.operations.finish(retry, whole, LATER)
     snapshot = store.snapshots.get(failed.snapshot_id)
     assert (snapshot.status, snapshot.fault) == (Status.AVAILABLE, None)
     assert (snapshot.temp_snapshots, snapshot.failed_snapshots) == (None, None)
@@ -283,10 +283,11 @@ def test_a_retry_goes_past_the_point_of_no_return_with_the_safety_copies_of_befo
 
 def test_a_restore_does_not_begin_with_the_safety_copies_of_an_earlier_one(store: Store) -> None:
     created = available(store.operations)
-    leftovers = {"temp_snapshots": {"v1": "copy of another present"}}
+    leftovers = {"v1": "copy of another present"}
     first = following(created, Action.RESTORE)
     store.operations.begin(first, Event.RESTORE, Status.AVAILABLE, fence=True)
-    store.operations.finish(first, Settlement(Event.RESTORED, succeeded=True, maps=leftovers, unfence=True), LATER)
+    restored = Settlement(Event.RESTORED, succeeded=True, temp_snapshots=leftovers, unfence=True)
+    store.operations.finish(first, restored, LATER)
     second = following(created, Action.RESTORE)
     store.operations.begin(second, Event.RESTORE, Status.AVAILABLE, fence=True)
     assert store.snapshots.get(created.snapshot_id).temp_snapshots is None

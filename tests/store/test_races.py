@@ -81,7 +81,7 @@ def test_of_many_restores_to_one_snapshot_exactly_one_is_accepted(store: Store) 
 
 
 def test_of_many_ends_of_one_operation_exactly_one_counts(store: Store) -> None:
-    good = Settlement(Event.CREATED, succeeded=True, maps={"snapshots": {"v1": "c1"}})
+    good = Settlement(Event.CREATED, succeeded=True, snapshots={"v1": "c1"})
     bad = Settlement(Event.CREATE_FAILED, succeeded=False, fault=FAULT)
     for turn in range(ROUNDS):
         operation = creating(store.operations, instance_id=f"i{turn}")

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Final
+from enum import Enum, StrEnum
+from typing import Any, Literal, TypeAlias
 
 from stillframe.domain.arguments import Action, Arguments
 from stillframe.domain.omission import Omission
 from stillframe.domain.snapshot import Consistency, Fault
 from stillframe.domain.status import Event
-
-#: The event by which an operation ends of which nothing is known but that it did not succeed.
-FAILURES: Final[Mapping[Action, Event]] = {
-    Action.SNAPSHOT: Event.CREATE_FAILED,
-    Action.DELETE: Event.DELETE_FAILED,
-    Action.RESTORE: Event.RESTORE_FAILED,
-    Action.RETRY: Event.RESTORE_FAILED,
-    Action.ROLLBACK: Event.ROLLBACK_FAILED,
-}
 
 
 class OperationState(StrEnum):
@@ -92,19 +83,30 @@ class Progress:
     fault: Fault | None = None
 
 
+class Unchanged(Enum):
+    """Said of a map that stays as it is; None would be said of one that goes."""
+
+    UNCHANGED = "unchanged"
+
+
+CopyMap: TypeAlias = Mapping[str, str] | Literal[Unchanged.UNCHANGED] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """How an operation ended: the event for the status table, and what the row shows from then on.
 
-    A map that is left out stays as it is, and so does `untouched`, the volumes that are what their safety copies are,
-    where it is None. `unfence` takes the instance's fence away. `free` gives the instance back to
-    other operations; it is False while a call that hangs may still change something.
+    The maps of the row are `snapshots`, `temp_snapshots` and `failed_snapshots`. `untouched`, the volumes that are what
+    their safety copies are, stay as they are where it is None. `unfence` takes the instance's fence away. `free` gives
+    the instance back to other operations; it is False while a call that hangs may still change something.
     """
 
     event: Event
     succeeded: bool
     fault: Fault | None = None
-    maps: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
+    snapshots: CopyMap = Unchanged.UNCHANGED
+    temp_snapshots: CopyMap = Unchanged.UNCHANGED
+    failed_snapshots: CopyMap = Unchanged.UNCHANGED
     consistency: Consistency | None = None
     untouched: frozenset[str] | None = None
     unfence: bool = False

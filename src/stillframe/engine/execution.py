@@ -14,13 +14,16 @@ from typing import Any, Final
 from taskflow import states
 
 from stillframe.domain.errors import DeadlineExceeded, StillframeError, Superseded, Unavailable
-from stillframe.domain.operation import FAILURES, Operation, Settlement
+from stillframe.domain.operation import Operation
 from stillframe.domain.snapshot import Fault
+from stillframe.domain.verdict import Failure, Nothing, verdict
+from stillframe.engine.atoms import flow_of, undo
 from stillframe.engine.attempt import RunningAttempt
 from stillframe.engine.faults import fault_of
 from stillframe.engine.persistence import FlowBooks, load, translated
 from stillframe.engine.progress import Meter, outline, take_record
-from stillframe.engine.work import Failure, Ledger, Planner, Queue, Work
+from stillframe.engine.task import Outcomes
+from stillframe.engine.work import Ledger, Planner, Queue, Work
 from stillframe.logs.context import about
 
 LOG = logging.getLogger(__name__)
@@ -87,13 +90,13 @@ class Execution:
             return
         work = self._planner(attempt)
         books = self.books.guarded(self._queue.guard(operation))
-        detail = books.open(operation.id, work.flow.name)
+        detail = books.open(operation.id, work.name)
         if not _reverted(detail, work):
             if detail.state == states.REVERTED:
                 # See `_reverted`; as it stands, TaskFlow would do everything anew.
                 books.mark_suspended(detail)
             self._run_flow(attempt, work, books, detail)
-            detail = books.open(operation.id, work.flow.name)
+            detail = books.open(operation.id, work.name)
         if _reverted(detail, work) and self._queue.holds(operation):
             self._settle_failure(attempt, work, None, undone=detail.state == states.REVERTED)
 
@@ -124,8 +127,8 @@ class Execution:
             work = self._planner(attempt)
         except Exception:
             LOG.exception("task %s cannot even be planned", operation.id)
-            fault = Fault(error.code, error.message, self.now())
-            self._ledger.finish(operation, _plain(operation, fault), self.now())
+            failure = Failure(Fault(error.code, error.message, self.now()), undone=False)
+            self._ledger.finish(operation, verdict(Nothing(operation.action, failure)), self.now())
         else:
             self._settle_failure(attempt, work, error, undone=undo and _undo(operation, work))
 
@@ -156,10 +159,10 @@ class Execution:
             self._show_progress(attempt, percent)
 
         meter = attempt.meter = Meter(weights, finished, show, work.either)
-        engine = load(work.flow, detail, books.backend, self._tasks if work.parallel else None)
+        engine = load(flow_of(work), detail, books.backend, self._tasks if work.parallel else None)
 
         def count(_state: str, details: Mapping[str, Any]) -> None:
-            if tasks[details["task_name"]].achieved(details["result"]):
+            if tasks[details["task_name"]].succeeded(details["result"]):
                 meter.finish(details["task_name"])
 
         engine.atom_notifier.register(states.SUCCESS, count)
@@ -188,16 +191,16 @@ class Execution:
         operation = attempt.operation
         detail = self.books.read(operation.id)
         code, message = fault_of(error, detail)
-        fault = Fault(code, message, self.now())
+        failure = Failure(Fault(code, message, self.now()), undone=undone)
         # Those of tasks that were reverted too: what was done to a volume stays done.
         results = {} if detail is None else {atom.name: atom.results for atom in detail if atom.results is not None}
         try:
-            settlement = work.settle_failure(Failure(fault, undone=undone, results=results))
+            settlement = work.judge(Outcomes(results), failure)
         except Unavailable:
             raise
         except Exception:
             LOG.exception("task %s: how it ended cannot be told", operation.id)
-            settlement = _plain(operation, fault)
+            settlement = verdict(Nothing(operation.action, failure))
         if not free:
             settlement = settlement.keeping_lock()
         status = self._ledger.finish(operation, settlement, self.now(), attempt.percent())
@@ -226,17 +229,9 @@ def _undo(operation: Operation, work: Work) -> bool:
     """
     whole = True
     for task in reversed(work.tasks()):
-        task.pre_revert()
         try:
-            task.revert()
+            undo(task)
         except StillframeError as error:
             LOG.warning("task %s: %s could not be undone: %s", operation.id, task.name, error)
             whole = False
-        finally:
-            task.post_revert()
     return whole
-
-
-def _plain(operation: Operation, fault: Fault) -> Settlement:
-    """The settlement of an operation of which nothing is known but that it failed."""
-    return Settlement(FAILURES[operation.action], succeeded=False, fault=fault)

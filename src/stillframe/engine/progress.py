@@ -122,7 +122,7 @@ def take_record(operation: Operation, work: Work | None, detail: models.FlowDeta
     """The part of the document that is kept when the recorded flow is dropped; see `measure`."""
     flow = _flow_state(operation, detail)
     tasks = _task_states(operation, work, detail, flow)
-    name = work.flow.name if work is not None else "" if detail is None else detail.name
+    name = work.name if work is not None else "" if detail is None else detail.name
     return {
         "flow_details": {name: flow} if name else {},
         "completed_tasks": {name: state for name, state in tasks.items() if state in _COMPLETED},
@@ -144,14 +144,14 @@ def _task_states(
     return found
 
 
-def _recorded(tasks: Mapping[str, Task], detail: models.FlowDetail | None) -> dict[str, str]:
+def _recorded(tasks: Mapping[str, Task[Any]], detail: models.FlowDetail | None) -> dict[str, str]:
     """The states of the tasks that are recorded; one that did not do what it is called after has failed."""
     found: dict[str, str] = {}
     for atom in detail or ():
         if isinstance(atom, models.TaskDetail):
             found[atom.name] = str(atom.state or states.PENDING)
             task = tasks.get(atom.name)
-            if atom.state == states.SUCCESS and task is not None and not task.achieved(atom.results):
+            if atom.state == states.SUCCESS and task is not None and not task.succeeded(atom.results):
                 found[atom.name] = str(states.FAILURE)
     return found
 

@@ -1,44 +1,72 @@
-"""A task of a flow whose failures can be stored, whatever it is that went wrong in it."""
+"""A task of a flow and what came of it, as the flows see both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
-
-from taskflow import task
-
-from stillframe.engine.faults import storable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 
-class Task(task.Task):  # type: ignore[misc]  # untyped library
-    """Whatever leaves the `execute` or `revert` of a subclass leaves it as an error of our tree without a cause.
+class Outcome(Protocol):
+    """What a task can tell; see `stillframe.domain.outcomes`."""
 
-    TaskFlow writes a failure down with its causes, traceback and arguments; what is foreign in them cannot always be
-    written, and what cannot be written would break the attempt off and come again with the next one.
+    @property
+    def achieved(self) -> bool: ...
+
+    def to_data(self) -> Any: ...
+
+    @classmethod
+    def from_data(cls, data: Any) -> Self: ...
+
+
+T_co = TypeVar("T_co", bound=Outcome, covariant=True)
+T = TypeVar("T", bound=Outcome)
+
+
+class Task(ABC, Generic[T_co]):
+    """A task, whose `outcome` is the kind of what it tells; None for one that tells nothing (`Task[Never]`).
+
+    `after` are the earlier tasks of the flow whose outcomes it reads, by `told`. Other than by outcomes, nothing is
+    handed from one task to another: between them the process may end.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for name in ("execute", "revert"):
-            if name in cls.__dict__:
-                setattr(cls, name, _storing(cls.__dict__[name]))
+    outcome: type[T_co] | None = None
 
-    def achieved(self, result: Any) -> bool:
-        """Whether a result of `execute` says that what the task is called after was done.
+    def __init__(self, name: str, after: Iterable[Task[Any]] = ()) -> None:
+        self.name = name
+        self.after = tuple(after)
+        self.told = Outcomes({})
 
-        A failure that is data to the flow is a failure to the user.
-        """
-        return not (isinstance(result, dict) and result.get("ok") is False)
+    @abstractmethod
+    def do(self) -> T_co | None:
+        """Do it, again where it was begun before; None where it does not come to an outcome."""
+
+    def undo(self) -> None:  # most leave nothing to undo
+        """Undo it, be it done, half done or never begun."""
+
+    def around(self) -> AbstractContextManager[None]:
+        """What everything is done within, in its thread."""
+        return nullcontext()
+
+    def succeeded(self, record: Any) -> bool:
+        """Whether a recorded outcome says that what the task is called after was done."""
+        if self.outcome is None:
+            return True
+        told = self.read(record)
+        return told is not None and told.achieved
+
+    def read(self, record: Any) -> T_co | None:
+        """What was recorded of it, if anything."""
+        return None if self.outcome is None or record is None else self.outcome.from_data(record)
 
 
-def _storing(method: Callable[..., Any]) -> Callable[..., Any]:
-    # TaskFlow reads the names of the arguments, which it looks for behind the wrapper.
-    @wraps(method)
-    def stored(self: Task, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(self, *args, **kwargs)
-        except BaseException as error:  # noqa: BLE001  # whatever it is, somebody waits for the end of the operation
-            raise storable(error, f"{self.name} ({method.__name__})") from None
+class Outcomes:
+    """What the tasks of a flow have told so far, by what is recorded of them."""
 
-    return stored
+    def __init__(self, records: Mapping[str, Any]) -> None:
+        self._records = records
+
+    def of(self, task: Task[T]) -> T | None:
+        """The outcome of a task; None where it has come to none."""
+        return task.read(self._records.get(task.name))

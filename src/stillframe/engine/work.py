@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from taskflow.patterns.linear_flow import Flow
-
 from stillframe.domain.operation import Operation, Settlement
-from stillframe.domain.snapshot import Fault
 from stillframe.domain.status import Status
-from stillframe.engine.task import Task
+from stillframe.domain.verdict import Failure
+from stillframe.engine.task import Outcomes, Task
+
+#: How an operation is settled, by what its tasks have told and why its flow did not come to its own end (None: it did).
+Judge = Callable[[Outcomes, Failure | None], Settlement]
 
 
 class Attempt(Protocol):
@@ -39,42 +40,24 @@ class Attempt(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an operation did not come to its own end.
-
-    `undone`: its tasks have been reverted, as far as they could. `results` are the results of the tasks that have one.
-    """
-
-    fault: Fault
-    undone: bool
-    results: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Work:
-    """The flow of one operation, and how to settle it when the flow itself could not.
+    """The tasks of one operation, and how to settle it by what they tell, be it after the last or where they broke off.
 
-    `weights` says how much of the whole each task is where it has bytes to copy, by task name; tasks that are not named
-    weigh 1. `either` are tasks one of which copies, as it turns out. `parallel` lets tasks that do not depend on each
-    other run at a time.
+    `steps` are done one after the other; those within a group, in any order. `name` is the flow's. `weights` says how
+    much of the whole each task is where it has bytes to copy, by task name; tasks that are not named weigh 1. `either`
+    are tasks one of which copies, as it turns out. `parallel` lets the tasks of a group run at a time.
     """
 
-    flow: Flow
-    settle_failure: Callable[[Failure], Settlement]
+    name: str
+    steps: Sequence[Task[Any] | Sequence[Task[Any]]]
+    judge: Judge
     weights: Mapping[str, float] = field(default_factory=dict)
     parallel: bool = False
     either: Collection[str] = ()
 
-    def tasks(self) -> list[Task]:
-        """All tasks of the flow, in its order; the last one settles the operation."""
-        return _tasks(self.flow)
-
-
-def _tasks(flow: Any) -> list[Task]:
-    tasks: list[Task] = []
-    for node, _links in flow.iter_nodes():
-        tasks.extend(_tasks(node) if hasattr(node, "iter_nodes") else [node])
-    return tasks
+    def tasks(self) -> list[Task[Any]]:
+        """All tasks, in order; the last one settles the operation."""
+        return [one for step in self.steps for one in ([step] if isinstance(step, Task) else step)]
 
 
 Planner = Callable[[Attempt], Work]

@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
-
-from taskflow.patterns import linear_flow
+from typing import Never
 
 from stillframe.domain import omission
 from stillframe.domain.arguments import CreateArguments
 from stillframe.domain.errors import Refused
 from stillframe.domain.operation import OperationState, Settlement
+from stillframe.domain.outcomes import CutMade
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind, achieved, too_little
-from stillframe.domain.status import Event
+from stillframe.domain.verdict import Creation, Failure, verdict
 from stillframe.drivers.call import Call
-from stillframe.engine.work import Attempt, Failure, Work
-from stillframe.flows.step import Ports, Step
+from stillframe.engine.task import Outcomes
+from stillframe.engine.work import Attempt, Work
+from stillframe.flows.step import Ports, SnapshotDone, Step
 
 LOG = logging.getLogger(__name__)
 
 
 def plan(ports: Ports, attempt: Attempt, asked: CreateArguments) -> Work:
     """The work of `Action.SNAPSHOT`."""
-    flow = linear_flow.Flow("InstSnapshotFlow").add(
-        CreatingSnapshot(ports, attempt, "creating_snapshot", asked=asked, provides="cut"),
-        UpdatingSnapshots(ports, attempt, "updating_snapshots", provides="completed"),
-        SnapshotDone(ports, attempt, "SnapshotDone"),
-    )
+    creating = CreatingSnapshot(ports, attempt, asked)
+    updating = UpdatingSnapshots(ports, attempt, creating)
+
+    def judge(told: Outcomes, failure: Failure | None) -> Settlement:
+        return verdict(Creation(told.of(creating), ports.now(), failure))
+
+    done = SnapshotDone(ports, attempt, [creating], judge)
     # Some back ends copy at the cut, others after it.
-    either = ("creating_snapshot", "updating_snapshots")
-    return Work(flow, _settle_failure, weights=dict.fromkeys(either, 90.0), either=either)
+    either = (creating.name, updating.name)
+    return Work(
+        "InstSnapshotFlow", [creating, updating, done], judge, weights=dict.fromkeys(either, 90.0), either=either
+    )
 
 
-class CreatingSnapshot(Step):
+class CreatingSnapshot(Step[CutMade]):
     """Freeze, cut and thaw in one step: recorded apart, a crash after the freeze would resume into an unfrozen cut."""
 
-    def __init__(self, *args: Any, asked: CreateArguments, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    outcome = CutMade
+
+    def __init__(self, ports: Ports, attempt: Attempt, asked: CreateArguments) -> None:
+        super().__init__(ports, attempt, "creating_snapshot")
         self.asked = asked
 
-    def execute(self) -> dict[str, Any]:
+    def do(self) -> CutMade:
         call = self.call()
         return self.ports.retries.retrying("the cut", call)(self._cut, call)
 
-    def _cut(self, call: Call) -> dict[str, Any]:
-        ports = self.ports
-        volume_ids, minimum = self.asked.volume_ids, self.asked.minimum
+    def _cut(self, call: Call) -> CutMade:
+        ports, volume_ids, minimum = self.ports, self.asked.volume_ids, self.asked.minimum
         self._let_run(call)
         self._drop(call)
         instance = ports.compute.get_instance(self.instance_id)
@@ -63,16 +68,14 @@ class CreatingSnapshot(Step):
         level = achieved(stillness.level, at_one_instant=cut.simultaneous or len(volume_ids) == 1)
         if not level.reaches(minimum):
             raise _too_little(level, stillness.reason, minimum)
-        return {
-            "copies": {copy.name.volume_id: copy.id for copy in cut.snapshots},
-            "unready": [copy.id for copy in cut.snapshots if not copy.ready],
-            "level": level.value,
-            "reason": stillness.reason,
-            "window_ms": round(cut.window_ms, 3),
-            "omissions": omission.as_data(omission.at_the_cut(instance, volume_ids)),
-        }
+        omissions = omission.at_the_cut(instance, volume_ids)
+        return CutMade(
+            copies={copy.name.volume_id: copy.id for copy in cut.snapshots},
+            unready=tuple(copy.id for copy in cut.snapshots if not copy.ready),
+            consistency=Consistency(level, round(cut.window_ms, 3), stillness.reason, omissions),
+        )
 
-    def revert(self, **_kwargs: Any) -> None:
+    def undo(self) -> None:
         if self.ports.operations.get(self.operation.id).state is OperationState.SUCCEEDED:
             # Settled after all: the copies are somebody's now.
             return
@@ -93,35 +96,17 @@ class CreatingSnapshot(Step):
         self.delete_copies(call, CopyKind.SNAPSHOT, self.operation.id)
 
 
-class UpdatingSnapshots(Step):
+class UpdatingSnapshots(Step[Never]):
     """Wait until every copy is durable and can be restored from."""
 
-    def execute(self, cut: dict[str, Any]) -> None:
-        # The first release records no more than which copies there are; to complete one again does no harm.
-        self.complete_all(cut.get("unready", list(cut["copies"].values())))
+    def __init__(self, ports: Ports, attempt: Attempt, creating: CreatingSnapshot) -> None:
+        super().__init__(ports, attempt, "updating_snapshots", [creating])
+        self._creating = creating
 
-
-class SnapshotDone(Step):
-    """Show the snapshot as available."""
-
-    def execute(self, cut: dict[str, Any], completed: None) -> None:  # noqa: ARG002  # orders the tasks
-        settlement = Settlement(
-            Event.CREATED,
-            succeeded=True,
-            maps={"snapshots": cut["copies"]},
-            consistency=Consistency(
-                ConsistencyLevel(cut["level"]),
-                cut["window_ms"],
-                cut.get("reason"),
-                omission.from_data(cut.get("omissions")),
-            ),
-        )
-        self.settle(settlement)
+    def do(self) -> None:
+        cut = self.told.of(self._creating)
+        self.complete_all(() if cut is None else cut.unready)
 
 
 def _too_little(level: ConsistencyLevel, reason: str | None, minimum: ConsistencyLevel) -> Refused:
     return Refused(f"{too_little(level, reason, minimum)} Nothing of the snapshot is kept.")
-
-
-def _settle_failure(failure: Failure) -> Settlement:
-    return Settlement(Event.CREATE_FAILED, succeeded=False, fault=failure.fault, maps={"snapshots": None})

@@ -5,31 +5,35 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from taskflow.patterns import linear_flow
-
 from stillframe.domain.errors import NotFound
 from stillframe.domain.operation import Settlement
-from stillframe.domain.snapshot import Fault
-from stillframe.domain.status import Event
+from stillframe.domain.outcomes import CopiesDeleted, FenceDropped, Reason
+from stillframe.domain.verdict import Deletion, Failure, verdict
 from stillframe.drivers.call import Call
-from stillframe.engine.work import Attempt, Failure, Work
-from stillframe.flows.step import Ports, Step
+from stillframe.engine.task import Outcomes
+from stillframe.engine.work import Attempt, Work
+from stillframe.flows.step import Ports, SnapshotDone, Step
 
 
 def plan(ports: Ports, attempt: Attempt) -> Work:
     """The work of `Action.DELETE`."""
-    flow = linear_flow.Flow("InstSnapshotDeleteFlow").add(
-        DeletingSnapshots(ports, attempt, "deleting_snapshots", provides="failed"),
-        UpdatingSnapshots(ports, attempt, "updating_snapshots", provides="unfenced"),
-        SnapshotDone(ports, attempt, "SnapshotDone"),
-    )
-    return Work(flow, _settle_failure, weights={"deleting_snapshots": 8})
+    deleting = DeletingSnapshots(ports, attempt, "deleting_snapshots")
+    updating = UpdatingSnapshots(ports, attempt, deleting)
+
+    def judge(told: Outcomes, failure: Failure | None) -> Settlement:
+        row = ports.snapshots.get(attempt.operation.snapshot_id)
+        return verdict(Deletion(told.of(deleting), row, ports.now(), failure))
+
+    done = SnapshotDone(ports, attempt, [deleting], judge)
+    return Work("InstSnapshotDeleteFlow", [deleting, updating, done], judge, weights={deleting.name: 8})
 
 
-class DeletingSnapshots(Step):
+class DeletingSnapshots(Step[CopiesDeleted]):
     """Delete every copy that the row names or the back end knows; what fails is data, and the rest goes on."""
 
-    def execute(self) -> dict[str, Any]:
+    outcome = CopiesDeleted
+
+    def do(self) -> CopiesDeleted:
         snapshot, call = self.snapshot(), self.call()
         fence = self.ports.operations.fence(self.instance_id)
         if fence is not None and fence.snapshot_id == snapshot.id:
@@ -38,11 +42,7 @@ class DeletingSnapshots(Step):
         named = {*(snapshot.snapshots or {}).values(), *(snapshot.temp_snapshots or {}).values()}
         found = {copy.id for copy in self.copies()}
         errors = self.delete_all(call, sorted(named | found))
-        return {copy_id: {"code": error.code, "message": error.message} for copy_id, error in errors.items()}
-
-    def achieved(self, result: Any) -> bool:
-        """See `Task`."""
-        return not result
+        return CopiesDeleted({copy_id: Reason(error.code, error.message) for copy_id, error in errors.items()})
 
     def _release_volumes(self, call: Call, volume_ids: set[str]) -> None:
         """The fence goes with the snapshot: nothing may write to the volumes any more by then."""
@@ -54,42 +54,23 @@ class DeletingSnapshots(Step):
         self.at_a_time(release, sorted(volume_ids))
 
 
-class UpdatingSnapshots(Step):
+class UpdatingSnapshots(Step[FenceDropped]):
     """Take the fence away that a failed restore left: its owner goes. The instance stays off."""
 
-    def execute(self, failed: dict[str, Any]) -> bool:
-        if not failed:
-            self.require(self.call())
-            self.ports.compute.unfence(self.instance_id, self.operation.snapshot_id)
-        return not failed
+    outcome = FenceDropped
 
-    def achieved(self, result: Any) -> bool:
-        """See `Task`; the release before recorded None."""
-        return result is not False
+    def __init__(self, ports: Ports, attempt: Attempt, deleting: DeletingSnapshots) -> None:
+        super().__init__(ports, attempt, "updating_snapshots", [deleting])
+        self._deleting = deleting
 
+    def do(self) -> FenceDropped:
+        deleted = self.told.of(self._deleting)
+        if deleted is None or not deleted.achieved:
+            return FenceDropped(achieved=False)
+        self.require(self.call())
+        self.ports.compute.unfence(self.instance_id, self.operation.snapshot_id)
+        return FenceDropped(achieved=True)
 
-class SnapshotDone(Step):
-    """Settle: gone, or error-deleting with the maps cut down to what is still there."""
-
-    def execute(self, failed: dict[str, Any], unfenced: object) -> None:  # noqa: ARG002  # orders the tasks
-        if not failed:
-            settlement = Settlement(Event.DELETED, succeeded=True, unfence=True)
-        else:
-            snapshot = self.snapshot()
-            reasons = "; ".join(f"{copy_id}: {what['message']}" for copy_id, what in sorted(failed.items()))
-            code = next(iter(failed.values()))["code"]
-            fault = Fault(code, f"Volume snapshots that were not deleted: {reasons}", self.ports.now())
-            maps = {
-                "snapshots": _left(snapshot.snapshots, failed),
-                "temp_snapshots": _left(snapshot.temp_snapshots, failed),
-            }
-            settlement = Settlement(Event.DELETE_FAILED, succeeded=False, fault=fault, maps=maps)
-        self.settle(settlement)
-
-
-def _left(copies: Any, failed: dict[str, Any]) -> dict[str, str] | None:
-    return {volume: copy_id for volume, copy_id in (copies or {}).items() if copy_id in failed} or None
-
-
-def _settle_failure(failure: Failure) -> Settlement:
-    return Settlement(Event.DELETE_FAILED, succeeded=False, fault=failure.fault)
+    def succeeded(self, record: Any) -> bool:
+        """See `Task`; the first release recorded None."""
+        return record is None or super().succeeded(record)

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from typing import Any
-
-from taskflow.patterns import unordered_flow
+from typing import Any, Never
 
 from stillframe.domain.arguments import Action, RestoreArguments
 from stillframe.domain.errors import Conflict, Refused, StillframeError
 from stillframe.domain.instance import Instance, PowerState
-from stillframe.domain.operation import Settlement
-from stillframe.domain.snapshot import CopyKind, Fault, InstanceSnapshot
-from stillframe.domain.status import Event
+from stillframe.domain.operation import Operation, Settlement
+from stillframe.domain.outcomes import (
+    FenceConfirmed,
+    InstanceReleased,
+    Reason,
+    SafetyCopiesDeleted,
+    SafetyCopiesMade,
+    VolumeRestored,
+)
+from stillframe.domain.snapshot import CopyKind
+from stillframe.domain.verdict import Failure, GivenBack, Restoration, verdict
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
 from stillframe.engine.faults import storable
-from stillframe.engine.work import Attempt, Failure
+from stillframe.engine.task import Outcomes
+from stillframe.engine.work import Attempt, Judge
 from stillframe.flows.step import Ports, Step
 
 LOG = logging.getLogger(__name__)
 
 
-class RestoreStep(Step):
-    """A task that depends on what was asked for."""
-
-    def __init__(self, *args: Any, asked: RestoreArguments, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.asked = asked
-
-
-class FencingInstance(RestoreStep):
+class FencingInstance(Step[Never]):
     """Let nobody start the instance, see that every volume can be put back, and shut it down where that is allowed."""
 
-    def execute(self) -> None:
+    def __init__(self, ports: Ports, attempt: Attempt, asked: RestoreArguments) -> None:
+        super().__init__(ports, attempt, "fencing_instance")
+        self.asked = asked
+
+    def do(self) -> None:
         ports, call = self.ports, self.call()
         self.require(call)
         ports.compute.release(self.instance_id)
@@ -81,7 +83,7 @@ class FencingInstance(RestoreStep):
                 raise Refused(f"Volume {volume_id} is no longer attached to instance {instance.id}.")
         self.ports.storage.check_restore(instance, copies)
 
-    def revert(self, **_kwargs: Any) -> None:
+    def undo(self) -> None:
         """Give the instance back as it was, unless an earlier restore has left its volumes in pieces."""
         if self.asked.action is not Action.RESTORE or not _undoable(self):
             return
@@ -92,16 +94,22 @@ class FencingInstance(RestoreStep):
             LOG.exception("task %s: the instance could not be given back as it was", self.operation.id)
 
 
-class CreatingSafetyCopies(RestoreStep):
+class CreatingSafetyCopies(Step[SafetyCopiesMade]):
     """Copy every volume as it is now, so that the present can be rolled back to."""
 
-    def execute(self) -> dict[str, str]:
+    outcome = SafetyCopiesMade
+
+    def __init__(self, ports: Ports, attempt: Attempt, asked: RestoreArguments) -> None:
+        super().__init__(ports, attempt, "creating_safety_copies")
+        self.asked = asked
+
+    def do(self) -> SafetyCopiesMade:
         call = self.call()
         self.at_a_time(partial(self.ports.storage.release, call), self.asked.copies)
         require_held(self)
         cut = self.ports.retries.retrying("the cut", call)(self._cut, call)
         self.complete_all([copy.id for copy in cut.snapshots if not copy.ready])
-        return {copy.name.volume_id: copy.id for copy in cut.snapshots}
+        return SafetyCopiesMade({copy.name.volume_id: copy.id for copy in cut.snapshots})
 
     def _cut(self, call: Call) -> Cut:
         # Leftovers of earlier restores, and of an earlier attempt at this one: none of them is the present.
@@ -111,7 +119,7 @@ class CreatingSafetyCopies(RestoreStep):
         self.ports.storage.prepare_cut(call, instance, names)
         return self.ports.storage.cut(call, instance, names)
 
-    def revert(self, **_kwargs: Any) -> None:
+    def undo(self) -> None:
         if not _undoable(self):
             return
         try:
@@ -121,21 +129,32 @@ class CreatingSafetyCopies(RestoreStep):
             LOG.exception("task %s: the safety copies could not all be removed", self.operation.id)
 
 
-class RecordingIntent(Step):
-    """The point of no return: from here on the volumes may differ, and nothing is undone by itself any more."""
+class RecordingIntent(Step[Never]):
+    """The point of no return: from here on the volumes may differ, and nothing is undone by itself any more.
 
-    def execute(self, safety_copies: dict[str, str] | None) -> None:
-        self.ports.operations.commit(self.operation, safety_copies)
+    Without `safety`, the safety copies of an earlier restore still hold.
+    """
+
+    def __init__(self, ports: Ports, attempt: Attempt, safety: CreatingSafetyCopies | None) -> None:
+        super().__init__(ports, attempt, "recording_intent", () if safety is None else [safety])
+        self._safety = safety
+
+    def do(self) -> None:
+        made = None if self._safety is None else self.told.of(self._safety)
+        self.ports.operations.commit(self.operation, None if made is None else made.copies)
 
 
-class RestoringVolume(RestoreStep):
+class RestoringVolume(Step[VolumeRestored]):
     """Put one volume back; how that went is data, so that it says nothing about the other volumes."""
 
-    def __init__(self, *args: Any, volume_id: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    outcome = VolumeRestored
+
+    def __init__(self, ports: Ports, attempt: Attempt, asked: RestoreArguments, prefix: str, volume_id: str) -> None:
+        super().__init__(ports, attempt, f"{prefix}_{volume_id}")
+        self.asked = asked
         self.volume_id = volume_id
 
-    def execute(self) -> dict[str, Any]:
+    def do(self) -> VolumeRestored:
         touched, held = threading.Event(), False
         # What an earlier claim on the operation did, it has not said.
         if self.operation.generation > 1:
@@ -148,43 +167,32 @@ class RestoringVolume(RestoreStep):
                 self.ports.storage.restore(call, self.volume_id, self.asked.copies[self.volume_id])
         except Exception as error:  # noqa: BLE001  # it is told, and says nothing about the other volumes
             told = storable(error, f"task {self.operation.id}: restoring volume {self.volume_id}")
-            return {
-                "ok": False,
-                "volume_id": self.volume_id,
-                "code": told.code,
-                "message": told.message,
-                "held": held,
-                "touched": touched.is_set(),
-            }
-        return {"ok": True, "volume_id": self.volume_id}
+            return VolumeRestored(self.volume_id, Reason(told.code, told.message), held=held, touched=touched.is_set())
+        return VolumeRestored(self.volume_id)
 
     def _is_there_already(self) -> bool:
         """Whether the volume is what it is to be put back to: no restore has touched it since its safety copy."""
         return self.asked.action is Action.ROLLBACK and self.volume_id in self.snapshot().untouched
 
 
-def restoring_volumes(
-    ports: Ports, attempt: Attempt, prefix: str, asked: RestoreArguments
-) -> tuple[unordered_flow.Flow, dict[str, str]]:
-    """A flow with a `RestoringVolume` for each of the copies, and the names of its tasks by volume id."""
-    names = {volume_id: f"{prefix}_{volume_id}" for volume_id in asked.copies}
-    tasks = [
-        RestoringVolume(ports, attempt, name, asked=asked, volume_id=volume_id, provides=name)
-        for volume_id, name in names.items()
-    ]
-    return unordered_flow.Flow(f"{prefix}s").add(*tasks), names
-
-
-class ConfirmingFence(Step):
+class ConfirmingFence(Step[FenceConfirmed]):
     """See that the instance was still off and fenced when the last volume was whole.
 
-    A step of its own: once its result is recorded, the fence may be gone by our own hand. The result is data: None
-    while volumes are missing, else `held`, and where that is False `code` and `message`.
+    A step of its own: once its outcome is recorded, the fence may be gone by our own hand. It comes to none while
+    volumes are missing.
     """
 
-    def execute(self, **outcomes: dict[str, Any]) -> dict[str, Any] | None:
-        if not all(outcome["ok"] for outcome in outcomes.values()):
-            return None
+    outcome = FenceConfirmed
+
+    def __init__(self, ports: Ports, attempt: Attempt, volumes: Sequence[RestoringVolume]) -> None:
+        super().__init__(ports, attempt, "confirming_fence", volumes)
+        self._volumes = volumes
+
+    def do(self) -> FenceConfirmed | None:
+        for volume in self._volumes:
+            outcome = self.told.of(volume)
+            if outcome is None or not outcome.achieved:
+                return None
         try:
             require_held(self)
         except Conflict as error:
@@ -193,23 +201,25 @@ class ConfirmingFence(Step):
                 f"{error.message} All of them were put back, but a guest may have written to them since, and what they "
                 "hold is not certain."
             )
-            return {"held": False, "code": error.code, "message": message}
-        return {"held": True}
-
-    def achieved(self, result: Any) -> bool:
-        """See `Task`."""
-        return result is not None and bool(result["held"])
+            return FenceConfirmed(Reason(error.code, message))
+        return FenceConfirmed()
 
 
-class ReleasingInstance(Step):
+class ReleasingInstance(Step[InstanceReleased]):
     """Take the fence away once all volumes are whole, and start the instance again if it ran before.
 
-    The result is data: None while volumes are missing or where somebody else had freed the instance, else `fenced` says
-    whether nobody can start the instance yet, and `code` and `message` what went wrong.
+    It comes to no outcome while volumes are missing or where somebody else had freed the instance.
     """
 
-    def execute(self, held: dict[str, Any] | None) -> dict[str, Any] | None:
-        if held is None or fence_lost(held):
+    outcome = InstanceReleased
+
+    def __init__(self, ports: Ports, attempt: Attempt, confirming: ConfirmingFence) -> None:
+        super().__init__(ports, attempt, "releasing_instance", [confirming])
+        self._confirming = confirming
+
+    def do(self) -> InstanceReleased | None:
+        confirmed = self.told.of(self._confirming)
+        if confirmed is None or not confirmed.achieved:
             return None
         call = self.call()
         # Once the guest runs, no loss of power may make us forget that its volumes need no restore any more.
@@ -223,35 +233,33 @@ class ReleasingInstance(Step):
                 LOG.exception("task %s: the instance was not given back as it was", self.operation.id)
                 missing = "free" if fenced else "up"
                 message = f"The volumes are whole, but the instance is not {missing}: {error.message}"
-                return {"fenced": fenced, "code": error.code, "message": message}
-        return {"fenced": False}
-
-    def achieved(self, result: Any) -> bool:
-        """See `Task`."""
-        return result is not None and "code" not in result
+                return InstanceReleased(fenced, Reason(error.code, message))
+        return InstanceReleased()
 
 
-class UpdatingSnapshots(Step):
-    """Delete the safety copies once nobody needs them any more; `leftovers` are those that are still there."""
+class UpdatingSnapshots(Step[SafetyCopiesDeleted]):
+    """Delete the safety copies once nobody needs them any more; it comes to no outcome while somebody may."""
 
-    def execute(self, released: dict[str, Any] | None) -> dict[str, Any] | None:
-        if released is None or still_fenced(released):
+    outcome = SafetyCopiesDeleted
+
+    def __init__(self, ports: Ports, attempt: Attempt, releasing: ReleasingInstance) -> None:
+        super().__init__(ports, attempt, "updating_snapshots", [releasing])
+        self._releasing = releasing
+
+    def do(self) -> SafetyCopiesDeleted | None:
+        released = self.told.of(self._releasing)
+        if released is None or released.fenced:
             return None
         try:
             self.delete_copies(self.call(), CopyKind.SAFETY)
         except StillframeError as error:
             LOG.exception("task %s: safety copies are left over", self.operation.id)
-            return {
-                "leftovers": self._leftovers(),
-                "code": error.code,
-                "message": "The volumes are whole, but safety copies are left over; the next restore to this instance "
-                f"snapshot or its deletion removes them: {error.message}",
-            }
-        return {"leftovers": {}}
-
-    def achieved(self, result: Any) -> bool:
-        """See `Task`."""
-        return result is not None and "code" not in result
+            message = (
+                "The volumes are whole, but safety copies are left over; the next restore to this instance snapshot "
+                f"or its deletion removes them: {error.message}"
+            )
+            return SafetyCopiesDeleted(self._leftovers(), Reason(error.code, message))
+        return SafetyCopiesDeleted({})
 
     def _leftovers(self) -> dict[str, str]:
         try:
@@ -263,7 +271,7 @@ class UpdatingSnapshots(Step):
         return {copy.name.volume_id: copy.id for copy in found if copy.name.kind is CopyKind.SAFETY}
 
 
-def require_held(step: Step) -> None:
+def require_held(step: Step[Any]) -> None:
     """Raises `Conflict` if the instance is not off and fenced for us any more.
 
     An administrator of the platform may have freed it while nobody worked on the operation.
@@ -275,83 +283,70 @@ def require_held(step: Step) -> None:
         raise Conflict(f"Instance {step.instance_id} was started by somebody else while its volumes were put back.")
 
 
-def unfence_instance(step: Step, call: Call) -> None:
+def unfence_instance(step: Step[Any], call: Call) -> None:
     """Take the snapshot's fence away in the platform; the store's goes with the settlement."""
     step.require(call)
     step.ports.compute.unfence(step.instance_id, step.operation.snapshot_id)
 
 
-def start_again(step: Step, call: Call) -> None:
+def start_again(step: Step[Any], call: Call) -> None:
     """Start the instance if it ran before the first restore of the row."""
     fence = step.ports.operations.fence(step.instance_id)
     if fence is not None and fence.snapshot_id == step.operation.snapshot_id and fence.was_active:
         step.ports.compute.start(call, step.instance_id)
 
 
-def fence_lost(held: dict[str, Any] | None) -> bool:
-    """Whether the outcome of `ConfirmingFence` says that somebody else had freed the instance."""
-    return held is not None and not held["held"]
+def judge_by(
+    ports: Ports,
+    attempt: Attempt,
+    asked: RestoreArguments,
+    volumes: Sequence[RestoringVolume],
+    confirming: ConfirmingFence,
+    releasing: ReleasingInstance,
+    updating: UpdatingSnapshots,
+) -> Judge:
+    """How to settle a restore, retry or rollback by what its tasks have told."""
+
+    def judge(told: Outcomes, failure: Failure | None) -> Settlement:
+        operation = ports.operations.get(attempt.operation.id)
+        ending = Restoration(
+            asked=asked,
+            volumes={volume.volume_id: told.of(volume) for volume in volumes},
+            fence=told.of(confirming),
+            release=told.of(releasing),
+            deleted=told.of(updating),
+            row=ports.snapshots.get(operation.snapshot_id),
+            committed=operation.committed,
+            now=ports.now() if failure is None else failure.fault.created_at,
+            failure=failure,
+        )
+        return verdict(replace(ending, given_back=_given_back(ports, operation)) if ending.undone else ending)
+
+    return judge
 
 
-def still_fenced(released: dict[str, Any] | None) -> bool:
-    """Whether the outcome of `ReleasingInstance` says that the platform's fence could not be taken away."""
-    return released is not None and bool(released["fenced"])
+def _given_back(ports: Ports, operation: Operation) -> GivenBack:
+    """How the instance of a restore that was undone is found; in doubt it is not as it was, and a retry mends that."""
+    try:
+        free = ports.compute.fenced_by(operation.instance_id) != operation.snapshot_id
+    except StillframeError:
+        LOG.exception("task %s: nobody knows whether the instance is free", operation.id)
+        return GivenBack(free=False, up=False)
+    return GivenBack(free, up=not free or _is_up_again(ports, operation))
 
 
-def settle_whole(
-    event: Event, released: dict[str, Any] | None, updated: dict[str, Any] | None, now: datetime
-) -> Settlement:
-    """All volumes are whole and free; `released` and `updated` are what the steps of these names said, if they did.
-
-    What went wrong after the volumes were whole is told; safety copies that are left over stay shown.
-    """
-    told = next((said for said in (released, updated) if said and "message" in said), None)
-    fault = None if told is None else Fault(told["code"], told["message"], now)
-    maps: dict[str, dict[str, str] | None] = {"failed_snapshots": None}
-    if updated is not None:
-        maps["temp_snapshots"] = updated["leftovers"] or None
-    return Settlement(event, succeeded=True, fault=fault, maps=maps, untouched=frozenset(), unfence=True)
+def _is_up_again(ports: Ports, operation: Operation) -> bool:
+    fence = ports.operations.fence(operation.instance_id)
+    if fence is None or not fence.was_active:
+        return True
+    try:
+        return ports.compute.get_instance(operation.instance_id).power_state is not PowerState.SHUTOFF
+    except StillframeError:
+        LOG.exception("task %s: nobody knows whether the instance is up again", operation.id)
+        return False
 
 
-def untouched_by(
-    asked: RestoreArguments, snapshot: InstanceSnapshot, outcomes: Collection[Any], *, committed: bool
-) -> frozenset[str]:
-    """The volumes that are what their safety copies are, after a restore or retry that failed.
-
-    `outcomes` are those of the tasks that put volumes back, as far as there are any. Of an instance that was not held
-    all the time nothing is known.
-    """
-    before = frozenset(asked.copies) if asked.safety_copies else snapshot.untouched
-    if not committed:
-        return before
-    failed = [outcome for outcome in outcomes if isinstance(outcome, dict) and outcome.get("ok") is False]
-    # An earlier release has recorded neither.
-    if not all(outcome.get("held", False) for outcome in failed):
-        return frozenset()
-    return before & {outcome["volume_id"] for outcome in failed if not outcome.get("touched", True)}
-
-
-def settle_if_whole(event: Event, names: Collection[str], failure: Failure) -> Settlement | None:
-    """The settlement of a flow that failed when its work was done: only the telling of it had not come through.
-
-    `names` are those of the tasks that put volumes back.
-    """
-    outcomes = [failure.results.get(name) for name in names]
-    released, updated = failure.results.get("releasing_instance"), failure.results.get("updating_snapshots")
-    if not all(outcome and outcome["ok"] for outcome in outcomes) or released is None or released["fenced"]:
-        return None
-    settlement = settle_whole(event, released, updated, failure.fault.created_at)
-    return replace(settlement, fault=settlement.fault or failure.fault)
-
-
-def describe_outcomes(failed: Collection[dict[str, Any]], verb: str) -> tuple[str, str]:
-    """Code and message for volumes that failed, each with its reason."""
-    ordered = sorted(failed, key=lambda outcome: str(outcome["volume_id"]))
-    reasons = "; ".join(f"volume {outcome['volume_id']}: {outcome['message']}" for outcome in ordered)
-    return ordered[0]["code"], f"{len(ordered)} volume(s) were not {verb}: {reasons}"
-
-
-def _undoable(step: Step) -> bool:
+def _undoable(step: Step[Any]) -> bool:
     """Whether the operation is still open and has not passed its point of no return."""
     operation = step.ports.operations.get(step.operation.id)
     return not operation.state.final and not operation.committed

@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Never
 
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.operation import Operation, Settlement
-from stillframe.domain.snapshot import CopyKind, CopyName, Fault, InstanceSnapshot, VolumeSnapshot
+from stillframe.domain.snapshot import CopyKind, CopyName, InstanceSnapshot, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.wrappers import RetryPolicy
 from stillframe.engine.faults import storable
-from stillframe.engine.task import Task
-from stillframe.engine.work import Attempt
+from stillframe.engine.task import T_co, Task
+from stillframe.engine.work import Attempt, Judge
 from stillframe.logs.context import about
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import SnapshotStore
@@ -61,14 +61,13 @@ class _Parts:
         self._report(int(1000 * sum(self._fractions)), 1000 * len(self._fractions))
 
 
-class Step(Task):
-    """A task of ours. Each may be executed again after a crash, and each `revert` after a crash of its own."""
+class Step(Task[T_co]):
+    """A task of ours. Each may be done again after a crash, and each `undo` after a crash of its own."""
 
-    def __init__(self, ports: Ports, attempt: Attempt, name: str, **kwargs: Any) -> None:
-        super().__init__(name=name, **kwargs)
+    def __init__(self, ports: Ports, attempt: Attempt, name: str, after: Iterable[Task[Any]] = ()) -> None:
+        super().__init__(name, after)
         self.ports = ports
         self.attempt = attempt
-        self._told = ExitStack()
 
     @property
     def operation(self) -> Operation:
@@ -78,23 +77,7 @@ class Step(Task):
     def instance_id(self) -> str:
         return self.operation.instance_id
 
-    def pre_execute(self) -> None:
-        """See `Task`: around the execution, in its thread."""
-        self._told.enter_context(self.logged())
-
-    def post_execute(self) -> None:
-        """See `Task`."""
-        self._told.close()
-
-    def pre_revert(self) -> None:
-        """See `Task`: around the undoing, in its thread."""
-        self._told.enter_context(self.logged())
-
-    def post_revert(self) -> None:
-        """See `Task`."""
-        self._told.close()
-
-    def logged(self) -> AbstractContextManager[None]:
+    def around(self) -> AbstractContextManager[None]:
         """Let what a thread logs name the operation; each thread needs its own."""
         return about(self.operation.request_id, self.operation.id)
 
@@ -109,7 +92,7 @@ class Step(Task):
 
         def complete(number: int) -> None:
             call = self._bound(self.attempt.check, partial(parts.report, number))
-            with self.logged():
+            with self.around():
                 self.ports.storage.complete(call, copy_ids[number])
             parts.report(number, 1, 1)
 
@@ -140,9 +123,6 @@ class Step(Task):
         """The row that the operation works on, as it is now."""
         return self.ports.snapshots.get(self.operation.snapshot_id)
 
-    def fault(self, error: StillframeError) -> Fault:
-        return Fault(error.code, error.message, self.ports.now())
-
     def copy_name(self, kind: CopyKind, volume_id: str) -> CopyName:
         return CopyName(kind, self.operation.snapshot_id, volume_id, self.operation.id)
 
@@ -170,7 +150,7 @@ class Step(Task):
         parts = _Parts(len(copy_ids), call.report)
 
         def delete(number: int) -> StillframeError | None:
-            with self.logged():
+            with self.around():
                 error = self._delete(call, copy_ids[number])
             if error is None:
                 parts.report(number, 1, 1)
@@ -188,3 +168,14 @@ class Step(Task):
         except Exception as error:  # noqa: BLE001  # it is told, and says nothing about the other copies
             return storable(error, f"task {call.operation_id}: deleting volume snapshot {copy_id}")
         return None
+
+
+class SnapshotDone(Step[Never]):
+    """Settle the operation by what its tasks have told."""
+
+    def __init__(self, ports: Ports, attempt: Attempt, after: Iterable[Task[Any]], judge: Judge) -> None:
+        super().__init__(ports, attempt, "SnapshotDone", after)
+        self._judge = judge
+
+    def do(self) -> None:
+        self.settle(self._judge(self.told, None))

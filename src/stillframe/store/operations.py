@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from stillframe.domain.errors import Conflict, NotFound, Refused, Superseded
-from stillframe.domain.operation import Operation, OperationState, Settlement
+from stillframe.domain.operation import Operation, OperationState, Settlement, Unchanged
 from stillframe.domain.status import Event, Status, advance
 from stillframe.store import first_release
 from stillframe.store.border import repeated
@@ -366,8 +366,13 @@ def _settled(settlement: Settlement, following: Status, task_id: str, now: datet
         "status": following.value,
         "fault": fault_to_json(settlement.fault),
         "updated_at": not_before_creation(now),
-        **settlement.maps,
     }
+    maps = {
+        "snapshots": settlement.snapshots,
+        "temp_snapshots": settlement.temp_snapshots,
+        "failed_snapshots": settlement.failed_snapshots,
+    }
+    values |= {name: value for name, value in maps.items() if value is not Unchanged.UNCHANGED}
     if settlement.untouched is not None:
         values["untouched"] = untouched_to_json(settlement.untouched, task_id)
     if settlement.consistency is not None:
