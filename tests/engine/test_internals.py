@@ -85,11 +85,11 @@ def test_no_other_file_asks_for_a_private_name_of_taskflow(names: frozenset[str]
     assert wrong == {}
 
 
-def test_only_the_engine_and_the_flows_know_taskflow() -> None:
+def test_only_the_engine_knows_taskflow() -> None:
     knowing = {
         file.relative_to(SOURCE).parts[0] for file in SOURCE.rglob("*.py") if imported(ast.parse(file.read_text()))
     }
-    assert knowing == {"engine", "flows"}
+    assert knowing == {"engine"}
 
 
 def test_no_class_hides_a_private_name_of_the_stock_one_that_it_is_made_of() -> None:
