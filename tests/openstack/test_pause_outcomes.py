@@ -11,11 +11,11 @@ import pytest
 
 from stillframe.domain.errors import GuestHeld, Unavailable
 from stillframe.drivers.call import Call
-from stillframe.drivers.lifeline import Lifeline
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.remains import CloudRemains
 from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.drivers.watchdog_client import WatchdogClient
 
 OURS: Final = "the service's user"
 CALL: Final = Call("operation", "request", lambda: None, lambda _done, _total: None)
@@ -74,8 +74,8 @@ def scene() -> Scene:
     watchdog = SimpleNamespace(arm=lambda key, _order: armed.add(key), disarm=armed.discard, process_id=None)
     passport = SimpleNamespace(endpoint="http://127.0.0.1", headers={}, verify=True, cert=None)
     cloud = SimpleNamespace(service=lambda _kind: nova, user_id=lambda: OURS, passport=lambda _kind, _seconds: passport)
-    waiting, lifeline = Waiting(0.01, 0.02), cast("Lifeline", watchdog)
-    pausing = Pausing(cast("Cloud", cloud), waiting, seconds=5, patience=0.2, lifeline=lifeline)
+    waiting, client = Waiting(0.01, 0.02), cast("WatchdogClient", watchdog)
+    pausing = Pausing(cast("Cloud", cloud), waiting, seconds=5, patience=0.2, watchdog=client)
     return Scene(nova, pausing, armed)
 
 

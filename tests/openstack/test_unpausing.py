@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pytest
 
-from stillframe.drivers.lifeline import Lifeline
 from stillframe.drivers.openstack import watchdog
+from stillframe.drivers.watchdog_client import WatchdogClient
 from tests.lab.openstack.services import HOST, until
 
 LONG: Final = 600.0
@@ -96,8 +96,8 @@ def say_without_end(handler: BaseHTTPRequestHandler, nova: Nova) -> None:
 
 
 @contextmanager
-def lifeline(nova: Nova) -> Iterator[Lifeline]:
-    made = Lifeline(Path(watchdog.__file__), "-I", answer_seconds=60)
+def watchdog_client(nova: Nova) -> Iterator[WatchdogClient]:
+    made = WatchdogClient(Path(watchdog.__file__), "-I", answer_seconds=60)
     try:
         yield made
     finally:
@@ -118,7 +118,7 @@ def order(nova: Nova, seconds: float = LONG) -> dict[str, Any]:
 
 
 def test_a_paused_server_runs_again_when_its_service_is_gone(nova: Nova) -> None:
-    with lifeline(nova) as ours:
+    with watchdog_client(nova) as ours:
         ours.arm("one", order(nova))
         assert nova.asked == []
     until(lambda: nova.asked == [{"unpause": None}], 20)
@@ -126,13 +126,13 @@ def test_a_paused_server_runs_again_when_its_service_is_gone(nova: Nova) -> None
 
 
 def test_a_paused_server_runs_again_when_its_time_is_over(nova: Nova) -> None:
-    with lifeline(nova) as ours:
+    with watchdog_client(nova) as ours:
         ours.arm("one", order(nova, seconds=0.5))
         until(lambda: nova.asked == [{"unpause": None}], 20)
 
 
 def test_a_server_that_was_let_run_is_left_alone(nova: Nova) -> None:
-    with lifeline(nova) as ours:
+    with watchdog_client(nova) as ours:
         ours.arm("one", order(nova, seconds=1.0))
         ours.disarm("one")
     until(lambda: not Path(f"/proc/{nova.watchdogs[0]}").exists(), 20)
@@ -141,14 +141,14 @@ def test_a_server_that_was_let_run_is_left_alone(nova: Nova) -> None:
 
 def test_a_cloud_that_fails_for_a_while_is_asked_again(nova: Nova) -> None:
     nova.failures = 3
-    with lifeline(nova) as ours:
+    with watchdog_client(nova) as ours:
         ours.arm("one", order(nova))
     until(lambda: nova.asked == [{"unpause": None}], 20)
 
 
 def test_a_pause_that_comes_after_its_service_has_died_is_taken_back(nova: Nova) -> None:
     nova.status, nova.task = "ACTIVE", None
-    with lifeline(nova) as ours:
+    with watchdog_client(nova) as ours:
         ours.arm("one", order(nova))
     until(lambda: bool(nova.tokens), 20)
     nova.task = "pausing"
@@ -158,7 +158,7 @@ def test_a_pause_that_comes_after_its_service_has_died_is_taken_back(nova: Nova)
 
 def test_a_server_that_somebody_else_has_paused_since_is_left_to_them(nova: Nova) -> None:
     nova.paused_by = "its owner"
-    with lifeline(nova) as ours:
+    with watchdog_client(nova) as ours:
         ours.arm("one", order(nova))
     until(lambda: not Path(f"/proc/{nova.watchdogs[0]}").exists(), 60)
     assert nova.asked == []
@@ -166,14 +166,14 @@ def test_a_server_that_somebody_else_has_paused_since_is_left_to_them(nova: Nova
 
 def test_answers_of_another_form_do_not_end_the_watchdog(nova: Nova) -> None:
     nova.odd = [[], None, "x", {"server": []}, {"server": None}, {"server": {"status": 1}}, 3]
-    with lifeline(nova) as ours:
+    with watchdog_client(nova) as ours:
         ours.arm("one", order(nova))
     until(lambda: nova.asked == [{"unpause": None}], 30)
 
 
 def test_an_answer_without_end_is_broken_off_and_asked_for_again(nova: Nova) -> None:
     nova.endless = 2
-    with lifeline(nova) as ours:
+    with watchdog_client(nova) as ours:
         ours.arm("one", order(nova))
     until(lambda: nova.asked == [{"unpause": None}], 60)
     # Besides what is read, buffers of the system hold some.

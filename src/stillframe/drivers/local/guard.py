@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from stillframe.drivers.lifeline import Lifeline
+from stillframe.drivers.watchdog_client import WatchdogClient
 
 _PROGRAM: Final = Path(__file__).with_name("watchdog.py")
 
@@ -29,11 +29,11 @@ class Order:
 
 
 class Guard:
-    """A lifeline to the watchdog of QEMU processes; safe to use from threads."""
+    """The watchdog of QEMU processes; safe to use from threads."""
 
     def __init__(self) -> None:
         # Isolated, without site packages: it has to start at once, and to work whatever happened to our environment.
-        self._lifeline = Lifeline(_PROGRAM, "-I", "-S")
+        self._watchdog = WatchdogClient(_PROGRAM, "-I", "-S")
 
     def arm(self, instance_id: str, order: Order) -> None:
         """Have the instance let go if we die or take too long; in the place of an earlier order.
@@ -41,17 +41,17 @@ class Guard:
         Returns when the watchdog knows, raises `Unavailable` if it does not.
         """
         qmp, agent = (str(path) if path else None for path in (order.qmp, order.agent))
-        self._lifeline.arm(instance_id, {**asdict(order), "qmp": qmp, "agent": agent, "mark": str(order.mark)})
+        self._watchdog.arm(instance_id, {**asdict(order), "qmp": qmp, "agent": agent, "mark": str(order.mark)})
 
     def disarm(self, instance_id: str) -> None:
         """Have the instance left alone from now on."""
-        self._lifeline.disarm(instance_id)
+        self._watchdog.disarm(instance_id)
 
     def close(self) -> None:
         """End the watchdog; what is still armed is let go."""
-        self._lifeline.close()
+        self._watchdog.close()
 
     @property
     def process_id(self) -> int | None:
         """The watchdog's process, or None before its first use."""
-        return self._lifeline.process_id
+        return self._watchdog.process_id

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, Conflict, GuestHeld, NotFound
 from stillframe.drivers.call import Call
-from stillframe.drivers.lifeline import Lifeline
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.hosts import Diagnosis, Hosts
 from stillframe.drivers.openstack.strangers import Strangers
 from stillframe.drivers.openstack.waiting import Waiting
 from stillframe.drivers.outcomes import Outcome
+from stillframe.drivers.watchdog_client import WatchdogClient
 
 LOG = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _ACTIONS: Final = ("create", "start", "stop", "reboot", "rebuild", "pause", "unp
 class Pausing:
     """Pauses servers; `seconds` is the longest that one stays paused, whatever happens.
 
-    `patience` in seconds bounds the wait for a server to be seen running; `lifeline` leads to the watchdog.
+    `patience` in seconds bounds the wait for a server to be seen running; `watchdog` is who lets a server run again.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Pausing:
         *,
         seconds: float,
         patience: float = _PATIENCE,
-        lifeline: Lifeline | None = None,
+        watchdog: WatchdogClient | None = None,
     ) -> None:
         self._cloud = cloud
         self._waiting = waiting
@@ -60,7 +60,7 @@ class Pausing:
         self._hosts = Hosts(cloud)
         self._strangers = Strangers()
         # Isolated: it has to work whatever happened to our environment.
-        self._lifeline = lifeline or Lifeline(_PROGRAM, "-I", answer_seconds=_ANSWER_SECONDS)
+        self._watchdog = watchdog or WatchdogClient(_PROGRAM, "-I", answer_seconds=_ANSWER_SECONDS)
 
     @property
     def _api(self) -> Api:
@@ -73,7 +73,7 @@ class Pausing:
         Raises `BackendError` if it did not stay paused, `GuestHeld` if nobody knows whether it runs again, which the
         watchdog then goes on trying, and `Unavailable`.
         """
-        self._lifeline.arm(server_id, self._order(server_id))
+        self._watchdog.arm(server_id, self._order(server_id))
         asked = Outcome.UNKNOWN
         try:
             held = self._pause(call, server_id)
@@ -85,7 +85,7 @@ class Pausing:
             self.let_run(server_id)
             # A pause of unknown outcome may come after that look, and so may its end be the watchdog's.
             if asked is not Outcome.UNKNOWN:
-                self._lifeline.disarm(server_id)
+                self._watchdog.disarm(server_id)
         if not still:
             raise BackendError(
                 f"Server {server_id} did not stay paused while its volumes were cut: somebody let it run, or Cinder "

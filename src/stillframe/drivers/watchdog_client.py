@@ -18,7 +18,7 @@ _ANSWER_SECONDS: Final = 5.0
 Order = Mapping[str, Any]
 
 
-class Lifeline:
+class WatchdogClient:
     """Starts a watchdog before its first use, and again if it was killed; safe to use from threads.
 
     The watchdog is a program that is started by path. It reads orders, one JSON object a line: `{"arm": key, ...}` and
