@@ -56,7 +56,7 @@ class Endpoints:
 
 
 @dataclass(frozen=True, slots=True)
-class Passport:
+class Credentials:
     """What another process needs to speak to a service for us; it has a token in it and is never logged or shown.
 
     `verify` and `cert` are as requests takes them.
@@ -207,12 +207,12 @@ class Cloud:
         with _translated("identity", for_user=False):
             return frozenset(map(str, access.role_names))
 
-    def passport(self, kind: str, seconds: float) -> Passport:
+    def credentials(self, kind: str, seconds: float) -> Credentials:
         """A way to a service that is good for so long, where Keystone gives tokens for so long."""
         token = str(self._access(seconds).auth_token)
         endpoint = self.service(kind).endpoint().rstrip("/")
         headers = {"X-Auth-Token": token, "OpenStack-API-Version": f"{kind} {MICROVERSIONS[kind]}"}
-        return Passport(endpoint, headers, self._session.verify, self._session.cert)
+        return Credentials(endpoint, headers, self._session.verify, self._session.cert)
 
     def _access(self, seconds: float) -> Any:
         # Plugins that can be scoped to a project, as ours must be, know what their token grants.

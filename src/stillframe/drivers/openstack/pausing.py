@@ -193,7 +193,7 @@ class Pausing:
         return held
 
     def _order(self, server_id: str) -> dict[str, Any]:
-        way = self._cloud.passport("compute", self._seconds + _RESCUE_SECONDS)
+        way = self._cloud.credentials("compute", self._seconds + _RESCUE_SECONDS)
         return {
             "url": f"{way.endpoint}/servers/{server_id}",
             "headers": dict(way.headers),
