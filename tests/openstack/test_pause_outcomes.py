@@ -73,7 +73,9 @@ def scene() -> Scene:
     nova, armed = Nova(), set[str]()
     watchdog = SimpleNamespace(arm=lambda key, _order: armed.add(key), disarm=armed.discard, process_id=None)
     credentials = SimpleNamespace(endpoint="http://127.0.0.1", headers={}, verify=True, cert=None)
-    cloud = SimpleNamespace(service=lambda _kind: nova, user_id=lambda: OURS, credentials=lambda _kind, _seconds: credentials)
+    cloud = SimpleNamespace(
+        service=lambda _kind: nova, user_id=lambda: OURS, credentials=lambda _kind, _seconds: credentials
+    )
     waiting, client = Waiting(0.01, 0.02), cast("WatchdogClient", watchdog)
     pausing = Pausing(cast("Cloud", cloud), waiting, seconds=5, patience=0.2, watchdog=client)
     return Scene(nova, pausing, armed)

@@ -14,8 +14,8 @@ from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness
 from stillframe.drivers.openstack import documents
+from stillframe.drivers.openstack.batching import Batching
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
-from stillframe.drivers.openstack.gathering import Gathering
 from stillframe.drivers.openstack.hosts import Hosts
 from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
@@ -82,7 +82,7 @@ class NovaCompute:
         self._cloud = cloud
         self._waiting = waiting
         # Nova cannot be asked for several servers by their ids; all volumes of one server are put back at a time.
-        self._looking = Gathering(self._server, lambda _several: {})
+        self._looking = Batching(self._server, lambda _several: {})
         self._pausing = pausing
         self._pauses = pauses
         self._hosts = Hosts(cloud)

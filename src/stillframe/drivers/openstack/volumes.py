@@ -12,8 +12,8 @@ from stillframe.domain.errors import BackendError, NotFound
 from stillframe.domain.instance import Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.openstack import documents
+from stillframe.drivers.openstack.batching import Batching
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
-from stillframe.drivers.openstack.gathering import Gathering
 
 STORAGE: Final = "block-storage"
 GIB: Final = 1 << 30
@@ -38,9 +38,9 @@ class Looking:
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
-        self._volumes = Gathering(self._volume, self._several)
+        self._volumes = Batching(self._volume, self._several)
         self._restoring_in = lru_cache(_PROJECTS)(
-            lambda project_id: Gathering(self._restoring_of, partial(self._restoring_of_several, project_id))
+            lambda project_id: Batching(self._restoring_of, partial(self._restoring_of_several, project_id))
         )
 
     def volume(self, volume_id: str) -> Document:

@@ -25,7 +25,7 @@ class _Batch(Generic[T]):
     answers: Future[Mapping[str, T]] = field(default_factory=Future)
 
 
-class Gathering(Generic[T]):
+class Batching(Generic[T]):
     """Answers questions about single things; those that come while a request is under way share the next one.
 
     Every answer is of a request that began after its question, so it is as fresh as one of a request of its own. `one`

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from stillframe.domain.errors import NotFound, Unavailable
-from stillframe.drivers.openstack.gathering import Gathering
+from stillframe.drivers.openstack.batching import Batching
 
 PATIENCE = 30.0
 
@@ -47,17 +47,17 @@ class Library:
 
 
 @contextmanager
-def asking(gathering: Gathering[int], library: Library, keys: Sequence[str]) -> Iterator[list[Future[list[int]]]]:
+def asking(batching: Batching[int], library: Library, keys: Sequence[str]) -> Iterator[list[Future[list[int]]]]:
     """A first request for `first` is under way while the keys are asked for, each by a thread of its own."""
     with ThreadPoolExecutor(len(keys) + 1) as pool:
         library.gate.clear()
-        first = pool.submit(gathering.ask, "first")
+        first = pool.submit(batching.ask, "first")
         assert library.begun.acquire(timeout=PATIENCE)
         started = threading.Barrier(len(keys) + 1)
 
         def ask(key: str) -> list[int]:
             started.wait(PATIENCE)
-            return gathering.ask(key)
+            return batching.ask(key)
 
         asked = [pool.submit(ask, key) for key in keys]
         started.wait(PATIENCE)
@@ -70,8 +70,8 @@ def asking(gathering: Gathering[int], library: Library, keys: Sequence[str]) -> 
 
 def test_those_who_ask_while_a_request_is_under_way_share_the_next_one() -> None:
     library = Library()
-    gathering = Gathering(library.one, library.many)
-    with asking(gathering, library, ["a", "b", "c", "b"]) as asked:
+    batching = Batching(library.one, library.many)
+    with asking(batching, library, ["a", "b", "c", "b"]) as asked:
         # None of them is answered by the request that had begun before the question.
         assert [one.result(PATIENCE) for one in asked] == [[2]] * 4
     assert library.requests == [["first"], ["a", "b", "c"]]
@@ -79,39 +79,39 @@ def test_those_who_ask_while_a_request_is_under_way_share_the_next_one() -> None
 
 def test_one_question_for_several_is_one_request_and_keeps_their_order() -> None:
     library = Library()
-    gathering = Gathering(library.one, lambda keys: {key: number for number, key in enumerate(sorted(keys))})
-    assert gathering.ask("c", "a", "b", "a") == [2, 0, 1, 0]
-    assert gathering.ask() == []
+    batching = Batching(library.one, lambda keys: {key: number for number, key in enumerate(sorted(keys))})
+    assert batching.ask("c", "a", "b", "a") == [2, 0, 1, 0]
+    assert batching.ask() == []
     assert library.requests == []
 
 
 def test_what_is_not_there_is_only_his_who_asked_for_it() -> None:
     library = Library(missing=["b"])
-    gathering = Gathering(library.one, library.many)
-    with asking(gathering, library, ["a", "b"]) as (there, missing):
+    batching = Batching(library.one, library.many)
+    with asking(batching, library, ["a", "b"]) as (there, missing):
         assert there.result(PATIENCE) == [2]
         with pytest.raises(NotFound):
             missing.result(PATIENCE)
     with pytest.raises(NotFound):
-        gathering.ask("b")
+        batching.ask("b")
 
 
 def test_where_several_cannot_be_asked_for_each_is_asked_for_alone() -> None:
     library = Library(fails_for_many=True)
-    gathering = Gathering(library.one, library.many)
-    with asking(gathering, library, ["a", "b"]) as asked:
+    batching = Batching(library.one, library.many)
+    with asking(batching, library, ["a", "b"]) as asked:
         assert {one.result(PATIENCE)[0] for one in asked} == {3, 4}
     assert sorted(library.requests[2:]) == [["a"], ["b"]]
 
 
 def test_a_request_that_hangs_holds_up_only_those_whom_it_answers() -> None:
     library = Library()
-    gathering = Gathering(library.one, lambda keys: dict.fromkeys(keys, 0))
+    batching = Batching(library.one, lambda keys: dict.fromkeys(keys, 0))
     library.gate.clear()
     with ThreadPoolExecutor(1) as pool:
-        hanging = pool.submit(gathering.ask, "a")
+        hanging = pool.submit(batching.ask, "a")
         assert library.begun.acquire(timeout=PATIENCE)
-        assert gathering.ask("b", "c") == [0, 0]
+        assert batching.ask("b", "c") == [0, 0]
         assert not hanging.done()
         library.gate.set()
         assert hanging.result(PATIENCE) == [1]
