@@ -15,16 +15,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from stillframe.domain.errors import Conflict, InvalidInput, NotFound, NotSupported, Refused
 from stillframe.drivers.local.border import border
+from stillframe.drivers.local.cache import Cache
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format, Images, same_file
 from stillframe.drivers.local.opening import File, Unverified
-from stillframe.drivers.local.remembered import Remembered
 
 LOG = logging.getLogger(__name__)
 
 _NAMESPACE: Final = uuid.UUID("7a2c6c1e-0f0e-5a7e-8f53-6d0c64d7b1f2")
 _SUFFIX: Final = ".toml"
-_REMEMBERED: Final = 10_000
+_CACHED: Final = 10_000
 # Linux has 108 bytes for the name of a unix socket, the last of them is zero (unix(7)).
 _MOST_SOCKET_BYTES: Final = 107
 
@@ -141,7 +141,7 @@ class Declarations:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files = Remembered(load, most=_REMEMBERED)
+        self._files = Cache(load, most=_CACHED)
 
     def all(self) -> list[Declaration]:
         """Every readable declaration by name; one broken file must not hide the others and is logged."""

@@ -13,15 +13,15 @@ from typing import Final
 from stillframe.domain.errors import InvalidInput, NotSupported, Refused
 from stillframe.drivers.local import chains, headers, opening
 from stillframe.drivers.local.alone import is_written_by_qemu
+from stillframe.drivers.local.cache import Cache
 from stillframe.drivers.local.headers import Format, Header
 from stillframe.drivers.local.identity import BackingFile, Digests
 from stillframe.drivers.local.opening import File
 from stillframe.drivers.local.qemu_img import POLL_SECONDS, PROGRAM, Description, QemuImg
-from stillframe.drivers.local.remembered import Remembered
 
 __all__ = ["BackingFile", "Description", "Format", "Images", "Shape", "any_written", "same_file"]
 
-_REMEMBERED: Final = 50_000
+_CACHED: Final = 50_000
 _MEMORY: Final = 1 << 30
 # A check holds all reference counts in memory, and enlarges them by copying; the program itself needs room, too.
 _COUNTS: Final = 3 / 8
@@ -61,7 +61,7 @@ class Images:
             timeout, memory=memory, check_seconds=check_seconds, program=program, poll_seconds=poll_seconds
         )
         self._digests = Digests()
-        self._headers = Remembered(_header, most=_REMEMBERED)
+        self._headers = Cache(_header, most=_CACHED)
 
     def shape(self, image: Path | File, form: Format) -> Shape:
         """Virtual size and the like, cheaply: from the header alone; raises `Refused` if it is no such image."""

@@ -21,9 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 from stillframe.domain.errors import Damaged, NotFound, Unavailable
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
+from stillframe.drivers.local.cache import Cache
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import BackingFile, Format
-from stillframe.drivers.local.remembered import Remembered
 from stillframe.drivers.local.turns import PATIENCE, Turns
 
 LOG = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ NOTES: Final = "roots"
 DATA: Final = "data"
 _ASIDE: Final = ".deleting"
 _TURNS: Final = "turns"
-_REMEMBERED: Final = 50_000
+_CACHED: Final = 50_000
 
 
 class Method(StrEnum):
@@ -113,7 +113,7 @@ class Records:
         self.folder = state / RECORDS
         self.notes = state / NOTES
         self._files = files
-        self._read = Remembered(_read, most=_REMEMBERED)
+        self._read = Cache(_read, most=_CACHED)
         self._turns = Turns(state / _TURNS, patience)
 
     def all(self, snapshot_id: str | None = None) -> Iterator[Copy]:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 _YOUNG_SECONDS: Final = 1.0
 
 
-class Remembered(Generic[T]):
+class Cache(Generic[T]):
     """What `read` made of a file, for the `most` files that were asked for last; a change of a file counts at once."""
 
     def __init__(self, read: Callable[[Path], T], most: int) -> None:
