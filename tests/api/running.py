@@ -26,12 +26,12 @@ from stillframe.api.http_server import HttpServer
 from stillframe.domain.errors import NotSupported
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.wrappers import surround
+from tests.harness.faults import Faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from stillframe.api.connections import Bounds
-    from stillframe.domain.errors import StillframeError
     from stillframe.domain.instance import Instance
     from stillframe.settings import Settings
     from tests.databases import Server
@@ -44,40 +44,6 @@ PATIENCE = 60.0
 APART: Final = os.environ.get("STILLFRAME_APART", "") == "1"
 
 Override = tuple[str | None, str, object]
-
-
-class Faults:
-    """What goes wrong in the world: calls that raise, by method and volume, and calls that wait to be let go.
-
-    `after` has what is done just after the calls of a method.
-    """
-
-    def __init__(self) -> None:
-        self.raising: dict[tuple[str, str], StillframeError] = {}
-        self.after: dict[str, Callable[[], object]] = {}
-        self._waiting: dict[tuple[str, str | None], threading.Event] = {}
-
-    def around(self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        about = next((one for one in args if isinstance(one, str)), None)
-        gate = self._waiting.get((name, about)) or self._waiting.get((name, None))
-        if gate is not None:
-            assert gate.wait(PATIENCE), f"nobody let {name} go"
-        for argument in args:
-            if isinstance(argument, str) and (name, argument) in self.raising:
-                raise self.raising[name, argument]
-        found = method(*args, **kwargs)
-        self.after.get(name, lambda: None)()
-        return found
-
-    @contextmanager
-    def holding(self, name: str, about: str | None = None) -> Iterator[threading.Event]:
-        """Let calls of a method, or those about one id, wait until the context is left, or until the event is set."""
-        gate = self._waiting[name, about] = threading.Event()
-        try:
-            yield gate
-        finally:
-            gate.set()
-            del self._waiting[name, about]
 
 
 class Mappings:

@@ -219,7 +219,7 @@ def half_restored(api: Running) -> tuple[Instance, str]:
     snapshot_id = api.snapshot(instance)
     fill(api, instance, b"new")
     fault = ("restore", instance.volume_ids[0])
-    api.faults.raising[fault] = BackendError("the array said no")
+    api.faults.fail(fault[0], BackendError("the array said no"), fault[1])
     assert api.restore(instance, snapshot_id)["progress"] < 100
-    del api.faults.raising[fault]
+    api.faults.mend(*fault)
     return instance, snapshot_id

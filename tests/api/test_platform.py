@@ -153,20 +153,20 @@ def test_a_list_tells_of_a_stop_that_ends_while_it_is_made(api: Running) -> None
             held.close()
             assert settled(api, instance)["status"] == "SHUTOFF"
 
-        api.faults.after["list_instances"] = ends
+        api.faults.follow("list_instances", ends)
         listed = api.call("GET", f"/compute/v2.1/{instance.project_id}/servers/detail").json()["servers"]
-        del api.faults.after["list_instances"]
+        api.faults.mend("list_instances")
     assert [(one["status"], one["OS-EXT-STS:task_state"]) for one in listed] == [("ACTIVE", "powering-off")]
 
 
 def test_a_stop_that_fails_leaves_the_instance_as_it_is(api: Running, caplog: pytest.LogCaptureFixture) -> None:
     instance = api.instance(power_state=PowerState.ACTIVE)
-    api.faults.raising["stop", instance.id] = BackendError("the guest's process did not end")
+    api.faults.fail("stop", BackendError("the guest's process did not end"), instance.id)
     with caplog.at_level("INFO"):
         reply = api.act(instance, {"os-stop": None})
         assert (reply.status_code, settled(api, instance)["status"]) == (202, "ACTIVE")
     assert f"instance {instance.id}: powering-off failed: the guest's process did not end" in caplog.text
-    del api.faults.raising["stop", instance.id]
+    api.faults.mend("stop", instance.id)
     assert api.act(instance, {"os-stop": None}).status_code == 202
     assert settled(api, instance)["status"] == "SHUTOFF"
 

@@ -212,9 +212,9 @@ def test_whatever_would_change_a_busy_instance_or_snapshot_has_to_wait(api: Runn
     snapshot_id = "" if status == "creating" else api.snapshot(instance)
     restore: dict[str, object] = {"instance_snapshot_id": snapshot_id}
     if status == "rolling-back":
-        api.faults.raising["restore", instance.volume_ids[0]] = BackendError("broken")
+        api.faults.fail("restore", BackendError("broken"), instance.volume_ids[0])
         api.restore(instance, snapshot_id)
-        del api.faults.raising["restore", instance.volume_ids[0]]
+        api.faults.mend("restore", instance.volume_ids[0])
         restore["rollback"] = True
     with api.faults.holding(BUSY[status]):
         if status == "creating":
@@ -306,9 +306,9 @@ def test_a_failing_platform_is_reported_without_a_traceback(
 ) -> None:
     instance = api.instance()
     before = api.everything()
-    api.faults.raising["get_instance", instance.id] = error
+    api.faults.fail("get_instance", error, instance.id)
     reply = api.act(instance, {"vm-snapshot": {"name": "a"}})
-    del api.faults.raising["get_instance", instance.id]
+    api.faults.mend("get_instance", instance.id)
     assert reply.status_code == status
     assert reply.json()[name]["code"] == status
     assert reply.json()[name]["message"].startswith(message)

@@ -15,7 +15,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.errors import Flaky
 
-from tests.flows.world import wait_until
+from tests.harness.faults import wait_until
 
 if TYPE_CHECKING:
     from tests.api.running import Running

@@ -17,7 +17,7 @@ from stillframe.settings import load
 from stillframe.store.tables import INSTANCE_LOCKS
 from tests.attacks.served import Things
 from tests.conformance.worlds import MIB, LocalWorld
-from tests.flows.world import wait_until
+from tests.harness.faults import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -234,7 +234,7 @@ class TestPower:
                     answered.append(waiting)
                 assert slowest_answer(f"{api.url}/compute/v2.1/p/servers/{well.id}") < PROMPT
                 assert slowest_answer(f"{api.url}/compute/v2.1/p/servers/detail") < PROMPT
-                gate.set()
+                gate.let_go()
                 for waiting in answered:
                     assert waiting.recv(100).startswith(b"HTTP/1.1 ")
 

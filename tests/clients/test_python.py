@@ -119,7 +119,7 @@ def test_the_generated_client_plays_the_whole_story(api: Running) -> None:
     assert (status, type(refused)) == (400, models.FaultBadRequest)
     assert "force" in refused.bad_request.message
     restore.force = True
-    api.faults.raising["restore", second] = BackendError("broken by the test")
+    api.faults.fail("restore", BackendError("broken by the test"), second)
     status, task = client.act(instance.id, models.VmRestoreAction(vm_restore=restore))
     assert (status, type(task)) == (202, models.TaskReply)
     details = client.end_of(task.task_uri)
@@ -127,7 +127,7 @@ def test_the_generated_client_plays_the_whole_story(api: Running) -> None:
     assert "broken by the test" in details.fault.message
     assert client.show(snapshot_id).failed_snapshots.additional_properties.keys() == {second}
 
-    del api.faults.raising["restore", second]
+    api.faults.mend("restore", second)
     rollback = models.VmRestore(instance_snapshot_id=snapshot_id, rollback="True", force="true")
     status, task = client.act(instance.id, models.VmRestoreAction(vm_restore=rollback))
     assert (status, client.end_of(task.task_uri).progress) == (202, 100)

@@ -54,7 +54,7 @@ def test_the_story_is_type_checked_against_the_document(client: Path) -> None:
 def test_the_story_is_played_to_its_end(client: Path, api: Running) -> None:
     instance = api.instance(power_state=PowerState.ACTIVE)
     broken = "restore", instance.volume_ids[1]
-    api.faults.raising[broken] = BackendError("broken by the test")
+    api.faults.fail(broken[0], BackendError("broken by the test"), broken[1])
     command = [str(NODE), "story.ts", api.url, instance.project_id, instance.id]
     with subprocess.Popen(
         command, cwd=client, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -62,7 +62,7 @@ def test_the_story_is_played_to_its_end(client: Path, api: Running) -> None:
         assert story.stdin is not None
         assert story.stdout is not None
         said = story.stdout.readline()
-        del api.faults.raising[broken]
+        api.faults.mend(*broken)
         out, err = story.communicate("go on\n", timeout=PATIENCE)
     assert (said, out, story.returncode) == ("mend\n", "done\n", 0), err
     assert api.world.instances[instance.id].power_state is PowerState.ACTIVE

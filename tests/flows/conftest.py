@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.flows.world import World
+from tests.harness.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

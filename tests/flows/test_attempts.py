@@ -10,7 +10,8 @@ import pytest
 
 from stillframe.domain.errors import BackendError
 from stillframe.domain.instance import PowerState
-from tests.flows.world import PROJECT, SIZE, World, wait_until
+from tests.harness.faults import wait_until
+from tests.harness.world import PROJECT, SIZE, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable

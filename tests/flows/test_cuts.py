@@ -16,7 +16,7 @@ from stillframe.drivers.compute import Stillness
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.flows.world import World
+    from tests.harness.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
 

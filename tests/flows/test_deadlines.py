@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.flows.world import PROJECT, SIZE, wait_until
+from tests.harness.faults import wait_until
+from tests.harness.world import PROJECT, SIZE
 
 if TYPE_CHECKING:
-    from tests.flows.world import World
+    from tests.harness.world import World
 
 HOUR = 3600.0
 DAY = 24 * HOUR

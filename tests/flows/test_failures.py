@@ -14,7 +14,7 @@ from stillframe.domain.errors import BackendError, Refused, StillframeError
 from tests.flows.test_logs import logged
 
 if TYPE_CHECKING:
-    from tests.flows.world import World
+    from tests.harness.world import World
 
 UNEXPECTED = "An unexpected error; the service's log has its details under this task's id."
 

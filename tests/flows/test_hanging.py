@@ -15,7 +15,8 @@ from stillframe.cli.exit_codes import ExitCode
 from stillframe.cli.health.leftovers import operations
 from stillframe.domain.instance import PowerState
 from tests.flows.test_deadlines import DAY, GRACE, HOUR, is_reserved, wait_for_status
-from tests.flows.world import PROJECT, SIZE, World, wait_until
+from tests.harness.faults import wait_until
+from tests.harness.world import PROJECT, SIZE, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ from stillframe.drivers.local.remains import LocalRemains
 from stillframe.service.held_guests import HeldGuests
 from stillframe.settings import Settings, load
 from tests.conformance.worlds import SIZE, LocalWorld, a_call, run
-from tests.flows.world import wait_until
+from tests.harness.faults import wait_until
 from tests.lab.speakers import ScriptedAgent, speaking
 
 if TYPE_CHECKING:

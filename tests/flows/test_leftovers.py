@@ -18,7 +18,7 @@ from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.call import Call
 from stillframe.service.leftovers import Leftover, Leftovers, Outcome
 from stillframe.store.tables import FENCES, OPERATIONS
-from tests.flows.world import World
+from tests.harness.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from stillframe.logs.context import about
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.flows.world import World
+    from tests.harness.world import World
 
 
 class Lines(logging.Handler):

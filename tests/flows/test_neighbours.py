@@ -10,10 +10,10 @@ import pytest
 from stillframe.domain.errors import BackendError, Refused
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.call import Call
-from tests.flows.world import PROJECT, SIZE
+from tests.harness.world import PROJECT, SIZE
 
 if TYPE_CHECKING:
-    from tests.flows.world import World
+    from tests.harness.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
 

@@ -13,12 +13,12 @@ import pytest
 
 from stillframe.domain.errors import BackendError
 from stillframe.engine.progress import seconds_left
-from tests.flows.world import wait_until
+from tests.harness.faults import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.flows.world import World
+    from tests.harness.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
 STEPS = 10

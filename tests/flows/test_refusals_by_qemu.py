@@ -13,7 +13,7 @@ from stillframe.drivers.local.images import Format
 from stillframe.drivers.wrappers import surround
 from stillframe.settings import load
 from tests.conformance.worlds import MIB, LocalWorld, ask
-from tests.flows.world import Faults, wait_until
+from tests.harness.faults import Faults, wait_until
 from tests.lab.filesystems import mounted
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from stillframe.domain.errors import BackendError, OutOfSpace, Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.store.tables import SNAPSHOTS
-from tests.flows.world import wait_until
+from tests.harness.faults import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.flows.world import World
+    from tests.harness.world import World
 
 BROKEN = BackendError("it broke, as the test wished")
 

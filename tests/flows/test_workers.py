@@ -13,7 +13,8 @@ from stillframe import main
 from stillframe.store.database import connect
 from stillframe.store.shares import Shares
 from tests.databases import database_url, mariadb_server, postgresql_server
-from tests.flows.world import World, wait_until
+from tests.harness.faults import wait_until
+from tests.harness.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,8 @@ from typing import Any
 from stillframe import main
 from stillframe.drivers.call import Call
 from stillframe.settings import load
-from tests.flows.world import Clock, Faults, World, wait_until
+from tests.harness.faults import Clock, Faults, wait_until
+from tests.harness.world import World
 from tests.lab.openstack.services import Option, ini
 from tests.lab.scripted.cloud import ScriptedCloud
 from tests.lab.scripted.things import Server

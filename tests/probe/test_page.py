@@ -69,10 +69,10 @@ def test_restore_goes_to_any_snapshot_and_asks_for_force(api: Running, page: Pag
 
 def test_a_create_that_fails_says_so_by_its_task_alone(api: Running, page: Page, instance: Instance) -> None:
     # The guest cannot be held still.
-    api.faults.raising["quiesced", instance.id] = BackendError(BROKEN)
+    api.faults.fail("quiesced", BackendError(BROKEN), instance.id)
     snapshot_id, task_uri = page.create(instance.id, name="first", description="")
     end = page.end_of(task_uri)
-    del api.faults.raising["quiesced", instance.id]
+    api.faults.mend("quiesced", instance.id)
     assert (end.good, BROKEN in (end.why or "")) == (False, True)
     assert page.show(snapshot_id)["status"] == "error"
     assert page.show(snapshot_id)["snapshots"] is None
@@ -90,9 +90,9 @@ def test_retry_and_rollback_after_a_restore_that_failed(api: Running, page: Page
     assert (status, bool(fault(400, document, "badRequest"))) == (400, True)
 
     def fail() -> None:
-        api.faults.raising["restore", second] = BackendError(BROKEN)
+        api.faults.fail("restore", BackendError(BROKEN), second)
         end = page.end_of(page.restore(instance.id, snapshot_id, force=True))
-        del api.faults.raising["restore", second]
+        api.faults.mend("restore", second)
         assert (end.good, BROKEN in (end.why or "")) == (False, True)
         shown = page.show(snapshot_id)
         assert shown["status"] == "restore-error"

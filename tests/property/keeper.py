@@ -10,6 +10,7 @@ import json
 import socket
 import tempfile
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,8 +18,6 @@ import sqlalchemy as sa
 
 from stillframe import main
 from stillframe.domain.errors import BackendError
-from stillframe.drivers.local.declaration import Declaration
-from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.wrappers import surround
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
@@ -26,28 +25,10 @@ from tests.crash.points import Points, struck_drivers
 from tests.crash.stage import settings_of, settle
 from tests.crash.world import instance_of
 from tests.harness.client import client_of
+from tests.harness.faults import Faults
 from tests.harness.forks import ended_by, fork, serve
 
 _SNAPSHOTS = "/volume/v3/demo/instance-snapshots"
-
-
-class Faults:
-    """Storage calls that fail for good, each by its method and the name of the disk."""
-
-    def __init__(self, declaration: Declaration, storage: StorageDriver) -> None:
-        self.present: set[tuple[str, str]] = set()
-        self.names = {declaration.volume_id(disk): disk.name for disk in declaration.disks}
-        self._storage = storage
-
-    def around(self, name: str, method: Any, args: Any, kwargs: Any) -> Any:
-        if any(name == fault for fault, _disk in self.present) and (name, self._disk(name, args[1])) in self.present:
-            raise BackendError(f"{name} failed, as the test wished")
-        return method(*args, **kwargs)
-
-    def _disk(self, name: str, key: str) -> str | None:
-        if name == "restore":
-            return self.names[key]
-        return next((self.names[copy.name.volume_id] for copy in self._storage.find(None) if copy.id == key), None)
 
 
 class Kept:
@@ -61,7 +42,8 @@ class Kept:
         self._points = Points(None)
         drivers = struck_drivers(settings, self._points)
         self._storage = drivers.storage
-        self._faults = Faults(declaration, drivers.storage)
+        self._names = {declaration.volume_id(disk): disk.name for disk in declaration.disks}
+        self._faults = Faults()
         self._service = main.build(
             settings, drivers=main.Drivers(drivers.compute, surround(drivers.storage, self._faults.around))
         )
@@ -70,7 +52,7 @@ class Kept:
 
     def perform(self, order: dict[str, Any]) -> None:
         """Start or ask, wait until everything has come to its end, and describe what there is then."""
-        self._faults.present = {(fault, disk) for fault, disk in order["faults"]}
+        self._break({(fault, disk) for fault, disk in order["faults"]})
         self._points.seen.clear()
         self._points.at = order["at"]
         if "method" not in order:
@@ -85,6 +67,24 @@ class Kept:
 
     def dismiss(self) -> None:
         self._service.stop()
+
+    def _break(self, wished: set[tuple[str, str]]) -> None:
+        """Let storage calls fail for good, each by its method and the name of the disk."""
+
+        def act(name: str, method: Any, args: Any, kwargs: Any) -> Any:
+            if (name, self._disk(name, args[1])) in wished:
+                raise BackendError(f"{name} failed, as the test wished")
+            return method(*args, **kwargs)
+
+        self._faults.mend()
+        for name in {fault for fault, _disk in wished}:
+            self._faults.put(name, partial(act, name))
+
+    def _disk(self, method: str, key: str) -> str | None:
+        """The name of the disk that a call is about, by the id of its volume or of its copy."""
+        if method == "restore":
+            return self._names[key]
+        return next((self._names[copy.name.volume_id] for copy in self._storage.find(None) if copy.id == key), None)
 
     def _say(self, words: dict[str, Any]) -> None:
         self._answers.write(json.dumps(words) + "\n")
@@ -106,7 +106,7 @@ class Kept:
                     "id": copy.id,
                     "kind": copy.name.kind.value,
                     "snapshot": copy.name.snapshot_id,
-                    "disk": self._faults.names[copy.name.volume_id],
+                    "disk": self._names[copy.name.volume_id],
                     "ready": copy.ready,
                 }
                 for copy in self._storage.find(None)

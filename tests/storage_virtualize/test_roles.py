@@ -10,7 +10,7 @@ import pytest
 from stillframe.drivers.storage_virtualize.options import Strategy
 from tests.cli.program import Place
 from tests.conformance.worlds import ArrayWorld
-from tests.flows.world import wait_until
+from tests.harness.faults import wait_until
 from tests.lab.storage_virtualize.server import SimulatedArray, simulated
 from tests.storage_virtualize.conftest import Make
 from tests.storage_virtualize.running import PROJECT, configured, declare, running

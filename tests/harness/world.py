@@ -1,21 +1,17 @@
-"""A service over a world in memory, whose calls can fail, wait, or be slow, and whose clock can jump."""
+"""A service in this process over a world in memory, whose calls can fail or wait, and whose clock can jump."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import sqlalchemy as sa
-from falcon.testing import TestClient
 
 from stillframe import main
 from stillframe.domain.errors import StillframeError
@@ -24,6 +20,8 @@ from stillframe.drivers.wrappers import surround
 from stillframe.settings import load
 from stillframe.store.shares import Shares
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
+from tests.harness.client import client_of
+from tests.harness.faults import Clock, Faults, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,90 +29,7 @@ if TYPE_CHECKING:
     from stillframe.domain.instance import Instance
 
 SIZE: Final = 1 << 10
-PATIENCE: Final = 90.0
 PROJECT: Final = "demo"
-
-#: Takes a method of a driver and its arguments, and does what it wants with them.
-Act = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-
-
-class Gate:
-    """Calls that wait to be let go, before they do anything or, with `late`, after they have done it all."""
-
-    def __init__(self, *, late: bool = False) -> None:
-        self._late = late
-        self._entered = threading.Semaphore(0)
-        self._open = threading.Event()
-
-    def __call__(self, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = method(*args, **kwargs) if self._late else None
-        self._entered.release()
-        assert self._open.wait(PATIENCE), "nobody let the call go"
-        return result if self._late else method(*args, **kwargs)
-
-    def arrived(self, calls: int = 1) -> None:
-        for _call in range(calls):
-            assert self._entered.acquire(timeout=PATIENCE), "the call was never made"
-
-    def let_go(self) -> None:
-        self._open.set()
-
-
-class Faults:
-    """What is done in the place of driver calls, by the method's name and what it is called for; and all calls made."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self._acts: dict[tuple[str, str | None], Act] = {}
-
-    def around(self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.calls.append(name)
-        keys = [(name, argument) for argument in args if isinstance(argument, str)]
-        act = next((self._acts[key] for key in [*keys, (name, None)] if key in self._acts), None)
-        return method(*args, **kwargs) if act is None else act(method, args, kwargs)
-
-    def put(self, name: str, act: Act, about: str | None = None) -> None:
-        """Let `act` take the place of a method, for all calls or those about one id."""
-        self._acts[name, about] = act
-
-    def fail(
-        self, name: str, error: BaseException, about: str | None = None, *, after: int = 0, times: float = math.inf
-    ) -> None:
-        """Let a method fail after some calls, for some calls."""
-        calls = itertools.count()
-
-        def act(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if after <= next(calls) < after + times:
-                raise error
-            return method(*args, **kwargs)
-
-        self.put(name, act, about)
-
-    def hold(self, name: str, about: str | None = None, *, late: bool = False) -> Gate:
-        """Let the calls of a method wait."""
-        gate = Gate(late=late)
-        self.put(name, gate, about)
-        return gate
-
-    def take(self, name: str) -> Act:
-        """What takes the place of a method at present."""
-        return self._acts[name, None]
-
-    def mend(self) -> None:
-        self._acts.clear()
-
-
-class Clock:
-    """The present, and any time after it that a test would rather not wait for."""
-
-    def __init__(self) -> None:
-        self._ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC).replace(tzinfo=None) + self._ahead
-
-    def jump(self, seconds: float) -> None:
-        self._ahead += timedelta(seconds=seconds)
 
 
 class World:
@@ -172,13 +87,7 @@ class World:
     # Requests.
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        wsgi = self.service.wsgi
-        # The client tells WSGI from ASGI by the signature, which a chain of middleware does not show.
-        client = TestClient(
-            lambda environ, start_response: wsgi(environ, start_response),  # noqa: PLW0108
-            headers={"Host": "localhost"},
-        )
-        return client.simulate_request(method, path, json=body, remote_addr="127.0.0.1")
+        return client_of(self.service.wsgi).simulate_request(method, path, json=body, remote_addr="127.0.0.1")
 
     def act(self, body: object, instance: Instance | None = None) -> Any:
         return self.ask("POST", f"/compute/v2.1/{PROJECT}/servers/{(instance or self.instance).id}/action", body)
@@ -319,13 +228,6 @@ class World:
             yield failed
         finally:
             sa.event.remove(engine, "before_cursor_execute", fail)
-
-
-def wait_until(reached: Callable[[], bool], otherwise: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < end, otherwise
-        time.sleep(0.01)
 
 
 def _path(snapshot_id: str) -> str:
