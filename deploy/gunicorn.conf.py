@@ -6,7 +6,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 
-from stillframe.lines import Lines
+from stillframe.logs.lines import Lines
 
 
 class EscapedLogger(Logger):  # type: ignore[misc]
@@ -22,9 +22,10 @@ class EscapedLogger(Logger):  # type: ignore[misc]
 logger_class = EscapedLogger
 
 bind = "127.0.0.1:8790"
-# Handlers wait for the database and the platform, so threads do, and processes for more than one processor.
+# Handlers wait for the database and the platform, so threads do. One process, for /metrics is that of the one that
+# happens to answer, and counters of several in turn look as if they grew: run more of these, on ports of their own.
 worker_class = "gthread"
-workers = 2
+workers = 1
 threads = 16
 # Each process loads the application for itself: connections to the database must not be shared by a fork.
 preload_app = False

@@ -33,8 +33,12 @@ def _families() -> list[Metric]:
 
     registry, now = CollectorRegistry(), datetime.now(UTC)
     held, nothing, yes = HeldGuests(tuple), lambda: 0, lambda: True
-    sources = Sources(cast("Any", Nothing()), nothing, lambda: now, held, yes, nothing, nothing, yes)
-    Metrics(registry, sources).expect_requests("GET", "/", 200)
+    sources = Sources(
+        *(cast("Any", Nothing()), nothing, lambda: now, held, yes, nothing, nothing, yes, nothing, nothing, nothing)
+    )
+    metrics = Metrics(registry, sources)
+    metrics.expect_requests("GET", "/", 200)
+    metrics.watch_file("policy", yes)
     return list(registry.collect())
 
 

@@ -39,6 +39,7 @@ from stillframe.service.policy import Policy
 from stillframe.service.power import PowerActions, PowerLocks
 from stillframe.service.preparing import Preparing
 from stillframe.service.readiness import Readiness
+from stillframe.service.room import free_part
 from stillframe.service.workers import WorkerService
 from stillframe.settings import Settings
 from stillframe.store import schema
@@ -147,7 +148,8 @@ def build(
     elif not schema.fits(database):
         raise InvalidInput("the database is not at this release's schema; run 'stillframe db upgrade' first")
     # What one process notes others compare, and their machines' clocks need not agree.
-    now = now or DatabaseClock(database).now
+    clock = DatabaseClock(database)
+    now = now or clock.now
     plain = drivers or build_drivers(settings)
     limited = replace(plain, storage=with_limit(plain.storage, concurrent=settings.drivers.concurrent_calls))
     hasty = _retries(settings, settings.drivers.attempts)
@@ -173,6 +175,7 @@ def build(
     sources = Sources(
         *(operations, queue.waiting, now, held, readiness.answers),
         *(lambda: presence.alive(claim_seconds), engine.hung, lambda: board.answers),
+        *(LeftoverStore(database).fenced_for_good, clock.machine_ahead, lambda: free_part(settings.state_dir)),
     )
     metrics = Metrics(CollectorRegistry(), sources)
     execution.on_finished = metrics.operation_finished
@@ -207,6 +210,8 @@ def build(
         None if database.is_file else queue.quiet,
         [engine.start, janitor.start, releaser.start],
     )
+    if serve:
+        metrics.watch_file("policy", policy.usable)
     wsgi = (
         build_wsgi(settings, service, instances, WorkerService(presence, policy, claim_seconds), metrics, readiness)
         if serve

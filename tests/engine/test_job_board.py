@@ -266,6 +266,17 @@ def _heard(board: JobBoard, users: Users) -> bool:
     return any(name == "back" for name, _state in users.shown())
 
 
+def test_who_only_tells_a_board_something_notices_by_itself_that_it_is_back(users: Users, server: BoardServer) -> None:
+    api = users.new()
+    api.announce("before")
+    soon(lambda: "before" in [name for name, _state in users.shown()])
+    server.stop(signal.SIGKILL)
+    api.announce("meanwhile")
+    soon(lambda: not api.answers)
+    server.mend()
+    soon(lambda: api.answers)
+
+
 @pytest.mark.parametrize("kind", ["redis", "etcd"])
 def test_a_board_that_was_never_there_holds_nobody_up(kind: str) -> None:
     nowhere = {"backend": kind, "host": "127.0.0.1", "port": str(free_port())}

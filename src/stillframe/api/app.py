@@ -78,6 +78,8 @@ def build_wsgi(
         public_endpoint=settings.api.public_endpoint,
     )
     guard = build_guard(settings)
+    if guard.usable is not None:
+        metrics.watch_file("users", guard.usable)
     app: falcon.App[Any, Any] = falcon.App()
     # Every reply with a body says its type; an empty one is of none.
     app.resp_options.default_media_type = None  # type: ignore[assignment]

@@ -146,14 +146,16 @@ class JobBoard:
     def _work(self) -> None:
         while True:
             try:
-                act = self._acts.get(timeout=_POLL_EVERY if self._waiting else None)
+                act = self._acts.get(timeout=_POLL_EVERY if self._waiting or not self._answers else None)
                 if act is None:
                     self._drop()
                     return
                 self._try(act)
             except Empty:
                 pass
-            if self._waiting and time.monotonic() - self._polled_at >= _POLL_EVERY:
+            # Who only tells it something would learn at the next occasion that it is back.
+            looks = self._waiting or not self._answers
+            if looks and time.monotonic() - self._polled_at >= _POLL_EVERY:
                 self._try(self._poll)
 
     def _try(self, act: Act) -> None:

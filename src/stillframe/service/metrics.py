@@ -35,7 +35,9 @@ class Sources:
     """What the gauges are read from whenever somebody looks.
 
     `queued`: how many operations wait for a worker. `ready`: whether the database answers. `workers`: how many workers
-    are alive, here and elsewhere. `hung`: how many calls hang here. `board`: whether the job board answers.
+    are alive, here and elsewhere. `hung`: how many calls hang here. `board`: whether the job board answers. `fenced`:
+    how many instances wait behind a fence for somebody to act. `ahead`: by how many seconds this machine's clock is
+    ahead of the database's. `room`: the free part of the state folder.
     """
 
     operations: OperationStore
@@ -46,6 +48,9 @@ class Sources:
     workers: Callable[[], int]
     hung: Callable[[], int]
     board: Callable[[], bool]
+    fenced: Callable[[], int]
+    ahead: Callable[[], float]
+    room: Callable[[], float]
 
 
 class Metrics:
@@ -94,18 +99,35 @@ class Metrics:
             "Copies that cannot be restored from any more, as the janitor saw it in its last round.",
             registry=registry,
         )
-        calls = Gauge(
-            "stillframe_hung_calls",
-            "Calls to a platform that hang in this process past the deadline of their operation.",
+        self._files = Gauge(
+            "stillframe_access_file_usable",
+            "Whether a file that says who may do what can be used as it is now (1 or 0).",
+            ["file"],
             registry=registry,
         )
-        calls.set_function(sources.hung)
-        board = Gauge(
-            "stillframe_job_board_up",
-            "Whether the job board answered this process last (1 or 0); 1 where there is none.",
-            registry=registry,
-        )
-        board.set_function(sources.board)
+        for name, meaning, source in (
+            (
+                "stillframe_hung_calls",
+                "Calls to a platform that hang in this process past the deadline of their operation.",
+                sources.hung,
+            ),
+            (
+                "stillframe_job_board_up",
+                "Whether the job board answered this process last (1 or 0); 1 where there is none.",
+                sources.board,
+            ),
+            (
+                "stillframe_clock_ahead_seconds",
+                "By how much this machine's clock is ahead of the database's; negative where it is behind.",
+                sources.ahead,
+            ),
+            (
+                "stillframe_state_folder_free_ratio",
+                "Free part of the file system of state_dir, from 0 to 1; of room or of files, whichever is less.",
+                sources.room,
+            ),
+        ):
+            Gauge(name, meaning, registry=registry).set_function(source)
         registry.register(_InTheDatabase(sources))
         registry.register(_Held(sources))
         self._begin_at_zero()
@@ -128,6 +150,10 @@ class Metrics:
         self._request_durations.labels(method, route)
         for answered in (status, 500, 503):
             self._requests.labels(method, route, str(answered))
+
+    def watch_file(self, file: str, usable: Callable[[], bool]) -> None:
+        """Show whether a file can be used: `policy` or `users`."""
+        self._files.labels(file).set_function(usable)
 
     def operation_finished(self, operation: Operation, seconds: float) -> None:
         """An operation is final; `seconds` counts from its acceptance."""
@@ -199,6 +225,11 @@ class _InTheDatabase(Collector):
             "stillframe_workers_alive",
             "Workers that the database has heard of lately, here and elsewhere.",
             value=self._sources.workers(),
+        )
+        yield GaugeMetricFamily(
+            "stillframe_instances_fenced",
+            "Instances that must not be started, for a restore of them failed and waits for somebody to act.",
+            value=self._sources.fenced(),
         )
 
     def _operations(self) -> Iterable[Metric]:

@@ -72,12 +72,18 @@ class Policy:
         self._conf = conf
         self._enforcer = _new_enforcer(conf)
         self._version: object = None
+        self._usable = True
         self._guard = threading.Lock()
 
     def load(self) -> None:
         """Read the policy files now; raises `InvalidInput` for what cannot be used, or would do nothing."""
         version = self._look()
         self._enforcer, self._version = _loaded(self._conf), version
+
+    def usable(self) -> bool:
+        """Whether the policy files can be used as they are now; if not, the rules from before are in force."""
+        self._follow()
+        return self._usable
 
     def allows(self, caller: Caller, rule: str, project_id: str) -> bool:
         """Whether the caller may act by `rule` on something that `project_id` owns."""
@@ -102,8 +108,9 @@ class Policy:
             # Once for each change, whatever comes of it.
             self._version = version
             try:
-                self._enforcer = _loaded(self._conf)
+                self._enforcer, self._usable = _loaded(self._conf), True
             except InvalidInput as error:
+                self._usable = False
                 LOG.error("the policy files have changed, and the rules from before stay in force: %s", error)  # noqa: TRY400
 
     def _look(self) -> object:

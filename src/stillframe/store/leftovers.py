@@ -83,6 +83,12 @@ class LeftoverStore:
             rows = connection.execute(sa.select(FENCES)).mappings().all()
         return [Fence(row["instance_id"], row["snapshot_id"], row["was_active"]) for row in rows]
 
+    def fenced_for_good(self) -> int:
+        """How many instances are fenced though no operation is on them: a restore failed, and somebody has to act."""
+        free = FENCES.c.instance_id.not_in(sa.select(INSTANCE_LOCKS.c.instance_id))
+        with self._database.reading() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(FENCES).where(free)).scalar_one())
+
     def locks(self) -> list[Lock]:
         """All instances that are held."""
         # One statement, hence one instant: a lock and its operation come into being together.

@@ -44,6 +44,12 @@ class DatabaseClock:
             self._look_soon()
         return at + timedelta(seconds=passed)
 
+    def machine_ahead(self) -> float:
+        """By how many seconds this machine's time of day is ahead of it; 0 for an SQLite file."""
+        if self._known is None:
+            return 0.0
+        return (datetime.now(UTC).replace(tzinfo=None) - self.now()).total_seconds()
+
     def _look_soon(self) -> None:
         with self._lock:
             if self._looking:

@@ -36,7 +36,8 @@ def http_basic(settings: Settings) -> Guard:
             raise wrong_project(project_id, next(iter(projects)))
         return new_caller(environ, user_id, project_id, projects[project_id])
 
-    return Guard(identify, challenge='Basic realm="stillframe", charset="UTF-8"', costly=passwords.costly)
+    challenge = 'Basic realm="stillframe", charset="UTF-8"'
+    return Guard(identify, challenge=challenge, costly=passwords.costly, usable=passwords.usable)
 
 
 def _parse_grants(grants: tuple[str, ...]) -> Mapping[str, Mapping[str, frozenset[str]]]:

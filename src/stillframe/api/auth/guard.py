@@ -29,13 +29,15 @@ class Guard:
     `identify` takes the request and its path's project id, and raises `Unauthorized`, `Forbidden`, or `InvalidInput`
     for another project than the caller's. `wrap` goes around the application. `challenge` is WWW-Authenticate's value
     where `wrap` does not see to it. `costly` says of the header Authorization whether checking it takes the processor
-    long enough that others should not wait for it.
+    long enough that others should not wait for it. `usable`: whether what it goes by can be used now, where that is a
+    file of the operator's.
     """
 
     identify: Identify
     wrap: Callable[[WSGIApplication], WSGIApplication] = lambda app: app
     challenge: str | None = None
     costly: Callable[[str | None], bool] = lambda _authorization: False
+    usable: Callable[[], bool] | None = None
 
 
 def new_caller(environ: WSGIEnvironment, user_id: str, project_id: str, roles: frozenset[str]) -> Caller:

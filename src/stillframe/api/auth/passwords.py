@@ -101,6 +101,14 @@ class Passwords:
             raise Unauthorized("The credentials are not right.")
         return user
 
+    def usable(self) -> bool:
+        """Whether the user file can be used as it is now."""
+        try:
+            self._hash("")
+        except Unavailable:
+            return False
+        return True
+
     def costly(self, authorization: str | None) -> bool:
         """Whether it would take a check to tell whose credentials these are."""
         try:
