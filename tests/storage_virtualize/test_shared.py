@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from stillframe.domain.errors import Unavailable
+from stillframe.drivers.storage_virtualize import shared as shared_between
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import ArrayOptions
-from stillframe.drivers.storage_virtualize.shared import Shared
+from stillframe.drivers.storage_virtualize.shared import AT_ONCE, TAKING_TURNS, Shared
 from tests.lab.storage_virtualize.array import Array
 from tests.lab.storage_virtualize.server import PASSWORD, USER, SimulatedArray, simulated
 
@@ -64,6 +66,34 @@ def test_processes_sign_in_once_and_none_is_told_that_it_asks_too_much(
     assert served.refused_for_haste == 0
 
 
+def test_services_on_several_hosts_live_with_what_an_array_gives(
+    options: ArrayOptions, served: SimulatedArray, tmp_path: Path
+) -> None:
+    behaviour = served.array.behaviour
+    behaviour.requests_a_second, behaviour.sign_ins_a_second, behaviour.tokens = 10, 3, 4
+    # Each asks for as much as if there were nobody else.
+    hosts = [replace(options, shared_folder=tmp_path / f"host-{number}") for number in range(4)]
+    for one in [process for host in hosts for process in others(host, 2, 8)]:
+        assert one.wait(240) == 0
+    assert len(served.tokens) == 4
+    fifth = Client(replace(options, shared_folder=tmp_path / "host-5", timeout=0.5, first_wait=0.1))
+    with pytest.raises(Unavailable, match="others have all the tokens"):
+        fifth.run("lssystem")
+    # One of them is good no more.
+    served.tokens.pop(next(iter(served.tokens)))
+    assert Client(hosts[0]).run("lssystem")
+
+
+def test_who_is_told_that_it_is_too_much_keeps_the_others_from_asking(tmp_path: Path) -> None:
+    shared, end = Shared(tmp_path, "a", "address", 10), time.monotonic() + 60
+    shared.fill(end)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="more commands"):
+        shared.take_turn(time.monotonic(), TAKING_TURNS)
+    shared.take_turn(end, TAKING_TURNS)
+    assert time.monotonic() - began > 0.5
+
+
 def test_a_token_that_has_expired_is_renewed_by_one(options: ArrayOptions, served: SimulatedArray) -> None:
     clients = [Client(options) for _ in range(4)]
     for client in clients:
@@ -93,11 +123,37 @@ def test_a_guest_that_is_held_waits_for_nobody(tmp_path: Path) -> None:
     shared = Shared(tmp_path, "a", "address", 10)
     end = time.monotonic() + 60
     for _ in range(8):
-        shared.take_turn(end, urgent=False)
+        shared.take_turn(end, TAKING_TURNS)
     with pytest.raises(Unavailable, match="more commands"):
-        shared.take_turn(time.monotonic(), urgent=False)
+        shared.take_turn(time.monotonic(), TAKING_TURNS)
     for _ in range(2):
-        shared.take_turn(time.monotonic(), urgent=True)
+        shared.take_turn(time.monotonic(), AT_ONCE)
+
+
+def test_what_a_cut_needs_is_kept_for_it_whatever_others_ask_for(tmp_path: Path) -> None:
+    shared = Shared(tmp_path, "a", "address", 10)
+    kept = [shared.reserve(2, time.monotonic() + 60) for _ in range(2)]
+    # More would leave nothing for those who prepare.
+    with pytest.raises(Unavailable, match="more commands"):
+        shared.reserve(2, time.monotonic())
+    for _ in range(20):
+        shared.take_turn(time.monotonic() + 60, TAKING_TURNS)
+    for turn in kept:
+        for _ in range(2):
+            shared.take_turn(time.monotonic(), turn)
+    # Those of the last second.
+    assert len(json.loads((tmp_path / "a.commands").read_text())) <= 10
+    # What was kept has been used, and others can have as much.
+    assert shared.reserve(2, time.monotonic() + 60).urgent
+
+
+def test_what_is_kept_and_never_used_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_between, "LONGEST_RESERVATION", 0.5)
+    shared = Shared(tmp_path, "a", "address", 1)
+    lost = shared.reserve(1, time.monotonic() + 60)
+    shared.take_turn(time.monotonic() + 60, TAKING_TURNS)
+    # It comes late, and is urgent all the same.
+    shared.take_turn(time.monotonic(), lost)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1e400]", '{"token": "a b", "of": ""}', "\x00"])

@@ -143,3 +143,6 @@ class Behaviour:
     token_seconds: float = 3600.0
     role: str = "Administrator"
     requests_a_second: float | None = None
+    sign_ins_a_second: float | None = None
+    #: How many tokens are good at a time.
+    tokens: int | None = None

@@ -36,6 +36,7 @@ class SimulatedArray:
         self.lock = threading.RLock()
         self.tokens: dict[str, float] = {}
         self.requests: deque[float] = deque()
+        self.sign_ins: deque[float] = deque()
         self.refused_for_haste = 0
         self.ca_file = folder / f"{array.name}-ca.pem"
         authority = trustme.CA()
@@ -108,16 +109,27 @@ class SimulatedArray:
 
     def too_fast(self) -> bool:
         """Whether more requests came in this second than the array answers."""
-        limit = self.array.behaviour.requests_a_second
+        return self._is_over(self.requests, self.array.behaviour.requests_a_second)
+
+    def no_more_tokens(self) -> bool:
+        """Whether so many have signed in this second, or have a token that is good, that another one is refused."""
+        behaviour, now = self.array.behaviour, time.monotonic()
+        with self.lock:
+            good = sum(until > now for until in self.tokens.values())
+        if behaviour.tokens is not None and good >= behaviour.tokens:
+            return True
+        return self._is_over(self.sign_ins, behaviour.sign_ins_a_second)
+
+    def _is_over(self, seen: deque[float], limit: float | None) -> bool:
         if limit is None:
             return False
         now = time.monotonic()
         with self.lock:
-            while self.requests and self.requests[0] < now - 1:
-                self.requests.popleft()
-            if len(self.requests) >= limit:
+            while seen and seen[0] < now - 1:
+                seen.popleft()
+            if len(seen) >= limit:
                 return True
-            self.requests.append(now)
+            seen.append(now)
             return False
 
     def answer(self, command: str, subject: str | None, parameters: dict[str, Any]) -> Any:
@@ -187,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._lab(path, body)
         elif self.served.faults.is_unreachable:
             self.close_connection = True
-        elif self.served.too_fast():
+        elif self.served.too_fast() or (path == "/rest/v1/auth" and self.served.no_more_tokens()):
             self.served.refused_for_haste += 1
             self._reply(429, "Too many requests.")
         elif path == "/rest/v1/auth" and (said := self._said("auth")) is not None:

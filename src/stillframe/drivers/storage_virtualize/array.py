@@ -10,6 +10,7 @@ from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused, 
 from stillframe.drivers.storage_virtualize import objects
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.objects import Mapping, Vdisk
+from stillframe.drivers.storage_virtualize.shared import TAKING_TURNS, Turn
 from stillframe.foreign.replies import Malformed
 
 T = TypeVar("T")
@@ -28,10 +29,10 @@ _COLUMNS: Final[dict[str, Callable[[Mapping], str]]] = {
 class Array:
     """One array."""
 
-    def __init__(self, client: Client, seconds: float | None = None, *, urgent: bool = False) -> None:
+    def __init__(self, client: Client, seconds: float | None = None, turn: Turn = TAKING_TURNS) -> None:
         self._client = client
         self._seconds = seconds
-        self._urgent = urgent
+        self._turn = turn
 
     @property
     def name(self) -> str:
@@ -39,11 +40,14 @@ class Array:
 
     def within(self, seconds: float) -> Array:
         """The same array, for those who give each command so long at most."""
-        return Array(self._client, seconds, urgent=self._urgent)
+        return Array(self._client, seconds, self._turn)
 
-    def at_once(self, seconds: float) -> Array:
-        """The same array, for whoever holds a guest still: no command waits for its turn."""
-        return Array(self._client, seconds, urgent=True)
+    def at_once(self, commands: int, seconds: float) -> Array:
+        """The same array, for whoever is to hold a guest still: so many commands do not wait for their turn.
+
+        What is waited for is waited for now: until the array can be expected to take as many in one second.
+        """
+        return Array(self._client, seconds, self._client.reserve(commands))
 
     def run(
         self, command: str, subject: str | None = None, seconds: float | None = None, /, **parameters: str | int | bool
@@ -65,7 +69,7 @@ class Array:
         **parameters: str | int | bool,
     ) -> T:
         """See `Client.run`: the answer as a shape of `objects`; one of another shape says nothing."""
-        answer = self._client.run(command, subject, seconds or self._seconds, self._urgent, **parameters)
+        answer = self._client.run(command, subject, seconds or self._seconds, self._turn, **parameters)
         try:
             return shape(answer)
         except Malformed as problem:

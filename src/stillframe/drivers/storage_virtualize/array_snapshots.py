@@ -116,7 +116,8 @@ class ArraySnapshots:
                 if (member.name.kind, member.name.operation_id) == (first.kind, first.operation_id):
                     with alone() as crowd:
                         self.delete(call, crowd, member)
-        return partial(self._cut, [(arrays[key], part) for key, part in sorted(parts.items())])
+        quick = [(arrays[key].at_once(1, CUT_SECONDS), part) for key, part in sorted(parts.items())]
+        return partial(self._cut, quick)
 
     def _cut(self, parts: Sequence[tuple[Array, Mapping[CopyName, Vdisk]]], call: Call) -> Cut:
         call.check()
@@ -125,7 +126,7 @@ class ArraySnapshots:
         for array, part in parts:
             label = _label(next(iter(part)))
             volumes = ":".join(vdisk.name for vdisk in part.values())
-            array.at_once(CUT_SECONDS).make("addsnapshot", name=str(label), volumes=volumes, ignorelegacy=True)
+            array.make("addsnapshot", name=str(label), volumes=volumes, ignorelegacy=True)
             for name, vdisk in part.items():
                 copy_id = Member(array, "", label, vdisk.name, 0, 0, None).id
                 made.append(VolumeSnapshot(copy_id, name, vdisk.size, ready=False))

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from stillframe.domain.errors import BackendError, InvalidInput, NotSupported, Unavailable
 from stillframe.drivers.storage_virtualize.options import ArrayOptions
 from stillframe.drivers.storage_virtualize.refusals import refusal
-from stillframe.drivers.storage_virtualize.shared import Shared
+from stillframe.drivers.storage_virtualize.shared import AT_ONCE, TAKING_TURNS, Shared, Turn
 from stillframe.foreign import replies
 from stillframe.foreign.session import bounded_session
 
@@ -31,6 +31,7 @@ _DOWN: Final = frozenset({502, 503, 504})
 _BUSY: Final = 429
 _NO_SUCH: Final = 404
 _TRIES_WHEN_BUSY: Final = 6
+_TOO_MUCH: Final = "the array says that it gets too many requests, or that others have all the tokens it gives"
 _LONGEST_WAIT: Final = 8.0
 # A token may have become invalid again before it is used, as when an array is restarted.
 _RENEWALS: Final = 2
@@ -77,13 +78,14 @@ class Client:
         command: str,
         subject: str | None = None,
         seconds: float | None = None,
-        urgent: bool = False,  # noqa: FBT001, FBT002  # by position, for each name may be a parameter's
+        turn: Turn = TAKING_TURNS,
         /,
         **parameters: str | int | bool,
     ) -> Any:
         """One command and its answer as JSON, or None; parameters that are False are left out.
 
-        `seconds` bounds the wait for the answer where the settings allow more; an urgent command waits for no turn.
+        `seconds` bounds the wait for the answer where the settings allow more. All go by position, for each name may be
+        a parameter's.
         Raises what the array refuses with, `Unavailable`, and `BackendError` for credentials that are not accepted.
         """
         path = f"/{command}" if subject is None else f"/{command}/{quote(subject, safe='')}"
@@ -91,11 +93,17 @@ class Client:
         LOG.debug("array '%s': %s %s %s", self.name, command, subject or "", given)
         where = f"array '{self.name}': {command}" + (f" {subject}" if subject else "")
         end = time.monotonic() + min(seconds or self._options.timeout, self._options.timeout)
-        reply = self._with_token(where, path, given, end, urgent=urgent)
+        reply = self._with_token(where, path, given, end, turn)
         answer = self._answer(where, reply)
         if not reply.ok:
             raise refusal(where, self._plain(answer if isinstance(answer, str) else reply.text))
         return answer
+
+    def reserve(self, count: int) -> Turn:
+        """The turn of so many commands that are to be given at once, kept for them; raises `Unavailable`."""
+        if self._shared is None:
+            return AT_ONCE
+        return self._shared.reserve(count, time.monotonic() + self._options.timeout)
 
     def _answer(self, where: str, reply: requests.Response) -> Any:
         """The document of a reply, or the text of a refusal; raises `Unavailable` for what an array never says."""
@@ -113,16 +121,16 @@ class Client:
             raise Unavailable(f"{where}: {problem}") from None
 
     def _with_token(
-        self, where: str, path: str, parameters: dict[str, Any], end: float, *, urgent: bool
+        self, where: str, path: str, parameters: dict[str, Any], end: float, turn: Turn
     ) -> requests.Response:
         token = self._token or self._sign_in("", end)
-        reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end, urgent=urgent)
+        reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end, turn)
         for _ in range(_RENEWALS):
             if reply.status_code not in _DENIED:
                 break
             # Tokens last an hour; after that it is the role that forbids it.
             token = self._sign_in(token, end)
-            reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end, urgent=urgent)
+            reply = self._post(where, path, {"X-Auth-Token": token}, parameters, end, turn)
         return reply
 
     def _sign_in(self, stale: str, end: float) -> str:
@@ -144,7 +152,7 @@ class Client:
 
     def _ask_for_token(self, where: str, password: str, end: float) -> str:
         headers = {"X-Auth-Username": self._options.username.encode(), "X-Auth-Password": password.encode()}
-        reply = self._post(where, "/auth", headers, None, end, urgent=False)
+        reply = self._post(where, "/auth", headers, None, end, TAKING_TURNS)
         if reply.status_code in _DENIED:
             raise BackendError(f"{where}: the array does not accept the credentials")
         if not reply.ok:
@@ -171,12 +179,11 @@ class Client:
         headers: dict[str, Any],
         parameters: dict[str, Any] | None,
         end: float,
-        *,
-        urgent: bool,
+        turn: Turn,
     ) -> requests.Response:
         def send() -> requests.Response:
             if self._shared is not None:
-                self._shared.take_turn(end, urgent=urgent)
+                self._shared.take_turn(end, turn)
             left = end - time.monotonic()
             if left <= 0:
                 raise Unavailable(f"{where}: the array has not answered in time")
@@ -188,6 +195,8 @@ class Client:
             except requests.RequestException as problem:
                 raise Unavailable(f"{where}: {self._plain(str(problem) or type(problem).__name__)}") from None
             if reply.status_code == _BUSY:
+                if self._shared is not None:
+                    self._shared.fill(end)
                 raise _BusyError
             return reply
 
@@ -201,7 +210,11 @@ class Client:
         try:
             return retrying(send)
         except _BusyError:
-            raise Unavailable(f"{where}: the array says that it gets too many requests") from None
+            raise Unavailable(f"{where}: {_TOO_MUCH}") from None
+        except Unavailable as problem:
+            # Another try did not even come to its turn, or came to nothing.
+            again = retrying.statistics["attempt_number"] > 1
+            raise Unavailable(f"{problem.message}; {_TOO_MUCH}" if again else problem.message) from None
 
     def _plain(self, text: str) -> str:
         return replies.plain(text, self._secrets)

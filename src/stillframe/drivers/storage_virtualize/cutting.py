@@ -27,6 +27,8 @@ from stillframe.drivers.storage_virtualize.waiting import wait_until
 
 #: How often the cache of the volumes may fail to be written out before somebody has to look at the array.
 _PREPARED_AT_MOST: Final = 5
+#: On each array: a look whether all is prepared still, and the start.
+_COMMANDS_OF_A_CUT: Final = 2
 
 LOG = logging.getLogger(__name__)
 
@@ -55,16 +57,17 @@ class Cutter:
             self._make(call, part, self._present(call, part))
         for part in parts:
             self._get_ready(call, part)
-        return partial(self._cut, sources, parts)
+        quick = [replace(part, array=part.array.at_once(_COMMANDS_OF_A_CUT, CUT_SECONDS)) for part in parts]
+        return partial(self._cut, sources, quick)
 
     def _cut(self, sources: Sources, parts: Sequence[Part], call: Call) -> Cut:
-        if any(part.array.at_once(CUT_SECONDS).group_status(part.group) != "prepared" for part in parts):
+        if any(part.array.group_status(part.group) != "prepared" for part in parts):
             # What was prepared has come undone since.
             self.prepare(call, sources)
         call.check()
         began = time.monotonic()
         for part in parts:
-            part.array.at_once(CUT_SECONDS).run("startfcconsistgrp", part.group)
+            part.array.run("startfcconsistgrp", part.group)
         window = 0.0 if len(parts) == 1 else (time.monotonic() - began) * 1000
         made = tuple(VolumeSnapshot(name.uuid, name, vdisk.size, ready=False) for name, (_, vdisk) in sources.items())
         return Cut(made, simultaneous=len(parts) == 1, window_ms=window)

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Final, TypeVar
 from urllib.parse import quote
@@ -26,8 +27,24 @@ T = TypeVar("T")
 
 #: So many commands a second are kept free for cuts: a guest that is held still must not wait for its turn.
 KEPT_FOR_CUTS: Final = 2
+#: A cut that has not come by then is not to be expected any more.
+LONGEST_RESERVATION: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a command comes to its turn: it waits unless it is `urgent`; `reserved` is what `Shared.reserve` has kept."""
+
+    urgent: bool = False
+    reserved: float | None = None
+
+
+TAKING_TURNS: Final = Turn()
+AT_ONCE: Final = Turn(urgent=True)
 
 _LOOK_SECONDS: Final = 0.01
+# Where nothing was sent of late and all the same is reserved too much.
+_AGAIN_SECONDS: Final = 0.1
 
 
 class _Kept(TypedDict):
@@ -44,21 +61,61 @@ class Shared:
 
     def __init__(self, folder: Path, name: str, address: str, commands_a_second: int) -> None:
         self._name = name
+        self._all = max(1, commands_a_second)
         self._limit = max(1, commands_a_second - KEPT_FOR_CUTS)
         self._address = address
         path = folder / quote(name, safe="")
         self._folder, self._tokens, self._sent = folder, path.with_suffix(".token"), path.with_suffix(".commands")
 
-    def take_turn(self, end: float, *, urgent: bool) -> None:
+    def take_turn(self, end: float, turn: Turn) -> None:
         """Wait until one more command may be sent; an urgent one need not wait, but counts. Raises `Unavailable`."""
+
+        def take(now: float, taken: list[float]) -> list[float] | None:
+            if turn.reserved in taken:
+                taken.remove(turn.reserved)
+            elif not turn.urgent and len(taken) >= self._limit:
+                return None
+            return [*taken, now]
+
+        self._change(end, take)
+
+    def reserve(self, count: int, end: float) -> Turn:
+        """Wait until so many commands fit into any second to come, and keep room for them; raises `Unavailable`.
+
+        At most half of what an array takes is kept at a time, or nobody could prepare anything meanwhile.
+        """
+        until = 0.0
+
+        def keep(now: float, taken: list[float]) -> list[float] | None:
+            nonlocal until
+            kept = sum(one > now for one in taken)
+            if (kept and kept + count > self._all // 2) or (taken and len(taken) + count > self._all):
+                return None
+            until = now + LONGEST_RESERVATION
+            return [*taken, *[until] * count]
+
+        self._change(end, keep)
+        return Turn(urgent=True, reserved=until)
+
+    def fill(self, end: float) -> None:
+        """Let nobody take a turn for a second: the array gets too much, with what comes from other hosts."""
+        self._change(end, lambda now, taken: [*taken, *[now] * self._limit])
+
+    def _change(self, end: float, change: Callable[[float, list[float]], list[float] | None]) -> None:
+        """Write down what `change` makes of the turns that are taken, once it makes anything of them.
+
+        They are the times of what was sent in the last second, and times to come for what is reserved until then.
+        """
         while True:
             with self._locked(self._sent, end) as file:
                 now = time.monotonic()
-                sent = [one for one in _read(file, _SENT) or [] if now - 1 < one <= now]
-                if urgent or len(sent) < self._limit:
-                    _write(file, [*sent, now])
+                # What is later than that is of an earlier start of the machine.
+                taken = [one for one in _read(file, _SENT) or [] if now - 1 < one <= now + LONGEST_RESERVATION]
+                changed = change(now, list(taken))
+                if changed is not None:
+                    _write(file, changed)
                     return
-            due = sent[-self._limit] + 1
+            due = min((one + 1 for one in taken if one <= now), default=now + _AGAIN_SECONDS)
             if due > end:
                 raise Unavailable(f"array '{self._name}': more commands are waiting for it than it takes in that time")
             time.sleep(max(0.0, due - now))
