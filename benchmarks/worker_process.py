@@ -18,6 +18,7 @@ from stillframe import main
 from stillframe.api.http_server import HttpServer
 from stillframe.domain.instance import Attachment, Instance, PowerState, Volume
 from stillframe.drivers.memory import MemoryDriver
+from stillframe.drivers.platform import Drivers
 from stillframe.settings import load
 
 PROJECT: Final = "bench"
@@ -36,7 +37,7 @@ def build(url: str, state_dir: Path, **engine: Any) -> main.Service:
     )
     settings = replace(settings, engine=replace(settings.engine, **engine))
     driver = _driver()
-    return main.build(settings, drivers=main.Drivers(driver.compute, driver.storage))
+    return main.build(settings, drivers=Drivers(driver.compute, driver.storage))
 
 
 def _driver() -> MemoryDriver:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from _generate.tables import table
-from stillframe.options import ARRAY, GROUPS
+from stillframe.settings import GROUPS, Group
+from stillframe.settings.extensions import PORTS, Extension, chosen, groups, installed, names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from oslo_config import cfg
 
@@ -17,16 +18,12 @@ _LIBRARIES: Final = (
     ("[oslo_policy]", "oslo.policy", "where the policy file is: `policy_file`, `policy_dirs`"),
     ("[oslo_middleware]", "oslo.middleware", "`enable_proxy_headers_parsing`, for a service behind a proxy"),
     ("[healthcheck]", "oslo.middleware", "what `/healthcheck` looks at: `backends`, `detailed`"),
-    (
-        "[openstack]",
-        "keystoneauth",
-        (
-            "how the service logs in to the cloud: `auth_type` (a plugin such as `password`) with its options "
-            "(`auth_url`, `username`, `password`, `user_domain_name`, `project_name`, `project_domain_name`), "
-            "`auth_section`, `cafile`, `certfile`, `keyfile`, `insecure`, and `timeout`, which is 60 here"
-        ),
-    ),
     ("[keystone_authtoken]", "keystonemiddleware", "how tokens are checked, with `auth_strategy = keystone`"),
+)
+_LOGIN: Final = (
+    "how the service logs in there: `auth_type` (a plugin such as `password`) with its options "
+    "(`auth_url`, `username`, `password`, `user_domain_name`, `project_name`, `project_domain_name`), "
+    "`auth_section`, `cafile`, `certfile`, `keyfile`, `insecure`, and `timeout`, which is 60 here"
 )
 
 
@@ -41,16 +38,33 @@ def page() -> Iterator[str]:
     yield "With a group, an option or a value that cannot be used nothing starts, neither the service nor a command"
     yield "that reads the settings: what is wrong is said, with the nearest name that there is."
     yield ""
-    for group, options in (*GROUPS, ("array:NAME", ARRAY)):
-        yield f"## [{group or 'DEFAULT'}]"
+    installed_ = installed()
+    for group in (*GROUPS, *groups(installed_)):
+        yield f"## [{_section(group)}]"
         yield ""
-        yield from table(("Option", "Type", "Default", "Meaning"), map(_option, options))
+        yield from table(("Option", "Type", "Default", "Meaning"), _options(group, installed_))
     yield "## Groups of the libraries"
     yield ""
     yield "These options belong to the libraries that read them and are described in their documentation."
     yield ""
-    rows = ((f"`{group}`", name, what) for group, name, what in _LIBRARIES)
+    logins = [(f"[{group.name}]", "keystoneauth", _LOGIN) for group in groups(installed_) if group.login]
+    rows = ((f"`{group}`", name, what) for group, name, what in (*_LIBRARIES, *logins))
     yield from table(("Group", "Library", "For what"), rows)
+
+
+def _section(group: Group) -> str:
+    return (group.name or "DEFAULT") if group.named_by is None else group.section("NAME")
+
+
+def _options(group: Group, found: Sequence[Extension]) -> Iterator[tuple[str, str, str, str]]:
+    for option in group.options:
+        name, kind, default, meaning = _option(option)
+        # Which drivers there are, the packages say that are installed; these are ours.
+        for port in PORTS:
+            if group.name == "drivers" and option.name == port:
+                default = f"`{chosen(found, port, None)}`"
+                meaning = f"{meaning} Ours: {', '.join(f'`{one}`' for one in names(found, port))}."
+        yield name, kind, default, meaning
 
 
 def _option(option: cfg.Opt) -> tuple[str, str, str, str]:

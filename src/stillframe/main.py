@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from stillframe.api.app import build_observation, build_wsgi
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.leftover import LeftoverKind
-from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers import registry
+from stillframe.drivers.flashcopy import FlashCopy
+from stillframe.drivers.platform import Drivers
 from stillframe.drivers.preparation import Preparation
-from stillframe.drivers.problem import Problem
-from stillframe.drivers.remains import Remains
+from stillframe.drivers.problems import Problems
+from stillframe.drivers.remains import Remains, together
 from stillframe.drivers.sight import Sight
-from stillframe.drivers.storage import FlashCopy, StorageDriver
 from stillframe.drivers.wrappers import RetryPolicy, with_checks, with_limit, with_retries
 from stillframe.engine.board import Board, NoBoard
 from stillframe.engine.engine import Engine, Limits
@@ -53,21 +53,7 @@ from stillframe.store.timekeeping import DatabaseClock
 
 LOG = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Drivers:
-    """The platforms behind the service; `problems` looks at the way to them, where there is something to look at.
-
-    `preparation` brings what the release before had left to this one's form.
-    """
-
-    compute: ComputeDriver
-    storage: StorageDriver
-    flashcopy: FlashCopy | None = None
-    sight: Sight | None = None
-    remains: Remains | None = None
-    problems: Callable[[], Iterable[Problem]] | None = None
-    preparation: Preparation | None = None
+Ability = TypeVar("Ability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +79,10 @@ class Service:
 
     def start(self) -> None:
         """Take up what an earlier process left unfinished, and work from then on."""
-        if self.drivers.problems is not None:
+        ways = self.drivers.all(Problems)
+        if ways:
             # A platform that is down when the service starts is none the worse for it: it is only told.
-            threading.Thread(target=_tell, args=(self.drivers.problems,), name="problems", daemon=True).start()
+            threading.Thread(target=_tell, args=(ways,), name="problems", daemon=True).start()
         self.preparing.start()
 
     def stop(self, seconds: float = 10.0) -> bool:
@@ -150,7 +137,7 @@ def build(
     # What one process notes others compare, and their machines' clocks need not agree.
     clock = DatabaseClock(database)
     now = now or clock.now
-    plain = drivers or build_drivers(settings)
+    plain = drivers or registry.open_drivers(settings)
     limited = replace(plain, storage=with_limit(plain.storage, concurrent=settings.drivers.concurrent_calls))
     hasty = _retries(settings, settings.drivers.attempts)
     drivers = _with_retries(limited, hasty)
@@ -186,8 +173,8 @@ def build(
         operations=operations,
         policy=policy,
         power=power,
-        flashcopy=drivers.flashcopy,
-        sight=drivers.sight,
+        flashcopy=_tried_again(plain.ability(FlashCopy), hasty),
+        sight=_tried_again(plain.ability(Sight), hasty),
         count_hosts=settings.limits.host > 0,
         count_backends=settings.limits.backend > 0,
     )
@@ -206,7 +193,7 @@ def build(
     janitor = Janitor(leftovers, metrics, settings.engine.janitor_interval.total_seconds())
     releaser = Releaser(leftovers)
     preparing = Preparing(
-        drivers.preparation,
+        drivers.all(Preparation),
         None if database.is_file else queue.quiet,
         [engine.start, janitor.start, releaser.start],
     )
@@ -237,12 +224,17 @@ def build(
 def build_leftovers(
     settings: Settings, database: Database, drivers: Drivers, now: Callable[[], datetime] | None = None
 ) -> Leftovers:
-    """What finds and removes leftovers behind these drivers, as `build_drivers` makes them."""
+    """What finds and removes leftovers behind these drivers, as the registry opens them."""
     storage = with_retries(with_checks(drivers.storage), _retries(settings, settings.drivers.attempts))
     # How old something is, is asked of the clock that its times are from.
     now = now or DatabaseClock(database).now
     return Leftovers(
-        LeftoverStore(database), drivers.compute, storage, drivers.remains, now, settings.engine.janitor_grace
+        LeftoverStore(database),
+        drivers.compute,
+        storage,
+        together(drivers.all(Remains)),
+        now,
+        settings.engine.janitor_grace,
     )
 
 
@@ -254,149 +246,25 @@ def _board(settings: Settings, queue: OperationQueue) -> Board:
     return JobBoard(settings.job_board, settings.engine.claim_seconds, queue.open_among)
 
 
-def _unless_grave(problems: Iterable[Problem], others: Iterable[Problem]) -> Iterator[Problem]:
-    """Problems, and others too where those leave a way to look at them."""
-    passable = True
-    for problem in problems:
-        passable = passable and not problem.grave
-        yield problem
-    if passable:
-        yield from others
-
-
-def _tell(problems: Callable[[], Iterable[Problem]]) -> None:
+def _tell(ways: Iterable[Problems]) -> None:
     try:
-        for problem in problems():
+        for problem in (problem for way in ways for problem in way.problems()):
             LOG.log(logging.ERROR if problem.grave else logging.WARNING, "%s -- %s", problem.what, problem.mend)
     except Exception:
         LOG.exception("nobody knows whether the platform behind can be used")
 
 
-def build_drivers(settings: Settings) -> Drivers:
-    """The drivers that the settings name; raises `InvalidInput` for one that does not exist."""
-    compute, storage = settings.drivers.compute, settings.drivers.storage
-    for option, name in (("compute", compute), ("storage", storage)):
-        known = sorted({*_DRIVERS, _ON_ARRAYS} if option == "storage" else _DRIVERS)
-        if name not in known:
-            raise InvalidInput(f"there is no driver '{name}'; there are: {', '.join(known)}", option)
-    platform = _DRIVERS[compute](settings)
-    if storage != _ON_ARRAYS and _DRIVERS[storage] is not _DRIVERS[compute]:
-        platform = replace(platform, storage=_DRIVERS[storage](settings).storage)
-    return on_arrays(settings, platform) if storage == _ON_ARRAYS or settings.storage_virtualize.arrays else platform
-
-
-def _local(settings: Settings) -> Drivers:
-    from stillframe.drivers.local.compute import LocalCompute
-    from stillframe.drivers.local.files import Files
-    from stillframe.drivers.local.guard import Guard
-    from stillframe.drivers.local.images import Images
-    from stillframe.drivers.local.qemu import Qemu
-    from stillframe.drivers.local.remains import LocalRemains
-    from stillframe.drivers.local.storage import LocalStorage
-    from stillframe.drivers.local.takeover import TakeOver
-
-    instances, state = settings.drivers.instances_dir, settings.state_dir / "local"
-    files, images, qemu = Files(), Images(), Qemu()
-    compute = LocalCompute(instances, state, files, images, qemu, guard=Guard())
-    return Drivers(
-        compute,
-        LocalStorage(instances, state, files, images, qemu),
-        remains=LocalRemains(instances, state, files, compute.holding),
-        preparation=TakeOver(files, state),
-    )
-
-
-def _memory(_settings: Settings) -> Drivers:
-    from stillframe.drivers.memory import MemoryDriver
-
-    driver = MemoryDriver()
-    return Drivers(driver.compute, driver.storage)
-
-
-def _openstack(settings: Settings) -> Drivers:
-    from stillframe.drivers.openstack import cloud, login
-    from stillframe.drivers.openstack.backends import Backends
-    from stillframe.drivers.openstack.cinder import CinderStorage
-    from stillframe.drivers.openstack.nova import NovaCompute
-    from stillframe.drivers.openstack.pausing import Pausing
-    from stillframe.drivers.openstack.remains import CloudRemains, HelpingImages
-    from stillframe.drivers.openstack.reverting import Reverter
-    from stillframe.drivers.openstack.sight import CloudSight
-    from stillframe.drivers.openstack.volumes import Looking
-    from stillframe.drivers.openstack.waiting import Waiting
-
-    if settings.api.auth_strategy != "keystone":
-        # Callers without a token of the cloud's would see and do what the service's own user may: everything.
-        raise InvalidInput("the drivers nova and cinder need auth_strategy = keystone", "auth_strategy")
-    chosen, waiting = settings.openstack, Waiting()
-    connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
-    looking, backends = Looking(connected), Backends(connected, chosen.reverting_backends)
-    reverter = Reverter(connected, looking, waiting, backends, patience=chosen.revert_patience, reimage=chosen.reimage)
-    storage = CinderStorage(connected, looking, waiting, reverter, patience=chosen.patience)
-    pausing = Pausing(connected, waiting, seconds=chosen.pause_seconds)
-    compute = NovaCompute(connected, waiting, pausing, pauses=chosen.quiesce == "pause")
-    kinds = [kind for kind in cloud.MICROVERSIONS if chosen.reimage or kind != "image"]
-    return Drivers(
-        compute,
-        storage,
-        sight=CloudSight(connected),
-        remains=CloudRemains(pausing, HelpingImages(connected) if chosen.reimage else None),
-        problems=lambda: _unless_grave(login.problems(connected, kinds), reverter.problems()),
-    )
-
-
-def on_arrays(settings: Settings, platform: Drivers) -> Drivers:
-    """The platform with the FlashCopy check, and with its volumes cut and restored by the arrays where that is wished.
-
-    The local platform declares what is on arrays; any other one names its volumes there by a template.
-    """
-    from stillframe.drivers.local.declaration import Declarations
-    from stillframe.drivers.storage_virtualize.array import Array
-    from stillframe.drivers.storage_virtualize.arrays import Arrays
-    from stillframe.drivers.storage_virtualize.client import Client
-    from stillframe.drivers.storage_virtualize.mappings import FlashCopyCheck
-    from stillframe.drivers.storage_virtualize.places import DeclaredVolumes, ManagedVolumes, Volumes
-    from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
-
-    options = settings.storage_virtualize
-    if not options.arrays:
-        raise InvalidInput("the storage driver needs at least one array", "storage_virtualize.arrays")
-    arrays = Arrays([Array(Client(one)) for one in options.arrays])
-    volumes: Volumes
-    if settings.drivers.compute == "local":
-        volumes = DeclaredVolumes(Declarations(settings.drivers.instances_dir), arrays)
-    else:
-        volumes = ManagedVolumes(platform.storage, options.volume_name_template)
-    check = FlashCopyCheck(arrays, volumes)
-    if settings.drivers.storage != _ON_ARRAYS:
-        return replace(platform, flashcopy=check)
-    storage = StorageVirtualize(options, arrays, volumes)
-    own = platform.problems or tuple
-    return replace(
-        platform, storage=storage, flashcopy=check, problems=lambda: itertools.chain(own(), storage.problems())
-    )
-
-
-_ON_ARRAYS: Final = "storage_virtualize"
-_DRIVERS: Final[Mapping[str, Callable[[Settings], Drivers]]] = {
-    "cinder": _openstack,
-    "local": _local,
-    "memory": _memory,
-    "nova": _openstack,
-}
-
-
 def _with_retries(drivers: Drivers, retries: RetryPolicy) -> Drivers:
     """Retries outside, so that each try is checked; the limit inside, so that a waiting try holds no place."""
-    return Drivers(
+    return replace(
+        drivers,
         compute=with_retries(with_checks(drivers.compute), retries),
         storage=with_retries(with_checks(drivers.storage), retries),
-        flashcopy=drivers.flashcopy and with_retries(drivers.flashcopy, retries),
-        sight=drivers.sight and with_retries(drivers.sight, retries),
-        remains=drivers.remains,
-        problems=drivers.problems,
-        preparation=drivers.preparation,
     )
+
+
+def _tried_again(ability: Ability | None, retries: RetryPolicy) -> Ability | None:
+    return None if ability is None else with_retries(ability, retries)
 
 
 def _retries(settings: Settings, attempts: int) -> RetryPolicy:

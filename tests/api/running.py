@@ -24,7 +24,9 @@ import sqlalchemy as sa
 from stillframe import main, settings
 from stillframe.api.http_server import HttpServer
 from stillframe.domain.errors import NotSupported
+from stillframe.drivers.flashcopy import FlashCopy
 from stillframe.drivers.memory import MemoryDriver
+from stillframe.drivers.platform import Drivers
 from stillframe.drivers.wrappers import surround
 from tests.harness.faults import Faults
 
@@ -46,7 +48,7 @@ APART: Final = os.environ.get("STILLFRAME_APART", "") == "1"
 Override = tuple[str | None, str, object]
 
 
-class Mappings:
+class Mappings(FlashCopy):
     """The FlashCopy mappings of an array that holds some of the volumes."""
 
     def __init__(self) -> None:
@@ -170,7 +172,8 @@ def running(
     ]
     chosen = settings.load(config_files, [*defaults, *(_shared() if APART else ()), *overrides])
     world, faults = MemoryDriver(), Faults()
-    drivers = main.Drivers(surround(world.compute, faults.around), surround(world.storage, faults.around), flashcopy)
+    abilities = () if flashcopy is None else (flashcopy,)
+    drivers = Drivers(surround(world.compute, faults.around), surround(world.storage, faults.around), abilities)
     service, workers = _apart(chosen, drivers) if APART else _together(chosen, drivers)
     server, ending = HttpServer(service.wsgi, "127.0.0.1", 0, 8, chosen.api.max_body_size, bounds), threading.Event()
     thread = threading.Thread(target=server.run, args=(ending,), daemon=True)
@@ -188,12 +191,12 @@ def running(
         thread.join(1)
 
 
-def _together(chosen: Settings, drivers: main.Drivers) -> tuple[main.Service, list[main.Service]]:
+def _together(chosen: Settings, drivers: Drivers) -> tuple[main.Service, list[main.Service]]:
     service = main.build(chosen, drivers=drivers)
     return service, [service]
 
 
-def _apart(chosen: Settings, drivers: main.Drivers) -> tuple[main.Service, list[main.Service]]:
+def _apart(chosen: Settings, drivers: Drivers) -> tuple[main.Service, list[main.Service]]:
     """An API and its workers, as `stillframe api` and `stillframe worker` put them together."""
     database = main.open_database(chosen)
     main.upgrade_database(database)

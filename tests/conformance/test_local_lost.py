@@ -15,6 +15,7 @@ from stillframe.domain.errors import BackendError, Damaged, Refused
 from stillframe.domain.instance import Instance
 from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.images import Format
+from stillframe.drivers.platform import Drivers
 from stillframe.settings import load
 from tests.conformance.worlds import MIB, LocalWorld, a_call, pattern, run
 from tests.lab.filesystems import mounted
@@ -143,7 +144,7 @@ class TestFileSystem:
 def test_the_janitor_counts_them(plain: LocalWorld) -> None:
     _, copy_id = kept(plain)
     settings = load(overrides=[(None, "state_dir", str(plain.folder / "service")), (None, "auth_strategy", "noauth")])
-    drivers = main.Drivers(plain.compute, plain.storage, remains=plain.remains)
+    drivers = Drivers(plain.compute, plain.storage, (plain.remains,))
     service = main.build(settings, drivers=drivers)
     wsgi = service.wsgi
 

@@ -17,14 +17,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from stillframe.domain.errors import BackendError, Unavailable
+from stillframe.drivers.local import options as local_options
 from stillframe.drivers.local.compute import LocalCompute
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.storage import LocalStorage
+from stillframe.drivers.platform import Drivers
 from stillframe.drivers.wrappers import surround
-from stillframe.main import Drivers
 from stillframe.settings import Settings
 
 _LOOKS: Final = frozenset({"can_clone", "free", "status", "nodes", "job"})
@@ -87,7 +88,7 @@ def struck_drivers(settings: Settings, points: Points) -> Drivers:
         qemu = surround(Qemu(), points.around_effects)
     else:
         files, qemu = Files(), Qemu()
-    instances, state, images = settings.drivers.instances_dir, settings.state_dir / "local", Images()
+    instances, state, images = local_options.read(settings).instances, settings.state_dir / "local", Images()
     compute = LocalCompute(instances, state, files, images, qemu, guard=Guard())
     storage = surround(LocalStorage(instances, state, files, images, qemu), _break(settings.state_dir / BROKEN))
     if points.strike == "kill":

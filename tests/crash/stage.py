@@ -11,6 +11,7 @@ from falcon.testing import TestClient
 
 from stillframe import main
 from stillframe.drivers.call import Call
+from stillframe.drivers.registry import open_drivers
 from stillframe.settings import Settings, load
 from tests.crash.points import BROKEN, Points, struck_drivers
 from tests.crash.world import World, instance_of, make
@@ -106,14 +107,14 @@ def prepare(root: Path, order: dict[str, Any]) -> dict[str, Any]:
 def boot(root: Path, _order: dict[str, Any]) -> dict[str, Any]:
     """Start the instance."""
     settings = settings_of(root)
-    main.build_drivers(settings).compute.start(_CALL, instance_of(root).id)
+    open_drivers(settings).compute.start(_CALL, instance_of(root).id)
     return {}
 
 
 def halt(root: Path, _order: dict[str, Any]) -> dict[str, Any]:
     """End the instance's process, whatever it is doing."""
     settings = settings_of(root)
-    main.build_drivers(settings).compute.stop(_CALL, instance_of(root).id, 0)
+    open_drivers(settings).compute.stop(_CALL, instance_of(root).id, 0)
     return {}
 
 

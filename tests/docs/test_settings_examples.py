@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from stillframe import spelling
 from stillframe.domain.errors import InvalidInput
 from stillframe.service.policy import Policy
-from stillframe.settings import load
+from stillframe.settings import GROUPS, load, spelling
+from stillframe.settings.extensions import groups, installed
 from tests.docs.test_generated import LINKED, ROOT
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def _examples() -> Iterator[tuple[str, str]]:
                 yield f"{path.relative_to(ROOT)}-{number}", block
 
 
+ALL: Final = (*GROUPS, *groups(installed()))
 EXAMPLES: Final = dict(_examples())
 
 
@@ -47,20 +48,20 @@ def test_every_example_of_the_settings_can_be_used(example: str, tmp_path: Path)
     # What a shell would put in.
     filled = EXAMPLES[example].replace("$endpoint", "https://127.0.0.1:7443")
     file.write_text(re.sub(r"\$\{?\w+\}?", "1", filled))
-    spelling.check([str(file)], {})
+    spelling.check([str(file)], ALL, {})
 
 
 def test_the_examples_are_found() -> None:
     assert len(EXAMPLES) > 20
     with pytest.raises(InvalidInput):
-        spelling.check([str(ROOT / "README.md")], {})
+        spelling.check([str(ROOT / "README.md")], ALL, {})
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_variable_that_is_named_is_a_setting(page: Path) -> None:
     for variable in _VARIABLE.findall(page.read_text(encoding="utf-8")):
         try:
-            spelling.check([], {variable: "true"})
+            spelling.check([], ALL, {variable: "true"})
         except InvalidInput as refused:
             # A value of the wrong kind is looked at only where there is such an option.
             assert "has to be" in refused.message, refused.message  # noqa: PT017

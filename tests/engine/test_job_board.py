@@ -17,8 +17,8 @@ from taskflow import states
 
 from stillframe.domain.errors import Unavailable
 from stillframe.engine import etcd_board, redis_board
-from stillframe.engine.board import JobBoardOptions
 from stillframe.engine.job_board import JobBoard
+from stillframe.settings.job_board import JobBoardOptions
 from tests.lab.boards import KINDS, BoardServer, EtcdServer, RedisServer, board_server, free_port, options_of
 
 # Of the machine that runs the tests, not of the board: it may be busy with anything.
@@ -307,7 +307,7 @@ def test_a_board_that_hangs_holds_nobody_up(servers: Servers, kind: str) -> None
 
 _PROGRAM: Final = """
 import sys, threading
-from stillframe.engine.board import JobBoardOptions
+from stillframe.settings.job_board import JobBoardOptions
 from stillframe.engine.job_board import JobBoard
 board = JobBoard(eval(sys.argv[1]), 30, set)
 board.announce("one")

@@ -208,7 +208,7 @@ def hanging(name, method, args, kwargs):
     return method(*args, **kwargs)
 
 def build(settings, **given):
-    drivers = main.Drivers(world.compute, surround(world.storage, hanging))
+    drivers = Drivers(world.compute, surround(world.storage, hanging))
     service = main.build(settings, drivers=drivers, **given)
     caller = Caller("user", "demo", frozenset({"member", "admin", "reader"}), "req-1")
     service.snapshots.create(caller, instance.id, "kept", "", ())

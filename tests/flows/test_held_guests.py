@@ -15,6 +15,7 @@ from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.remains import LocalRemains
+from stillframe.drivers.platform import Drivers
 from stillframe.service.held_guests import HeldGuests
 from stillframe.settings import Settings, load
 from tests.conformance.worlds import SIZE, LocalWorld, a_call, run
@@ -56,7 +57,7 @@ class Ward:
             release_seconds=0.5,
         )
         remains = LocalRemains(local.instances, local.state, local.files, compute.holding)
-        self.drivers = main.Drivers(compute, local.storage, remains=remains)
+        self.drivers = Drivers(compute, local.storage, (remains,))
         self.service = main.build(self.settings, drivers=self.drivers)
         self.service.start()
 

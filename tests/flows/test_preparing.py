@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stillframe.domain.errors import Unavailable
+from stillframe.drivers.preparation import Preparation
 from stillframe.service.preparing import Preparing
 
 
 @dataclass
-class Platform:
+class Platform(Preparation):
     """What it needs to have prepared, who is at it, and what was done, in order."""
 
     left: bool = True
@@ -40,7 +41,7 @@ class Platform:
         self.begun.set()
 
     def preparing(self, *, alone: bool = False) -> Preparing:
-        return Preparing(self, None if alone else self.quiet, [self.begin])
+        return Preparing([self], None if alone else self.quiet, [self.begin])
 
 
 def test_a_worker_begins_at_once_where_nothing_is_left() -> None:

@@ -10,6 +10,7 @@ from falcon.testing import TestClient
 
 from stillframe import main
 from stillframe.drivers.local.images import Format
+from stillframe.drivers.platform import Drivers
 from stillframe.drivers.wrappers import surround
 from stillframe.settings import load
 from tests.conformance.worlds import MIB, LocalWorld, ask
@@ -33,7 +34,7 @@ class Story:
             ("database", "sqlite_synchronous", "NORMAL"),
         ]
         settings = load(overrides=overrides)
-        drivers = main.Drivers(surround(self.local.compute, self.faults.around), self.local.storage)
+        drivers = Drivers(surround(self.local.compute, self.faults.around), self.local.storage)
         self.service = main.build(settings, drivers=drivers)
         self.service.start()
 

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from stillframe import main
+from stillframe.settings.limits import Shares
 from stillframe.store.database import connect
-from stillframe.store.shares import Shares
 from tests.databases import database_url, mariadb_server, postgresql_server
 from tests.harness.faults import wait_until
 from tests.harness.world import World

@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from stillframe import main
 from stillframe.domain.errors import StillframeError
 from stillframe.drivers.memory import MemoryDriver
+from stillframe.drivers.platform import Drivers
 from stillframe.drivers.wrappers import surround
 from stillframe.settings import load
-from stillframe.store.shares import Shares
+from stillframe.settings.limits import Shares
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
 from tests.harness.client import client_of
 from tests.harness.faults import Clock, Faults, wait_until
@@ -74,7 +75,7 @@ class World:
         settings = replace(settings, engine=replace(settings.engine, **self._engine))
         compute = surround(self.driver.compute, self.faults.around)
         storage = surround(self.driver.storage, self.faults.around)
-        return main.build(settings, drivers=main.Drivers(compute, storage), now=self.clock)
+        return main.build(settings, drivers=Drivers(compute, storage), now=self.clock)
 
     def stop(self, seconds: float = 10.0) -> bool:
         return self.service.stop(seconds)

@@ -21,7 +21,7 @@ import redis
 import requests
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from stillframe.engine.board import JobBoardOptions
+from stillframe.settings.job_board import JobBoardOptions
 
 KINDS: Final = ("redis", "sentinel", "etcd")
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from stillframe import main
 from stillframe.drivers.call import Call
+from stillframe.drivers.registry import open_drivers
+from stillframe.drivers.sight import Sight
 from stillframe.settings import load
 from tests.harness.faults import Clock, Faults, wait_until
 from tests.harness.world import World
@@ -53,10 +55,11 @@ class PlayedWorld(World):
             ini({"DEFAULT": general, "drivers": drivers, "openstack": {"timeout": 20, **login, **self._options}})
         )
         settings = load([str(config)])
-        self.drivers = main.build_drivers(settings)
+        self.drivers = open_drivers(settings)
+        unseen = tuple(one for one in self.drivers.abilities if not isinstance(one, Sight))
         # Callers come without a Keystone, so that the platform is asked as the service.
         open_to_all = replace(settings, api=replace(settings.api, auth_strategy="noauth"))
-        return main.build(open_to_all, drivers=replace(self.drivers, sight=None), now=self.clock)
+        return main.build(open_to_all, drivers=replace(self.drivers, abilities=unseen), now=self.clock)
 
     def fill(self, text: str, server: Server | None = None) -> None:
         """Let the guest write the same to all its volumes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from stillframe.drivers.remains import Remains
+
 if TYPE_CHECKING:
     from tests.openstack.played import PlayedWorld
 
@@ -33,7 +35,7 @@ def test_an_image_that_is_left_is_found_and_removed_once_nobody_needs_it(played:
     played.create()
     played.cloud.failures = 1
     assert played.restore(older, force=True)["status"] == "restore-error"
-    remains, later = played.drivers.remains, played.cloud.now() + timedelta(days=1)
+    remains, later = played.drivers.ability(Remains), played.cloud.now() + timedelta(days=1)
     assert remains is not None
     later = later.replace(tzinfo=None)
     # A retry may still need it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stillframe.domain.errors import InvalidInput
-from stillframe.main import build_drivers
+from stillframe.drivers.registry import open_drivers
 from stillframe.settings import load
 
 CLOUD: list[tuple[str | None, str, object]] = [("drivers", "compute", "nova"), ("drivers", "storage", "cinder")]
@@ -15,10 +15,10 @@ CLOUD: list[tuple[str | None, str, object]] = [("drivers", "compute", "nova"), (
 def test_callers_whom_the_cloud_does_not_know_are_not_served_from_it(strategy: str) -> None:
     settings = load(overrides=[*CLOUD, (None, "auth_strategy", strategy)])
     with pytest.raises(InvalidInput, match="keystone"):
-        build_drivers(settings)
+        open_drivers(settings)
 
 
 def test_a_cloud_without_a_way_to_log_in_is_refused() -> None:
     settings = load(overrides=[*CLOUD, (None, "auth_strategy", "keystone")])
     with pytest.raises(InvalidInput, match="auth_type"):
-        build_drivers(settings)
+        open_drivers(settings)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stillframe.drivers.problems import Problems
+
 if TYPE_CHECKING:
     from tests.openstack.played import PlayedWorld
 
@@ -13,8 +15,8 @@ THICK_LVM = {"volume_backend_name": "fast", "location_info": "LVMVolumeDriver:no
 
 
 def problems(played: PlayedWorld) -> list[str]:
-    assert played.drivers.problems is not None
-    return [f"{one.what} -- {one.mend}" for one in played.drivers.problems()]
+    (way,) = played.drivers.all(Problems)
+    return [f"{one.what} -- {one.mend}" for one in way.problems()]
 
 
 def test_a_snapshot_without_a_way_back_is_refused_and_told_by_doctor(played: PlayedWorld) -> None:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from stillframe import main
 from stillframe.domain.errors import BackendError
+from stillframe.drivers.platform import Drivers
 from stillframe.drivers.wrappers import surround
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
@@ -45,7 +46,7 @@ class Kept:
         self._names = {declaration.volume_id(disk): disk.name for disk in declaration.disks}
         self._faults = Faults()
         self._service = main.build(
-            settings, drivers=main.Drivers(drivers.compute, surround(drivers.storage, self._faults.around))
+            settings, drivers=Drivers(drivers.compute, surround(drivers.storage, self._faults.around))
         )
         self._points.watch(self._service.database.writer)
         self._client = client_of(self._service.wsgi)

@@ -8,6 +8,7 @@ import pytest
 
 from stillframe.api.auth.strategies import check_strategy
 from stillframe.domain.errors import InvalidInput
+from stillframe.drivers.storage_virtualize import options
 from stillframe.settings import load
 from tests.cli.program import Place
 
@@ -86,7 +87,7 @@ def test_names_as_oslo_config_takes_them_are_fine(tmp_path: Path) -> None:
     )
     settings = load([str(file)])
     assert settings.engine.workers == 3
-    assert settings.storage_virtualize.arrays[0].username == "x"
+    assert options.read(settings).arrays[0].username == "x"
 
 
 @pytest.mark.parametrize(

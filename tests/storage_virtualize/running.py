@@ -15,6 +15,7 @@ import requests
 import waitress
 
 from stillframe import main
+from stillframe.drivers.platform import Drivers
 from stillframe.settings import load
 from tests.lab.storage_virtualize.objects import GRAIN
 from tests.lab.storage_virtualize.server import PASSWORD, USER, SimulatedArray
@@ -148,7 +149,7 @@ def running(
     config: Path,
     served: SimulatedArray,
     instance_id: str | None = None,
-    drivers: main.Drivers | None = None,
+    drivers: Drivers | None = None,
     names: dict[str, str] | None = None,
 ) -> Iterator[Service]:
     """Serve until the context is left; `names` are the vdisks by volume id, where they are not as declared."""

@@ -16,10 +16,14 @@ import urllib3
 from falcon.testing import TestClient
 
 from stillframe import main
+from stillframe.drivers.local import options as local_options
 from stillframe.drivers.local.declaration import Declarations
+from stillframe.drivers.platform import Drivers
+from stillframe.drivers.registry import open_drivers
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
+from stillframe.drivers.storage_virtualize.options import read
 from stillframe.drivers.storage_virtualize.places import DeclaredVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
 from stillframe.foreign.session import Bounded
@@ -96,14 +100,14 @@ def settings_of(root: Path) -> Settings:
     return load([str(root / "stillframe.conf")])
 
 
-def struck_drivers(settings: Settings, points: Points) -> main.Drivers:
+def struck_drivers(settings: Settings, points: Points) -> Drivers:
     """The drivers as they are put together otherwise, with the points in the connection to the array."""
-    options = settings.storage_virtualize
-    plain = main.build_drivers(settings)
+    options = read(settings)
+    plain = open_drivers(settings)
     client = Client(options.arrays[0], StruckAdapter(points))
     arrays = Arrays([Array(client)])
-    volumes = DeclaredVolumes(Declarations(settings.drivers.instances_dir), arrays)
-    return main.Drivers(plain.compute, StorageVirtualize(options, arrays, volumes), plain.flashcopy)
+    volumes = DeclaredVolumes(Declarations(local_options.read(settings).instances), arrays)
+    return Drivers(plain.compute, StorageVirtualize(options, arrays, volumes), plain.abilities)
 
 
 def play(root: Path, order: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def play(root: Path, order: dict[str, Any]) -> dict[str, Any]:
 
 def ask(client: TestClient, settings: Settings, request: str, name: str) -> Any:
     """Send one request of the API, about the snapshot of a name."""
-    instance = Declarations(settings.drivers.instances_dir).all()[0]
+    instance = Declarations(local_options.read(settings).instances).all()[0]
     action = f"/compute/v2.1/demo/servers/{instance.id}/action"
     if request == "create":
         return client.simulate_post(action, json={"vm-snapshot": {"name": name, "description": ""}})

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from stillframe import main
 from stillframe.domain.errors import InvalidInput
+from stillframe.drivers.registry import open_drivers
+from stillframe.drivers.storage_virtualize import options
 from stillframe.settings import load
 from tests.cli.program import Place
 from tests.lab.storage_virtualize.array import Array
@@ -91,8 +92,8 @@ def test_settings_that_cannot_be_used_are_named(
 ) -> None:
     configure(place, served, **changed)
     with pytest.raises(InvalidInput, match=told):
-        main.build_drivers(load([str(place.config)]))
+        open_drivers(load([str(place.config)]))
 
 
 def test_a_password_is_not_among_what_is_shown_of_the_settings(place: Place) -> None:
-    assert PASSWORD not in repr(load([str(place.config)]).storage_virtualize)
+    assert PASSWORD not in repr(options.read(load([str(place.config)])))

@@ -17,6 +17,7 @@ import pytest
 
 from stillframe import main
 from stillframe.domain.leftover import LeftoverKind
+from stillframe.drivers.registry import open_drivers
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
@@ -176,7 +177,7 @@ def _forget(folder: Path, snapshot_id: str) -> None:
 
 def _sweep(config: Path) -> None:
     found = load([str(config)])
-    leftovers = build_leftovers(found, main.open_database(found), main.build_drivers(found))
+    leftovers = build_leftovers(found, main.open_database(found), open_drivers(found))
     for one in leftovers.look(LeftoverKind.COPY):
         assert leftovers.remove(one, lambda: None) == (Outcome.REMOVED, "")
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from stillframe import main
 from stillframe.drivers.memory import MemoryDriver
+from stillframe.drivers.platform import Drivers, Offer
 from stillframe.drivers.storage_virtualize import naming
+from stillframe.drivers.storage_virtualize.platform import StorageVirtualizePlatform
 from stillframe.settings import load
 from tests.lab.storage_virtualize.array import Array
 from tests.lab.storage_virtualize.objects import GRAIN, Behaviour
@@ -284,7 +285,10 @@ class TestManagedVolumes:
         for vdisk in names:
             served.array.add_vdisk(vdisk, SIZE)
         config = configured(tmp_path, served, drivers__compute="memory", copies=request.param)
-        drivers = main.on_arrays(load([str(config)]), main.Drivers(platform.compute, platform.storage))
+        beneath = Offer(platform.compute, platform.storage)
+        offer = StorageVirtualizePlatform().open(load([str(config)]), [beneath])
+        assert offer.storage is not None
+        drivers = Drivers(platform.compute, offer.storage, offer.abilities)
         with running(config, served, instance.id, drivers, names) as service:
             yield service
 

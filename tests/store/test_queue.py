@@ -13,9 +13,9 @@ from stillframe.domain.errors import Superseded
 from stillframe.domain.operation import OperationState, Settlement
 from stillframe.domain.status import Event
 from stillframe.engine.persistence import FlowBooks
+from stillframe.settings.limits import Shares
 from stillframe.store.clock import utc_now
 from stillframe.store.queue import OperationQueue
-from stillframe.store.shares import Shares
 from tests.store.samples import LATER, NOON, creating
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ from stillframe import main
 from stillframe.cli import running
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.domain.errors import Unavailable
+from stillframe.drivers import registry
+from stillframe.drivers.platform import Drivers
 from stillframe.drivers.wrappers import surround
 from stillframe.settings import Settings, load
 from tests.harness.client import client_of
@@ -58,14 +60,14 @@ def live(order: dict[str, Any]) -> int:
 
 def _record(recorder: Recorder) -> None:
     """Let every driver that is built from now on be written down: the composition root is where it is given to all."""
-    build = main.build_drivers
+    build = registry.open_drivers
 
-    def build_recorded(settings: Settings) -> main.Drivers:
+    def build_recorded(settings: Settings) -> Drivers:
         plain = build(settings)
         compute = surround(plain.compute, recorder.around)
         return replace(plain, compute=compute, storage=surround(plain.storage, recorder.around))
 
-    main.build_drivers = build_recorded
+    registry.open_drivers = build_recorded
 
 
 def _say(order: dict[str, Any], line: str) -> None:

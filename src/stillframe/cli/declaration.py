@@ -77,6 +77,7 @@ class AddInstance(ShowOne):
         from stillframe.drivers.local.files import Files  # noqa: PLC0415
         from stillframe.drivers.local.images import Images  # noqa: PLC0415
         from stillframe.drivers.local.opening import trusted_users  # noqa: PLC0415
+        from stillframe.drivers.local.options import read  # noqa: PLC0415
 
         # What belongs to the service's user is as good as what belongs to the one who declares it.
         images = Images(trusted=trusted_users(self.settings().state_dir))
@@ -90,7 +91,7 @@ class AddInstance(ShowOne):
             first = error.errors(include_url=False)[0]
             key = ".".join(str(part) for part in first["loc"])
             raise CommandFailed(ExitCode.REFUSED, f"{key}: {first['msg']}" if key else first["msg"]) from None
-        path = Declarations(self.settings().drivers.instances_dir).add(Files(), images, declaration)
+        path = Declarations(read(self.settings()).instances).add(Files(), images, declaration)
         if not declaration.start_command:
             self.app.LOG.warning("without --start-command a restore with --force leaves it off, and nothing starts it")
         if not self.config_files():
@@ -148,8 +149,9 @@ class RemoveInstance(Command):
         """See `cliff`."""
         from stillframe.drivers.local.declaration import Declarations  # noqa: PLC0415  # only on this machine
         from stillframe.drivers.local.files import Files  # noqa: PLC0415
+        from stillframe.drivers.local.options import read  # noqa: PLC0415
 
-        declarations = Declarations(self.settings().drivers.instances_dir)
+        declarations = Declarations(read(self.settings()).instances)
         reference = parsed_args.instance
         found = [one for one in declarations.all() if reference in (one.id, one.name)]
         if not found:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterator, Sequence
 
-    from stillframe.cli.health.finding import Finding
+    from stillframe.drivers.finding import Finding
     from stillframe.settings import Settings
 
 
@@ -85,7 +85,8 @@ class Doctor(Lister):
 
 def _look(settings: Settings) -> Iterator[Finding]:
     # They bring the whole service along.
-    from stillframe.cli.health import arrays, cloud, instances, leftovers, service  # noqa: PLC0415
+    from stillframe.cli.health import leftovers, service  # noqa: PLC0415
+    from stillframe.drivers import registry  # noqa: PLC0415
     from stillframe.store.timekeeping import DatabaseClock  # noqa: PLC0415
 
     yield from service.settings(settings)
@@ -96,13 +97,10 @@ def _look(settings: Settings) -> Iterator[Finding]:
     yield from findings
     drivers, findings = service.open_drivers(settings)
     yield from findings
-    if "local" in (settings.drivers.compute, settings.drivers.storage):
-        yield from instances.look(settings)
+    for platform in registry.used(settings):
+        yield from platform.findings(settings, drivers)
     if drivers is not None:
-        yield from cloud.login(drivers)
-    yield from arrays.look(settings)
-    if drivers is not None and settings.drivers.storage == "storage_virtualize":
-        yield from arrays.volumes(drivers)
+        yield from service.logins(drivers)
     if database is not None:
         yield from service.workers(settings, database)
         yield from leftovers.operations(database, DatabaseClock(database).now())

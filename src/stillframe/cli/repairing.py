@@ -12,10 +12,12 @@ from stillframe.cli.health.leftovers import place
 from stillframe.cli.health.service import open_database
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.leftover import LeftoverKind
+from stillframe.drivers.registry import open_drivers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from stillframe.drivers.platform import Drivers
     from stillframe.service.leftovers import Leftover, Leftovers
     from stillframe.settings import Settings
 
@@ -40,8 +42,9 @@ def repair(settings: Settings, also: frozenset[str], agreed: Callable[[Sequence[
     if database is None:
         raise CommandFailed(ExitCode.UNAVAILABLE, f"the database cannot be used: {findings[0].detail}")
     with closing(database), usable_settings():
-        leftovers = main.build_leftovers(settings, database, main.build_drivers(settings))
-        done = [*_look(settings, leftovers, also)]
+        drivers = open_drivers(settings)
+        leftovers = main.build_leftovers(settings, database, drivers)
+        done = [*_look(drivers, leftovers, also)]
         unknown = also - {leftover.about for leftover, _where, _to_remove in done}
         if unknown:
             raise CommandFailed(ExitCode.NOT_FOUND, f"nothing was left over of: {', '.join(sorted(unknown))}")
@@ -54,7 +57,7 @@ def repair(settings: Settings, also: frozenset[str], agreed: Callable[[Sequence[
         ]
 
 
-def _look(settings: Settings, leftovers: Leftovers, also: frozenset[str]) -> Iterator[tuple[Leftover, str, bool]]:
+def _look(drivers: Drivers, leftovers: Leftovers, also: frozenset[str]) -> Iterator[tuple[Leftover, str, bool]]:
     for kind in LeftoverKind:
         try:
             found = leftovers.look(kind)
@@ -63,7 +66,7 @@ def _look(settings: Settings, leftovers: Leftovers, also: frozenset[str]) -> Ite
                 ExitCode.UNAVAILABLE, f"nobody knows what was left over, so nothing was removed: {error.message}"
             ) from None
         for leftover in found:
-            yield leftover, place(settings, leftover), leftover.sure or leftover.about in also
+            yield leftover, place(drivers, leftover), leftover.sure or leftover.about in also
 
 
 def _remove(leftovers: Leftovers, leftover: Leftover, where: str) -> Repair:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +17,15 @@ class Loss:
     why: str
 
 
-class Remains(Protocol):
+class Remains(ABC):
     """What a driver left behind that no other port shows. May raise `Unavailable` and `BackendError`."""
 
+    @abstractmethod
     def quiesced(self) -> Sequence[str]:
         """The instances whose guest may be held still by us; those that a process holds that lives only if need be."""
         ...
 
+    @abstractmethod
     def let_run(self, instance_id: str) -> None:
         """Let such a guest go; nothing happens to any other.
 
@@ -32,18 +34,61 @@ class Remains(Protocol):
         """
         ...
 
+    @abstractmethod
     def scraps(self, before: datetime) -> Sequence[str]:
         """Drafts that hold nothing, and were not touched after `before`, UTC without a zone."""
         ...
 
+    @abstractmethod
     def remove(self, scrap: str, before: datetime) -> None:
         """Remove one of those; nothing happens to what is gone already, holds something by now, or was touched."""
         ...
 
+    @abstractmethod
     def losses(self) -> Sequence[Loss]:
         """The complete copies whose data are gone, damaged or out of reach."""
         ...
 
+    @abstractmethod
     def orphans(self) -> Sequence[str]:
         """What lies where copies lie and is in no record: another service's, or what a lost record told of."""
         ...
+
+    def place(self, copy_id: str) -> str | None:  # noqa: ARG002 -- most copies lie in no place of their own
+        """Where a copy lies, for an operator who looks for it; None where its id says as much."""
+        return None
+
+
+class _Together(Remains):
+    def __init__(self, parts: Sequence[Remains]) -> None:
+        self._parts = parts
+
+    def quiesced(self) -> Sequence[str]:
+        return [one for part in self._parts for one in part.quiesced()]
+
+    def let_run(self, instance_id: str) -> None:
+        for part in self._parts:
+            if instance_id in part.quiesced():
+                part.let_run(instance_id)
+
+    def scraps(self, before: datetime) -> Sequence[str]:
+        return [one for part in self._parts for one in part.scraps(before)]
+
+    def remove(self, scrap: str, before: datetime) -> None:
+        for part in self._parts:
+            if scrap in part.scraps(before):
+                part.remove(scrap, before)
+
+    def losses(self) -> Sequence[Loss]:
+        return [one for part in self._parts for one in part.losses()]
+
+    def orphans(self) -> Sequence[str]:
+        return [one for part in self._parts for one in part.orphans()]
+
+    def place(self, copy_id: str) -> str | None:
+        return next((place for part in self._parts if (place := part.place(copy_id)) is not None), None)
+
+
+def together(parts: Sequence[Remains]) -> Remains | None:
+    """Those of several platforms as those of one; None where there are none."""
+    return parts[0] if len(parts) == 1 else _Together(parts) if parts else None

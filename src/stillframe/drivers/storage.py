@@ -143,14 +143,3 @@ class StorageDriver(Protocol):
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """Remove one copy and everything that was made for it; one that is gone already is fine."""
         ...
-
-
-class FlashCopy(Protocol):
-    """The FlashCopy mappings of volumes on IBM Storage Virtualize; drivers of other back ends do not offer it."""
-
-    def mappings(self, volume_id: str, *, details: bool) -> Sequence[Mapping[str, str | None]]:
-        """One entry per mapping the volume takes part in, by numeric mapping id.
-
-        Raises `NotSupported` for a volume that is not on such an array, `NotFound`.
-        """
-        ...

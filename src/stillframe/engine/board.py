@@ -3,32 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from threading import Event
 from typing import Any, Protocol
-
-
-@dataclass(frozen=True, slots=True)
-class JobBoardOptions:
-    """Where a job board is and how to reach it; times in seconds. What is None or empty is left to the library."""
-
-    backend: str
-    host: str
-    port: int | None
-    namespace: str
-    username: str | None
-    password: str | None
-    database: int
-    sentinel: str | None
-    sentinel_fallbacks: tuple[str, ...]
-    sentinel_username: str | None
-    sentinel_password: str | None
-    tls: bool
-    ca_file: str | None
-    cert_file: str | None
-    key_file: str | None
-    timeout: float
-    look_seconds: float
 
 
 class Board(Protocol):

@@ -10,9 +10,10 @@ import etcd3gw
 from taskflow.jobs.backends.impl_etcd import EtcdJob, EtcdJobBoard
 
 from stillframe.engine import postings
-from stillframe.engine.board import JobBoardOptions, given
+from stillframe.engine.board import given
 from stillframe.engine.internals import OpenEtcdBoard
 from stillframe.foreign.session import Bounded, mount
+from stillframe.settings.job_board import JobBoardOptions
 
 _KEY: Final = re.compile(rb"(\d{1,18})\.data")
 # Besides its data a job has a lock and a time.

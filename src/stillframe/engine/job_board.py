@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from taskflow import exceptions
 
 from stillframe.domain.errors import StillframeError
-from stillframe.engine.board import JobBoardOptions
+from stillframe.settings.job_board import JobBoardOptions
 
 LOG = logging.getLogger(__name__)
 

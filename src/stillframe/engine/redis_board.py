@@ -8,8 +8,9 @@ from typing import Any, Final
 from taskflow.jobs.backends.impl_redis import RedisJob, RedisJobBoard
 
 from stillframe.engine import postings
-from stillframe.engine.board import JobBoardOptions, given
+from stillframe.engine.board import given
 from stillframe.engine.internals import OpenRedisBoard
+from stillframe.settings.job_board import JobBoardOptions
 
 # The listings' entries that are short enough to be ours, at most so many; others never leave the server.
 _SHORT: Final = """

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from stillframe.domain.errors import Conflict, NotFound, NotSupported
 from stillframe.domain.instance import Instance, PowerState, Volume
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.flashcopy import FlashCopy
 from stillframe.drivers.sight import Sight
-from stillframe.drivers.storage import FlashCopy, StorageDriver
+from stillframe.drivers.storage import StorageDriver
 from stillframe.service.caller import Caller
 from stillframe.service.policy import Policy
 from stillframe.service.power import PowerAction, PowerActions

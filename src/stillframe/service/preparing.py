@@ -21,40 +21,41 @@ Quiet = Callable[[], AbstractContextManager[bool]]
 
 
 class Preparing(Background):
-    """Has the platform prepared at a moment when no worker is at anything, then begins; at once if nothing is needed.
+    """Has the platforms prepared at a moment when no worker is at anything, then begins; at once if nothing is needed.
 
     `quiet` says whether nobody is, and keeps it so until its block ends; without it, no other process works.
     """
 
     def __init__(
         self,
-        preparation: Preparation | None,
+        preparations: Sequence[Preparation],
         quiet: Quiet | None,
         beginnings: Sequence[Callable[[], None]],
     ) -> None:
         super().__init__("preparing")
-        self._preparation = preparation
+        self._preparations = preparations
         self._quiet = quiet
         self._beginnings = beginnings
 
     def start(self) -> None:
         """Begin, or wait for the moment in a thread of its own."""
-        if self._preparation is not None and self._preparation.needed():
-            if self._quiet is not None:
-                self._begin(self._wait, self._preparation, self._quiet)
-                return
-            self._preparation.run()
+        needed = [one for one in self._preparations if one.needed()]
+        if needed and self._quiet is not None:
+            self._begin(self._wait, needed, self._quiet)
+            return
+        for one in needed:
+            one.run()
         self._begin_all()
 
     def _begin_all(self) -> None:
         for begin in self._beginnings:
             begin()
 
-    def _wait(self, preparation: Preparation, quiet: Quiet) -> None:
+    def _wait(self, needed: Sequence[Preparation], quiet: Quiet) -> None:
         told = False
         while not self._stopping.is_set():
             try:
-                if _prepared(preparation, quiet):
+                if _prepared(needed, quiet):
                     if not self._stopping.is_set():
                         self._begin_all()
                     return
@@ -68,9 +69,10 @@ class Preparing(Background):
             self._stopping.wait(_LOOK_EVERY)
 
 
-def _prepared(preparation: Preparation, quiet: Quiet) -> bool:
+def _prepared(needed: Sequence[Preparation], quiet: Quiet) -> bool:
     """Whether it could be done now."""
     with quiet() as nobody_works:
         if nobody_works:
-            preparation.run()
+            for one in needed:
+                one.run()
     return nobody_works

@@ -6,12 +6,11 @@ import shlex
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.domain.status import Status, meaning
-from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.records import Records
+from stillframe.drivers.finding import Finding, fail, ok, warn
+from stillframe.drivers.remains import Remains, together
 from stillframe.main import build_leftovers
 from stillframe.store.leftovers import LeftoverStore
 from stillframe.store.operations import OperationStore
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stillframe.domain.snapshot import InstanceSnapshot
-    from stillframe.main import Drivers
+    from stillframe.drivers.platform import Drivers
     from stillframe.service.leftovers import Leftover
     from stillframe.settings import Settings
     from stillframe.store.database import Database
@@ -82,17 +81,18 @@ def leftovers(settings: Settings, database: Database, drivers: Drivers) -> Itera
             continue
         for (about, why, sure), some in _grouped(left).items():
             told = fail if kind in _FAILURES else warn
-            yield told(check, _told(settings, about, why, some), _mend(kind, about, sure=sure))
+            yield told(check, _told(drivers, about, why, some), _mend(kind, about, sure=sure))
         if not left:
             yield ok(check, "nothing was left behind")
 
 
 def losses(drivers: Drivers) -> Iterator[Finding]:
     """Copies that are on record and cannot be restored from, and what is on no record and lies where copies lie."""
-    if drivers.remains is None:
+    remains = together(drivers.all(Remains))
+    if remains is None:
         return
     try:
-        lost, orphans = drivers.remains.losses(), drivers.remains.orphans()
+        lost, orphans = remains.losses(), remains.orphans()
     except StillframeError as error:
         yield fail("copies that are lost", error.message, "see that the platform behind answers")
         return
@@ -108,12 +108,12 @@ def losses(drivers: Drivers) -> Iterator[Finding]:
         yield ok("orphans", "none")
 
 
-def place(settings: Settings, leftover: Leftover) -> str:
+def place(drivers: Drivers, leftover: Leftover) -> str:
     """Where it lies, if that is on this machine, else its id."""
-    if settings.drivers.storage != "local" or leftover.kind is not LeftoverKind.COPY:
+    remains = together(drivers.all(Remains))
+    if remains is None or leftover.kind is not LeftoverKind.COPY:
         return leftover.id
-    copy = Records(Files(), settings.state_dir / "local").find(leftover.id)
-    return str(copy.folder) if copy is not None else leftover.id
+    return remains.place(leftover.id) or leftover.id
 
 
 def _grouped(left: Sequence[Leftover]) -> dict[tuple[str, str, bool], list[Leftover]]:
@@ -123,8 +123,8 @@ def _grouped(left: Sequence[Leftover]) -> dict[tuple[str, str, bool], list[Lefto
     return groups
 
 
-def _told(settings: Settings, about: str, why: str, some: Sequence[Leftover]) -> str:
-    where = ", ".join(place(settings, leftover) for leftover in some)
+def _told(drivers: Drivers, about: str, why: str, some: Sequence[Leftover]) -> str:
+    where = ", ".join(place(drivers, leftover) for leftover in some)
     size = sum(leftover.size for leftover in some)
     return f"{len(some)} of {about}: {why}: {where}" + (f" ({size} bytes)" if size else "")
 

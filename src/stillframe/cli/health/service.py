@@ -12,8 +12,10 @@ from stillframe import main
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, check_strategy
 from stillframe.api.hosts import known_hosts
 from stillframe.cli.db import reason
-from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import InvalidInput, StillframeError
+from stillframe.drivers import registry
+from stillframe.drivers.finding import Finding, fail, ok, warn
+from stillframe.drivers.problems import Problems
 from stillframe.engine.job_board import probe
 from stillframe.service.policy import Policy
 from stillframe.store import schema
@@ -25,7 +27,7 @@ from stillframe.store.queue import OperationQueue
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stillframe.main import Drivers
+    from stillframe.drivers.platform import Drivers
     from stillframe.settings import Settings
     from stillframe.store.database import Database
 
@@ -116,7 +118,17 @@ def workers(found: Settings, database: Database) -> Iterator[Finding]:
 def open_drivers(found: Settings) -> tuple[Drivers | None, list[Finding]]:
     """The drivers if they can be loaded, and what was found."""
     try:
-        drivers = main.build_drivers(found)
+        drivers = registry.open_drivers(found)
     except (StillframeError, OSError, ImportError) as error:
         return None, [fail("drivers", str(error), "correct [drivers] in the settings file")]
     return drivers, [ok("drivers", f"compute {found.drivers.compute}, storage {found.drivers.storage}")]
+
+
+def logins(drivers: Drivers) -> Iterator[Finding]:
+    """What is wrong with the way to the platforms that have one."""
+    ways = drivers.all(Problems)
+    found = [problem for way in ways for problem in way.problems()]
+    for problem in found:
+        yield (fail if problem.grave else warn)("login", problem.what, problem.mend)
+    if ways and not found:
+        yield ok("login", "the service's user can log in and has its roles")

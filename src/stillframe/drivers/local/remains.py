@@ -18,13 +18,13 @@ from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.holding import Holding
 from stillframe.drivers.local.records import Copy, Stage
 from stillframe.drivers.local.replacing import RESTORING
-from stillframe.drivers.remains import Loss
+from stillframe.drivers.remains import Loss, Remains
 
 # The draft of a record; see `Records.write`.
 _DRAFT: Final = ".new"
 
 
-class LocalRemains:
+class LocalRemains(Remains):
     """See `Remains`; `instances` and `state` are the folders that the drivers have them in."""
 
     def __init__(self, instances: Path, state: Path, files: Files, holding: Holding) -> None:
@@ -77,6 +77,11 @@ class LocalRemains:
                 for name in self._names(root)
                 if name not in known and not name.endswith(RESTORING)
             ]
+
+    def place(self, copy_id: str) -> str | None:
+        """See `Remains`: its folder."""
+        copy = self._copies.records.find(copy_id)
+        return None if copy is None else str(copy.folder)
 
     def _names(self, root: Path) -> list[str]:
         try:

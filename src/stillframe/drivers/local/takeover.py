@@ -21,6 +21,7 @@ from stillframe.drivers.local.border import border
 from stillframe.drivers.local.copies import mount_of
 from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.records import DATA, Copy, Records, Stage
+from stillframe.drivers.preparation import Preparation
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _RECORD: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
 _COPY: Final = TypeAdapter(Copy)
 
 
-class TakeOver:
+class TakeOver(Preparation):
     """Makes records of what the release before had made; `state` is the local drivers' state folder."""
 
     def __init__(self, files: Files, state: Path) -> None:

@@ -8,13 +8,32 @@ from typing import Final
 from stillframe.domain.errors import StillframeError, Unavailable
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Cloud
-from stillframe.drivers.problem import Problem
+from stillframe.drivers.openstack.reverting import Reverter
+from stillframe.drivers.problems import Problem, Problems
 
 _NEEDED: Final = {
     "admin": "it sees and locks the servers of all projects, and resets the status of volumes",
     "service": "Nova and Cinder take its token beside a user's, and callers' tokens are checked with it",
 }
 _SHOWN: Final = 5
+
+
+class CloudProblems(Problems):
+    """See `Problems`: the login, and the back ends where it leaves a way to look at them."""
+
+    def __init__(self, cloud: Cloud, kinds: Sequence[str], reverter: Reverter) -> None:
+        self._cloud = cloud
+        self._kinds = kinds
+        self._reverter = reverter
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Problems`."""
+        passable = True
+        for problem in problems(self._cloud, self._kinds):
+            passable = passable and not problem.grave
+            yield problem
+        if passable:
+            yield from self._reverter.problems()
 
 
 def problems(cloud: Cloud, kinds: Sequence[str]) -> Iterator[Problem]:

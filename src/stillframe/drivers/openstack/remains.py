@@ -16,7 +16,7 @@ from stillframe.drivers.openstack.nova import fence_owner
 from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.reimaging import Reimaging
 from stillframe.drivers.openstack.volumes import STORAGE, Document, get_snapshot, get_volume
-from stillframe.drivers.remains import Loss
+from stillframe.drivers.remains import Loss, Remains
 
 # All paused servers of the cloud are looked through, and several processes do so.
 _SECONDS: Final = 60.0
@@ -65,7 +65,7 @@ class HelpingImages:
         return fence_owner(server) is not None
 
 
-class CloudRemains:
+class CloudRemains(Remains):
     """See `Remains`; Nova is asked once a minute at most. Without reimaging there are no `images`."""
 
     def __init__(self, pausing: Pausing, images: HelpingImages | None = None) -> None:

@@ -23,7 +23,7 @@ from stillframe.drivers.openstack.strategy import Circumstances, Strategy, choos
 from stillframe.drivers.openstack.volume_hosts import ServiceDown, VolumeHosts
 from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
-from stillframe.drivers.problem import Problem
+from stillframe.drivers.problems import Problem
 
 LOG = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 from stillframe.domain.instance import Instance, Volume
 from stillframe.drivers.openstack import documents, nova, volumes
 from stillframe.drivers.openstack.cloud import Cloud
+from stillframe.drivers.sight import Sight
 
 
-class CloudSight:
+class CloudSight(Sight):
     """See `stillframe.drivers.sight.Sight`: Nova and Cinder decide."""
 
     def __init__(self, cloud: Cloud) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from stillframe.domain.errors import NotFound, NotSupported
+from stillframe.drivers.flashcopy import FlashCopy
 from stillframe.drivers.storage_virtualize import objects
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
@@ -26,7 +27,7 @@ _KEYS: Final = (
 )
 
 
-class FlashCopyCheck:
+class FlashCopyCheck(FlashCopy):
     """See `FlashCopy`."""
 
     def __init__(self, arrays: Arrays, volumes: Volumes) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
+
+from oslo_config import cfg
+
+from stillframe.settings import Group, Settings
 
 
 class Strategy(StrEnum):
@@ -47,3 +52,101 @@ class Options:
     clean_rate: int = 50
     strategy: Strategy = Strategy.FLASHCOPY
     poll_seconds: float = 1.0
+
+
+OPTIONS: Final = [
+    cfg.ListOpt("arrays", default=[], help="Names of the arrays. Each has a group of its own, `[array:NAME]`."),
+    cfg.StrOpt(
+        "volume_name_template",
+        default="volume-%s",
+        help="What Cinder names its volumes on the arrays, `%s` being the volume's id: Cinder's option of this name.",
+    ),
+    cfg.IntOpt(
+        "copy_rate",
+        default=100,
+        min=1,
+        max=150,
+        help="Rate of a restore as the array counts it: 50 is 2 MB/s, 100 is 64 MB/s, 150 is 2 GB/s for each volume.",
+    ),
+    cfg.IntOpt(
+        "clean_rate",
+        default=50,
+        min=1,
+        max=150,
+        help="Rate at which a copy that is deleted hands on what older copies read through it; as copy_rate.",
+    ),
+    cfg.StrOpt(
+        "copies",
+        default=Strategy.FLASHCOPY.value,
+        choices=[
+            (Strategy.FLASHCOPY.value, "mappings to volumes of their own, in a consistency group"),
+            (Strategy.SNAPSHOTS.value, "snapshots of the array itself, from code level 8.6.2 on"),
+            (
+                Strategy.AUTO.value,
+                "snapshots where the code level has them and none of the volumes has mappings, else mappings",
+            ),
+        ],
+        help="By which kind of copy volumes are cut.",
+    ),
+    cfg.FloatOpt(
+        "poll_seconds", default=1.0, min=0.01, max=1.0, help="Seconds between two looks at a copy's progress."
+    ),
+]
+#: The options of each `[array:NAME]`.
+ARRAY: Final = [
+    cfg.URIOpt("endpoint", schemes=["https"], help="Where its REST API is, such as https://array.example.org:7443."),
+    cfg.StrOpt("username", help="Who the service is there; its role has to allow making volumes and mappings."),
+    cfg.StrOpt("password", secret=True, help="The password, unless `password_file` has it."),
+    cfg.StrOpt("password_file", help="A file that holds nothing but the password; read at each sign-in."),
+    cfg.StrOpt("ca_file", help="The authority of its certificate, in PEM; without it the ones this machine trusts."),
+    cfg.BoolOpt("verify_tls", default=True, help="Whether its certificate is looked at. Do not switch that off."),
+    cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for one answer."),
+    cfg.IntOpt(
+        "commands_a_second",
+        default=10,
+        min=3,
+        help="Commands a second that all processes with this `state_dir` give it together; two are kept for cuts.",
+    ),
+]
+
+GROUPS: Final = (
+    Group("storage_virtualize", OPTIONS),
+    Group("array", ARRAY, named_by=("storage_virtualize", "arrays")),
+)
+
+
+def read(settings: Settings) -> Options:
+    """What the options say; raises `ValueError` for what cannot be used."""
+    group = settings.conf.storage_virtualize
+    if group.volume_name_template.count("%s") != 1:
+        raise ValueError("storage_virtualize.volume_name_template has to contain %s once")
+    return Options(
+        arrays=tuple(_array(settings, name) for name in group.arrays),
+        volume_name_template=group.volume_name_template,
+        copy_rate=group.copy_rate,
+        clean_rate=group.clean_rate,
+        strategy=Strategy(group.copies),
+        poll_seconds=group.poll_seconds,
+    )
+
+
+def _array(settings: Settings, name: str) -> ArrayOptions:
+    section = f"array:{name}"
+    group = settings.conf[section]
+    for option in ("endpoint", "username"):
+        if not group[option]:
+            raise ValueError(f"[{section}] needs {option}")
+    if bool(group.password) == bool(group.password_file):
+        raise ValueError(f"[{section}] needs either password or password_file")
+    return ArrayOptions(
+        name=name,
+        endpoint=group.endpoint,
+        username=group.username,
+        password=group.password,
+        password_file=Path(group.password_file) if group.password_file else None,
+        ca_file=Path(group.ca_file) if group.ca_file else None,
+        verify_tls=group.verify_tls,
+        timeout=group.timeout,
+        commands_a_second=group.commands_a_second,
+        shared_folder=settings.state_dir / "arrays",
+    )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from stillframe.domain.errors import NotSupported, Refused
-from stillframe.drivers.problem import Problem
+from stillframe.drivers.problems import Problem
 from stillframe.drivers.storage_virtualize import objects
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays

@@ -10,7 +10,7 @@ from stillframe.domain.errors import NotFound, Refused, StillframeError
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
-from stillframe.drivers.problem import Problem
+from stillframe.drivers.problems import Problem, Problems
 from stillframe.drivers.storage import Cut, StorageCapabilities
 from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots, Member
 from stillframe.drivers.storage_virtualize.arrays import Arrays
@@ -32,7 +32,7 @@ _MOST_PREPARED: Final = 64
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=True)
 
 
-class StorageVirtualize:
+class StorageVirtualize(Problems):
     """Volumes are vdisks; copies are vdisks behind FlashCopy mappings, or parts of snapshots of the array."""
 
     def __init__(self, options: Options, arrays: Arrays, volumes: Volumes) -> None:
@@ -54,7 +54,7 @@ class StorageVirtualize:
         return _CAPABILITIES
 
     def problems(self) -> Iterator[Problem]:
-        """What is wrong with the service's user on the arrays."""
+        """See `Problems`: what is wrong with the service's user on the arrays."""
         yield from self._roles.problems(self._arrays)
 
     def list_volumes(self, project_id: str | None) -> Sequence[Volume]:

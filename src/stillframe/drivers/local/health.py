@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.instance import PowerState
-from stillframe.drivers.local import opening
+from stillframe.drivers.finding import Finding, fail, ok, warn
+from stillframe.drivers.local import opening, options
 from stillframe.drivers.local.declaration import Declaration, Disk, instance_files, load
 from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images
@@ -27,7 +27,7 @@ _MIB: Final = 1 << 20
 
 def look(settings: Settings) -> Iterator[Finding]:
     """All of them."""
-    folder = settings.drivers.instances_dir
+    folder = options.read(settings).instances
     declarations: list[Declaration] = []
     try:
         paths = instance_files(folder)

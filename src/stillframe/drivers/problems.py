@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -12,3 +14,12 @@ class Problem:
     what: str
     mend: str
     grave: bool = False
+
+
+class Problems(ABC):
+    """The port to drivers that can look at the way to their platform; the service does so when it starts."""
+
+    @abstractmethod
+    def problems(self) -> Iterable[Problem]:
+        """All that is wrong."""
+        ...

@@ -17,11 +17,11 @@ from oslo_config import cfg, iniparser, types
 
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.printable import printable
-from stillframe.options import ARRAY, GROUPS
+from stillframe.settings.groups import Group
 
 _DEFAULT: Final = "DEFAULT"
-_ARRAY: Final = "array:"
-_AUTH_GROUPS: Final = ("openstack", "keystone_authtoken")
+# Keystonemiddleware reads from it, and keystoneauth as from those of drivers that log in.
+_TOKENS: Final = "keystone_authtoken"
 # Some variables are the command line's own (OS_AUTH_URL); those of settings have two strokes in the middle.
 _VARIABLE: Final = re.compile(r"OS_([A-Z0-9_:]+?)__([A-Z0-9_]+)")
 _COMMENT: Final = re.compile(r"\s[#;]")
@@ -42,14 +42,14 @@ class _Entry:
         return f"{printable(self.option)} in [{printable(self.group)}] ({printable(self.where)})"
 
 
-def check(files: Iterable[str], environment: Mapping[str, str] = os.environ) -> None:
+def check(files: Iterable[str], groups: Sequence[Group], environment: Mapping[str, str] = os.environ) -> None:
     """Raises `InvalidInput` for what nothing would read, naming the nearest that is read, and for values of no use."""
     entries = [entry for path in files for entry in _lines(path)]
-    known = _Known([*entries, *_variables(environment, ())])
+    known = _Known(groups, [*entries, *_variables(environment, ())])
     for entry in (*entries, *_variables(environment, known.groups())):
         options = known.options(entry.group)
         if options is None:
-            raise InvalidInput(_unknown_group(entry, known.groups()))
+            raise InvalidInput(_unknown_group(entry, known))
         if not entry.option:
             continue
         if entry.option not in options:
@@ -105,18 +105,20 @@ def _variables(environment: Mapping[str, str], groups: Iterable[str]) -> Iterato
 class _Known:
     """Every option that something reads, by group; those of a library are looked up where its group is used."""
 
-    def __init__(self, entries: Sequence[_Entry]) -> None:
+    def __init__(self, groups: Sequence[Group], entries: Sequence[_Entry]) -> None:
         self._given = {(entry.group, entry.option): entry.value for entry in entries}
-        self._ours = {group or _DEFAULT: list(options) for group, options in GROUPS}
+        self._ours = {one.name or _DEFAULT: list(one.options) for one in groups if one.named_by is None}
         self._ours[_DEFAULT] += _options_of_the_log()
-        arrays = self._value("storage_virtualize", "arrays").split(",")
-        self._arrays = [_normalized(f"{_ARRAY}{name.strip()}") for name in arrays if name.strip()]
-        self._logins = {_normalized(self._value(group, "auth_section") or group) for group in _AUTH_GROUPS}
+        self._named = [one for one in groups if one.named_by is not None]
+        for one in self._named:
+            self._ours |= {_normalized(one.section(name)): list(one.options) for name in self._names(one)}
+        self._auth = (*(one.name for one in groups if one.login and one.name), _TOKENS)
+        self._logins = {_normalized(self._value(group, "auth_section") or group) for group in self._auth}
         self._found: dict[str, Options | None] = {}
 
     def groups(self) -> list[str]:
         """The names of all groups."""
-        return sorted({*self._ours, *_LIBRARIES, *_AUTH_GROUPS, *self._logins, *self._arrays})
+        return sorted({*self._ours, *_LIBRARIES, *self._auth, *self._logins})
 
     def options(self, group: str) -> Options | None:
         """The options of a group by each name that they go by; none if there is no such group."""
@@ -128,16 +130,26 @@ class _Known:
         """The groups of ours that have an option of this name."""
         return [group for group, options in self._ours.items() if any(one.dest == option for one in options)]
 
+    def unnamed(self, group: str) -> str | None:
+        """Why a group is none that looks like one of those that are named elsewhere."""
+        for one in self._named:
+            if one.named_by is not None and group.startswith(one.section("")):
+                naming, option = one.named_by
+                return f"{option} in [{naming}] does not name '{printable(group.removeprefix(one.section('')))}'."
+        return None
+
+    def _names(self, group: Group) -> list[str]:
+        named = self._value(*group.named_by) if group.named_by is not None else ""
+        return [name.strip() for name in named.split(",") if name.strip()]
+
     def _value(self, group: str, option: str) -> str:
         return self._given.get((group, option), "")
 
     def _list(self, group: str) -> Iterator[cfg.Opt]:
         yield from self._ours.get(group, ())
-        if group.startswith(_ARRAY):
-            yield from ARRAY
         if group in _LIBRARIES:
             yield from _LIBRARIES[group]()
-        if group in _AUTH_GROUPS:
+        if group in self._auth:
             yield from _ways_to_log_in(group)
         if group in self._logins:
             plugin = self._value(group, "auth_type") or self._value(group, "auth_plugin")
@@ -183,7 +195,7 @@ _LIBRARIES: Final = {"oslo_policy": _policy, "oslo_middleware": _proxy, "healthc
 def _ways_to_log_in(group: str) -> Iterator[cfg.Opt]:
     from keystoneauth1 import loading  # noqa: PLC0415  # as above
 
-    if group == "keystone_authtoken":
+    if group == _TOKENS:
         from keystonemiddleware import opts  # noqa: PLC0415  # as above
 
         for _, options in opts.list_auth_token_opts():
@@ -207,14 +219,12 @@ def _options_of_plugin(name: str, group: str) -> Iterator[cfg.Opt]:
     yield from loading.get_auth_plugin_conf_options(loader)
 
 
-def _unknown_group(entry: _Entry, groups: Sequence[str]) -> str:
-    if entry.group.startswith(_ARRAY):
-        return (
-            f"[{printable(entry.group)}] ({printable(entry.where)}) is of no use: "
-            f"arrays in [storage_virtualize] does not name '{printable(entry.group.removeprefix(_ARRAY))}'."
-        )
-    nearest = _nearest(entry.group, groups, "[{}]")
-    return f"There is no group [{printable(entry.group)}] ({printable(entry.where)}){nearest}"
+def _unknown_group(entry: _Entry, known: _Known) -> str:
+    told = f"[{printable(entry.group)}] ({printable(entry.where)})"
+    unnamed = known.unnamed(entry.group)
+    if unnamed is not None:
+        return f"{told} is of no use: {unnamed}"
+    return f"There is no group {told}{_nearest(entry.group, known.groups(), '[{}]')}"
 
 
 def _unknown_option(entry: _Entry, options: Options, known: _Known) -> str:

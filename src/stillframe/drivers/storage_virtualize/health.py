@@ -6,25 +6,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from stillframe.cli.health.finding import Finding, fail, ok, warn
 from stillframe.domain.errors import StillframeError
+from stillframe.drivers.finding import Finding, fail, ok, warn
 from stillframe.drivers.storage_virtualize import objects
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from stillframe.drivers.storage import StorageDriver
     from stillframe.drivers.storage_virtualize.options import ArrayOptions
-    from stillframe.main import Drivers
-    from stillframe.settings import Settings
 
 _SECONDS: Final = 10.0
 
 
-def look(settings: Settings) -> Iterator[Finding]:
+def look(arrays: Sequence[ArrayOptions]) -> Iterator[Finding]:
     """Whether each array answers, and to whom; all are asked at a time."""
-    arrays = settings.storage_virtualize.arrays
     if arrays:
         with ThreadPoolExecutor(len(arrays)) as pool:
             yield from pool.map(_look, arrays)
@@ -39,10 +37,10 @@ def _look(options: ArrayOptions) -> Finding:
     return ok(f"array {options.name}", system)
 
 
-def volumes(drivers: Drivers) -> Iterator[Finding]:
+def volumes(storage: StorageDriver) -> Iterator[Finding]:
     """Declared volumes that no array has, or of which nobody knows."""
     try:
-        found = drivers.storage.list_volumes(None)
+        found = storage.list_volumes(None)
     except StillframeError as error:
         yield fail("volumes", error.message, "see that the platform behind answers")
         return

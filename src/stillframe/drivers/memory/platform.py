@@ -1,0 +1,22 @@
+"""What the reference offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stillframe.drivers.platform import Offer, Platform
+from stillframe.settings import Settings
+
+
+class MemoryPlatform(Platform):
+    """Nothing but the two drivers."""
+
+    compute = ("memory",)
+    storage = ("memory",)
+
+    def open(self, settings: Settings, beside: Sequence[Offer]) -> Offer:  # noqa: ARG002 -- it has no settings
+        """See `Platform`."""
+        from stillframe.drivers.memory.driver import MemoryDriver
+
+        driver = MemoryDriver()
+        return Offer(driver.compute, driver.storage)

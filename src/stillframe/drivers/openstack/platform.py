@@ -1,0 +1,55 @@
+"""What a cloud offers: the servers of Nova and the volumes of Cinder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stillframe.domain.errors import InvalidInput
+from stillframe.drivers.openstack import options
+from stillframe.drivers.platform import Offer, Platform
+from stillframe.settings import Settings
+
+
+class OpenStackPlatform(Platform):
+    """One cloud, which says itself what each user sees of it."""
+
+    compute = ("nova",)
+    storage = ("cinder",)
+    groups = (options.GROUP,)
+
+    def open(self, settings: Settings, beside: Sequence[Offer]) -> Offer:  # noqa: ARG002 -- it stands alone
+        """See `Platform`."""
+        from stillframe.drivers.openstack import cloud
+        from stillframe.drivers.openstack.backends import Backends
+        from stillframe.drivers.openstack.cinder import CinderStorage
+        from stillframe.drivers.openstack.login import CloudProblems
+        from stillframe.drivers.openstack.nova import NovaCompute
+        from stillframe.drivers.openstack.pausing import Pausing
+        from stillframe.drivers.openstack.remains import CloudRemains, HelpingImages
+        from stillframe.drivers.openstack.reverting import Reverter
+        from stillframe.drivers.openstack.sight import CloudSight
+        from stillframe.drivers.openstack.volumes import Looking
+        from stillframe.drivers.openstack.waiting import Waiting
+
+        if settings.api.auth_strategy != "keystone":
+            # Callers without a token of the cloud's would see and do what the service's own user may: everything.
+            raise InvalidInput("the drivers nova and cinder need auth_strategy = keystone", "auth_strategy")
+        chosen, waiting = options.read(settings), Waiting()
+        connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
+        looking, backends = Looking(connected), Backends(connected, chosen.reverting_backends)
+        reverter = Reverter(
+            connected, looking, waiting, backends, patience=chosen.revert_patience, reimage=chosen.reimage
+        )
+        storage = CinderStorage(connected, looking, waiting, reverter, patience=chosen.patience)
+        pausing = Pausing(connected, waiting, seconds=chosen.pause_seconds)
+        compute = NovaCompute(connected, waiting, pausing, pauses=chosen.quiesce == "pause")
+        kinds = [kind for kind in cloud.MICROVERSIONS if chosen.reimage or kind != "image"]
+        return Offer(
+            compute,
+            storage,
+            (
+                CloudSight(connected),
+                CloudRemains(pausing, HelpingImages(connected) if chosen.reimage else None),
+                CloudProblems(connected, kinds, reverter),
+            ),
+        )

@@ -1,0 +1,39 @@
+"""What may run at a time, over all workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from oslo_config import cfg
+
+from stillframe.settings.groups import Group
+
+OPTIONS: Final = [
+    cfg.IntOpt("project", default=0, min=0, help="Operations of one project at a time; 0 is no limit."),
+    cfg.IntOpt("host", default=0, min=0, help="Operations on instances of one host at a time; 0 is no limit."),
+    cfg.IntOpt("backend", default=0, min=0, help="Operations on volumes of one back end at a time; 0 is no limit."),
+]
+
+GROUP: Final = Group("limits", OPTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many operations may run at a time, over all workers: of one project, on one host, on one back end.
+
+    0 is no limit.
+    """
+
+    project: int = 0
+    host: int = 0
+    backend: int = 0
+
+    def of(self, place: str) -> int:
+        """The limit of a place such as `host:NAME`."""
+        return {"project": self.project, "host": self.host, "backend": self.backend}[place.partition(":")[0]]
+
+
+def read(conf: cfg.ConfigOpts) -> Shares:
+    """What the options say."""
+    return Shares(conf.limits.project, conf.limits.host, conf.limits.backend)
