@@ -15,8 +15,9 @@ from stillframe.api.http_server import HttpServer
 from stillframe.drivers.local.images import Format
 from stillframe.settings import load
 from stillframe.store.tables import INSTANCE_LOCKS
+from stillframe.testing.world import MIB
 from tests.attacks.served import Things
-from tests.conformance.worlds import MIB, LocalWorld
+from tests.conformance.worlds import LocalWorld
 from tests.harness.faults import wait_until
 
 if TYPE_CHECKING:

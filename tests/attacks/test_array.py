@@ -15,9 +15,10 @@ from stillframe.domain.errors import BackendError, Damaged, StillframeError, Una
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import ArrayOptions
+from stillframe.testing.world import a_call
 from tests.attacks.bounds import BOUND, TIMEOUT, failing
 from tests.attacks.hostile import WAYS, hostile, plain, redirect
-from tests.conformance.worlds import ArrayWorld, a_call
+from tests.conformance.worlds import ArrayWorld
 from tests.lab.storage_virtualize.server import PASSWORD, USER, simulated
 from tests.storage_virtualize.conftest import make, world
 from tests.storage_virtualize.stories import SIZE, three

@@ -13,7 +13,8 @@ from keystoneauth1.session import Session
 
 from stillframe.domain.errors import BackendError, StillframeError, Unavailable
 from stillframe.drivers.openstack import documents
-from stillframe.drivers.openstack.cloud import Api, Cloud, Endpoints, harden
+from stillframe.drivers.openstack.cloud import Api, Cloud, Endpoints
+from stillframe.foreign.keystoneauth import harden
 from tests.attacks.bounds import BOUND, TIMEOUT, failing
 from tests.attacks.hostile import WAYS, hostile, plain, redirect
 

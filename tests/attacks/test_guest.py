@@ -20,8 +20,9 @@ from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.guard import Guard, Order
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.qemu import Qemu
+from stillframe.testing.world import SIZE, a_call
 from tests.conformance.test_local_qemu import eventually
-from tests.conformance.worlds import SIZE, LocalWorld, a_call, run
+from tests.conformance.worlds import LocalWorld, run
 from tests.lab.hostility import SLOW, SPEAKERS, WORDS
 from tests.lab.speakers import GREETING, ScriptedAgent, line, monitor_saying, saying, speaking
 

@@ -24,7 +24,8 @@ from stillframe.drivers.local import opening
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.takeover import TakeOver
-from tests.conformance.worlds import SIZE, LocalWorld, a_call, pattern
+from stillframe.testing.world import SIZE, a_call, pattern
+from tests.conformance.worlds import LocalWorld
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
 

@@ -11,7 +11,8 @@ import pytest
 
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.storage_virtualize.options import Options, Strategy
-from tests.conformance.worlds import MIB, ArrayWorld, LocalWorld, MemoryWorld, World
+from stillframe.testing.world import MIB, World
+from tests.conformance.worlds import ArrayWorld, LocalWorld, MemoryWorld
 from tests.lab.filesystems import mounted
 from tests.lab.storage_virtualize.array import Array
 from tests.lab.storage_virtualize.objects import Behaviour

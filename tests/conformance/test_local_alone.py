@@ -21,7 +21,8 @@ from stillframe.drivers.local import opening
 from stillframe.drivers.local.alone import alone
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.wrappers import surround
-from tests.conformance.worlds import MIB, SIZE, LocalWorld, a_call, pattern
+from stillframe.testing.world import MIB, SIZE, a_call, pattern
+from tests.conformance.worlds import LocalWorld
 
 
 def write_in(path: Path, at: int = 0) -> None:

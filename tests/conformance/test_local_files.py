@@ -19,7 +19,8 @@ from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images
 from stillframe.drivers.local.records import Records
 from stillframe.drivers.wrappers import surround
-from tests.conformance.worlds import MIB, SIZE, LocalWorld, Stopped, a_call, pattern, run, stopping
+from stillframe.testing.world import MIB, SIZE, a_call, pattern
+from tests.conformance.worlds import LocalWorld, Stopped, run, stopping
 from tests.lab.filesystems import mounted
 
 

@@ -26,8 +26,9 @@ from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.remains import LocalRemains
 from stillframe.drivers.wrappers import surround
+from stillframe.testing.world import SIZE, a_call
 from tests.conformance.test_local_qemu import eventually, run_state
-from tests.conformance.worlds import SIZE, LocalWorld, a_call, ask, run
+from tests.conformance.worlds import LocalWorld, ask, run
 from tests.lab.speakers import ScriptedAgent, speaking
 
 

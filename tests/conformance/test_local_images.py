@@ -20,8 +20,9 @@ from stillframe.drivers.local import opening
 from stillframe.drivers.local.declaration import Declaration, Disk
 from stillframe.drivers.local.identity import BackingFile, Digests
 from stillframe.drivers.local.images import Format, Images
+from stillframe.testing.world import MIB, SIZE, a_call, pattern
 from tests.conformance.conftest import local_world
-from tests.conformance.worlds import MIB, SIZE, LocalWorld, a_call, ask, content, machine, pattern, run
+from tests.conformance.worlds import LocalWorld, ask, content, machine, run
 
 SECRET = ("--object", "secret,id=key,data=secret")
 

@@ -17,7 +17,8 @@ from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.platform import Drivers
 from stillframe.settings import load
-from tests.conformance.worlds import MIB, LocalWorld, a_call, pattern, run
+from stillframe.testing.world import MIB, a_call, pattern
+from tests.conformance.worlds import LocalWorld, run
 from tests.lab.filesystems import mounted
 
 

@@ -21,20 +21,8 @@ from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard, Order
 from stillframe.drivers.local.images import Format
-from tests.conformance.worlds import (
-    MIB,
-    SIZE,
-    Agent,
-    LocalWorld,
-    Stopped,
-    a_call,
-    ask,
-    content,
-    machine,
-    pattern,
-    run,
-    stopping,
-)
+from stillframe.testing.world import MIB, SIZE, a_call, pattern
+from tests.conformance.worlds import Agent, LocalWorld, Stopped, ask, content, machine, run, stopping
 
 
 def running(world: LocalWorld, sizes: tuple[int, ...] = (SIZE,)) -> Instance:

@@ -19,7 +19,8 @@ from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.takeover import TakeOver
 from stillframe.settings import load
-from tests.conformance.worlds import SIZE, LocalWorld, Stopped, a_call, pattern, stopping
+from stillframe.testing.world import SIZE, a_call, pattern
+from tests.conformance.worlds import LocalWorld, Stopped, stopping
 
 NEIGHBOUR = 65534
 

@@ -18,7 +18,8 @@ from stillframe.drivers.local.remains import LocalRemains
 from stillframe.drivers.platform import Drivers
 from stillframe.service.held_guests import HeldGuests
 from stillframe.settings import Settings, load
-from tests.conformance.worlds import SIZE, LocalWorld, a_call, run
+from stillframe.testing.world import SIZE, a_call
+from tests.conformance.worlds import LocalWorld, run
 from tests.harness.faults import wait_until
 from tests.lab.speakers import ScriptedAgent, speaking
 

@@ -13,7 +13,8 @@ from stillframe.drivers.local.images import Format
 from stillframe.drivers.platform import Drivers
 from stillframe.drivers.wrappers import surround
 from stillframe.settings import load
-from tests.conformance.worlds import MIB, LocalWorld, ask
+from stillframe.testing.world import MIB
+from tests.conformance.worlds import LocalWorld, ask
 from tests.harness.faults import Faults, wait_until
 from tests.lab.filesystems import mounted
 

@@ -21,13 +21,14 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import login
 from stillframe.drivers.openstack.backends import Backends
 from stillframe.drivers.openstack.cinder import CinderStorage
-from stillframe.drivers.openstack.cloud import Cloud, CloudAdapter, Endpoints
+from stillframe.drivers.openstack.cloud import Cloud, Endpoints
 from stillframe.drivers.openstack.nova import NovaCompute
 from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.reverting import Reverter
 from stillframe.drivers.openstack.sight import CloudSight
 from stillframe.drivers.openstack.volumes import Looking
 from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.foreign.keystoneauth import CloudAdapter
 from stillframe.foreign.session import mount
 from tests.fuzz.hostility import CASES, PLANS, Twist, Twisting, require_ours
 

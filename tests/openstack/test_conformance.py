@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.test_compute import TestLooking, TestPower, TestQuiesce
-from tests.conformance.test_storage import TestChecks, TestCopies, TestRestore
+from stillframe.testing.compute import TestLooking, TestPower, TestQuiesce
+from stillframe.testing.storage import TestChecks, TestCopies, TestRestore
 from tests.lab.openstack.fixtures import needs_lab
 from tests.lab.openstack.lab import Lab
 from tests.openstack.world import CloudWorld, connected

@@ -17,7 +17,7 @@ from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.openstack.cloud import Cloud, Endpoints
 from stillframe.drivers.wrappers import RetryPolicy, with_retries
-from tests.conformance.worlds import SIZE, SNAPSHOT, a_call, pattern
+from stillframe.testing.world import SIZE, SNAPSHOT, a_call, pattern
 from tests.lab.openstack.fixtures import needs_lab
 from tests.lab.openstack.lab import Lab
 from tests.lab.openstack.tenant import checked

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.test_compute import TestQuiesce
+from stillframe.testing.compute import TestQuiesce
 from tests.lab.openstack.fixtures import needs_lab
 from tests.lab.openstack.lab import Lab
 from tests.lab.openstack.services import until

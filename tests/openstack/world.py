@@ -19,7 +19,7 @@ from stillframe.drivers.openstack.reverting import Reverter
 from stillframe.drivers.openstack.volumes import Looking
 from stillframe.drivers.openstack.waiting import Waiting
 from stillframe.settings import load
-from tests.conformance.worlds import SIZE, World, a_call
+from stillframe.testing.world import SIZE, World, a_call
 from tests.lab.openstack.keystone import service_options
 from tests.lab.openstack.lab import Lab
 from tests.lab.openstack.services import Option, ini, until

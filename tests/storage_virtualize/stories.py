@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import VolumeSnapshot
-from tests.conformance.worlds import MIB, ArrayWorld, a_call, pattern
+from stillframe.testing.world import MIB, a_call, pattern
+from tests.conformance.worlds import ArrayWorld
 from tests.lab.storage_virtualize.objects import Mapping
 
 SIZE = 2 * MIB

@@ -17,7 +17,8 @@ from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Strategy
 from stillframe.drivers.storage_virtualize.places import DeclaredVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
-from tests.conformance.worlds import SNAPSHOT, ArrayWorld, Watched, a_call, pattern
+from stillframe.testing.world import SNAPSHOT, Watched, a_call, pattern
+from tests.conformance.worlds import ArrayWorld
 from tests.lab.storage_virtualize.array import Array as Simulated
 from tests.lab.storage_virtualize.objects import Behaviour
 from tests.lab.storage_virtualize.server import PASSWORD, USER, simulated

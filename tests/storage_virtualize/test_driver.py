@@ -12,7 +12,8 @@ from stillframe.domain.errors import BackendError, Damaged, OutOfSpace, Refused,
 from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.options import Strategy
-from tests.conformance.worlds import MIB, SNAPSHOT, ArrayWorld, a_call, pattern
+from stillframe.testing.world import MIB, SNAPSHOT, a_call, pattern
+from tests.conformance.worlds import ArrayWorld
 from tests.storage_virtualize.conftest import Make
 from tests.storage_virtualize.stories import SIZE, restored, three
 

@@ -9,7 +9,8 @@ import pytest
 from stillframe.domain.errors import Unavailable
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.options import Strategy
-from tests.conformance.worlds import ArrayWorld, a_call
+from stillframe.testing.world import a_call
+from tests.conformance.worlds import ArrayWorld
 from tests.lab.storage_virtualize.objects import Refusal
 from tests.storage_virtualize.conftest import Make
 from tests.storage_virtualize.stories import SIZE, three

@@ -10,7 +10,8 @@ import pytest
 from stillframe.domain.errors import Unavailable
 from stillframe.drivers.storage_virtualize.mappings import FlashCopyCheck
 from stillframe.drivers.storage_virtualize.options import Strategy
-from tests.conformance.worlds import SNAPSHOT, ArrayWorld, a_call, pattern
+from stillframe.testing.world import SNAPSHOT, a_call, pattern
+from tests.conformance.worlds import ArrayWorld
 from tests.lab.storage_virtualize.faults import PAGE
 from tests.storage_virtualize.conftest import Make
 from tests.storage_virtualize.stories import SIZE, restored

@@ -27,7 +27,7 @@ def keystone(settings: Settings) -> Guard:
     from keystonemiddleware import auth_token  # noqa: PLC0415
     from webob import exc  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    from stillframe.drivers.openstack.cloud import harden  # noqa: PLC0415
+    from stillframe.foreign.keystoneauth import harden  # noqa: PLC0415
 
     class Bounded(auth_token.AuthProtocol):  # type: ignore[misc]  # untyped library
         """Reads what Keystone answers within bounds; by its own default it waits without end."""

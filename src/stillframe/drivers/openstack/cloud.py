@@ -16,14 +16,14 @@ from keystoneauth1.adapter import Adapter
 from keystoneauth1.loading import conf as auth_loading
 from keystoneauth1.loading import session as session_loading
 from keystoneauth1.plugin import BaseAuthPlugin
-from keystoneauth1.session import Session, TCPKeepAliveAdapter
+from keystoneauth1.session import Session
 from oslo_config import cfg
 
 from stillframe.domain.errors import BackendError, InvalidInput, NotFound, Unavailable
 from stillframe.drivers.openstack.documents import Shape
 from stillframe.drivers.openstack.refusals import translate
 from stillframe.foreign import replies
-from stillframe.foreign.session import Bounded, mount
+from stillframe.foreign.keystoneauth import harden
 
 LOG = logging.getLogger(__name__)
 
@@ -43,8 +43,6 @@ _FROM_OTHERS: Final = (502, 503, 504)
 _BROKEN: Final = 500
 # Of the errors by which Nova and Cinder tell that the service behind them has not answered, or cannot be asked.
 _BROKEN_QUEUE: Final = (b"oslo_messaging", b"Timeout while requesting")
-# A service may lead from one of its own paths to another.
-_REDIRECTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,22 +259,6 @@ def connect(conf: cfg.ConfigOpts, endpoints: Endpoints) -> Cloud:
         return Cloud(session, load_auth, endpoints)
     except (exceptions.AuthPluginException, cfg.Error) as error:
         raise InvalidInput(f"the cloud cannot be logged in to with these settings: {error}", GROUP) from None
-
-
-class CloudAdapter(Bounded, TCPKeepAliveAdapter):
-    """As keystoneauth's own; what reads documents above it would break at those that are no documents."""
-
-    def accept(self, content: bytes) -> None:
-        """See `Bounded`."""
-        if content.lstrip()[:1] in (b"{", b"["):
-            replies.document(content)
-
-
-def harden(session: Session) -> None:
-    """Give a session of keystoneauth's a bound on the bytes, the depth and the whole time of each reply."""
-    tls = {key: getattr(session, key, None) for key in ("tls_ciphers", "tls_min_version")}
-    mount(session.session, CloudAdapter(**{key: value for key, value in tls.items() if value is not None}))
-    session.redirect = _REDIRECTS
 
 
 def path_part(identity: str, what: str) -> str:
