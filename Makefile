@@ -49,8 +49,8 @@ demo-flashcopy: $(VENV)/.test-ready ## play the story on a simulated array and s
 
 test: check ## check everything: style, types, layers, and all tests that need no cloud
 	$(VENV)/bin/pytest tests/gate
-	$(VENV)/bin/pytest -n 2 --dist worksteal --ignore tests/gate
-	STILLFRAME_APART=1 $(VENV)/bin/pytest -n 2 --dist worksteal tests/api/test_operations.py tests/api/test_refusals.py
+	$(VENV)/bin/pytest -n 3 --dist worksteal --ignore tests/gate
+	STILLFRAME_APART=1 $(VENV)/bin/pytest -n 3 --dist worksteal tests/api/test_operations.py tests/api/test_refusals.py
 
 check: $(VENV)/.test-ready ## check style, types and layers
 	$(VENV)/bin/ruff check
