@@ -22,9 +22,9 @@ from keystoneauth1 import loading, session
 
 from stillframe import settings
 from stillframe.api.auth.token_file import ensure, path_of
+from stillframe.cli import health
 from stillframe.cli.connection import open_client
 from stillframe.cli.exit_codes import CommandFailed
-from stillframe.cli.health import service as health
 from stillframe.cli.local_service import login
 from stillframe.cli.options import add_connection_options
 from stillframe.drivers.finding import Level

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stillframe.cli.exit_codes import ExitCode
-from stillframe.cli.health.leftovers import operations
+from stillframe.cli.health import operations
 from stillframe.domain.instance import PowerState
 from tests.flows.test_deadlines import DAY, GRACE, HOUR, is_reserved, wait_for_status
 from tests.harness.faults import wait_until

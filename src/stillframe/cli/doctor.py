@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.command import Lister, Rows
@@ -10,10 +11,7 @@ from stillframe.domain.printable import printable
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator, Sequence
-
-    from stillframe.drivers.finding import Finding
-    from stillframe.settings import Settings
+    from collections.abc import Sequence
 
 
 _FINDING: Final = ("check", "result", "detail", "mend")
@@ -57,16 +55,20 @@ class Doctor(Lister):
             return self._repair(parsed_args)
         if parsed_args.also or parsed_args.yes:
             raise CommandFailed(ExitCode.USAGE, "--also and --yes go with --repair")
-        findings = list(_look(self.settings()))
+        from stillframe.cli.health import look  # noqa: PLC0415  # brings the whole service along
+
+        findings = list(look(self.settings()))
         self._failed = any(finding.level == "fail" for finding in findings)
         return _FINDING, [(one.check, one.level.value, one.detail, one.mend) for one in findings]
 
     def _repair(self, parsed_args: Namespace) -> Rows:
-        from stillframe.cli import repairing  # noqa: PLC0415  # brings the whole service along
+        from stillframe.cli import health, leftovers  # noqa: PLC0415  # bring the whole service along
 
-        repairs = repairing.repair(
-            self.settings(), frozenset(parsed_args.also), lambda plan: parsed_args.yes or self._agreed(plan)
-        )
+        settings = self.settings()
+        with closing(health.usable_database(settings)) as database:
+            repairs = leftovers.repair(
+                settings, database, frozenset(parsed_args.also), lambda plan: parsed_args.yes or self._agreed(plan)
+            )
         self._failed = any(repair.result == "failed" for repair in repairs)
         return _REPAIR, [(one.kind, one.about, one.place, one.result, one.detail) for one in repairs]
 
@@ -81,32 +83,3 @@ class Doctor(Lister):
     def run(self, parsed_args: Namespace) -> int:
         """See `cliff`: the table is printed first."""
         return super().run(parsed_args) or (ExitCode.FAILED if self._failed else ExitCode.OK)
-
-
-def _look(settings: Settings) -> Iterator[Finding]:
-    # They bring the whole service along.
-    from stillframe.cli.health import leftovers, service  # noqa: PLC0415
-    from stillframe.drivers import registry  # noqa: PLC0415
-    from stillframe.store.timekeeping import DatabaseClock  # noqa: PLC0415
-
-    yield from service.settings(settings)
-    yield from service.policy(settings)
-    yield from service.state_folder(settings)
-    yield from service.job_board(settings)
-    database, findings = service.open_database(settings)
-    yield from findings
-    drivers, findings = service.open_drivers(settings)
-    yield from findings
-    for platform in registry.used(settings):
-        yield from platform.findings(settings, drivers)
-    if drivers is not None:
-        yield from service.logins(drivers)
-    if database is not None:
-        yield from service.workers(settings, database)
-        yield from leftovers.operations(database, DatabaseClock(database).now())
-    if database is not None and drivers is not None:
-        yield from leftovers.leftovers(settings, database, drivers)
-    if drivers is not None:
-        yield from leftovers.losses(drivers)
-    if database is not None:
-        database.close()

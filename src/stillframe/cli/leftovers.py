@@ -1,34 +1,28 @@
-"""What operations left behind: what belongs to nobody, operations without end, snapshots that wait for help."""
+"""What operations left behind, as `stillframe doctor` tells it and as it removes it."""
 
 from __future__ import annotations
 
 import shlex
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from stillframe.cli.exit_codes import CommandFailed, ExitCode, usable_settings
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.leftover import LeftoverKind
-from stillframe.domain.status import Status, meaning
 from stillframe.drivers.finding import Finding, fail, ok, warn
+from stillframe.drivers.registry import open_drivers
 from stillframe.drivers.remains import Remains, together
 from stillframe.main import build_leftovers
-from stillframe.store.leftovers import LeftoverStore
-from stillframe.store.operations import OperationStore
-from stillframe.store.snapshots import ListQuery, SnapshotStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterator, Sequence
 
-    from stillframe.domain.snapshot import InstanceSnapshot
     from stillframe.drivers.platform import Drivers
-    from stillframe.service.leftovers import Leftover
+    from stillframe.service.leftovers import Leftover, Leftovers
     from stillframe.settings import Settings
     from stillframe.store.database import Database
 
-_PAGE: Final = 1000
-_BUSY: Final = (Status.CREATING, Status.RESTORING, Status.ROLLING_BACK, Status.DELETING)
-_WAITING: Final = (Status.ERROR, Status.RESTORE_ERROR, Status.ROLLBACK_ERROR, Status.ERROR_DELETING)
 _CHECKS: Final = {
     LeftoverKind.COPY: "copies",
     LeftoverKind.FENCE: "fences",
@@ -40,37 +34,7 @@ _CHECKS: Final = {
 _FAILURES: Final = frozenset({LeftoverKind.FENCE, LeftoverKind.QUIESCE, LeftoverKind.LOCK})
 
 
-def operations(database: Database, now: datetime) -> Iterator[Finding]:
-    """Operations that are not final, and snapshots that wait for one or for somebody."""
-    unfinished = OperationStore(database).unfinished()
-    late = [operation for operation in unfinished if operation.deadline < now]
-    for operation in late:
-        yield fail(
-            "operation",
-            f"{operation.action} of {operation.snapshot_id} should have ended by {operation.deadline}",
-            "start the service; if it runs, its log says what the operation waits for",
-        )
-    if not late:
-        yield ok("operations", f"{len(unfinished)} open, none past its deadline")
-    for lock in LeftoverStore(database).locks():
-        holder = lock.holder
-        if holder is not None and holder.state.final:
-            yield warn(
-                "operation",
-                f"{holder.action} of {holder.snapshot_id} has ended and holds its instance, for a call of it hangs",
-                "see what the platform does; the call is given up after [engine] hang_seconds",
-            )
-    worked_on = {operation.snapshot_id for operation in unfinished}
-    for snapshot in _in(database, *_BUSY):
-        if snapshot.id not in worked_on:
-            yield fail(
-                "instance snapshot", f"{snapshot.id} is {snapshot.status} with no operation", "report this as a bug"
-            )
-    for snapshot in _in(database, *_WAITING):
-        yield warn("instance snapshot", f"{_named(snapshot)} is {snapshot.status}", meaning(snapshot.status))
-
-
-def leftovers(settings: Settings, database: Database, drivers: Drivers) -> Iterator[Finding]:
+def findings(settings: Settings, database: Database, drivers: Drivers) -> Iterator[Finding]:
     """What was left behind in the platform and in the store, by kind."""
     found = build_leftovers(settings, database, drivers)
     for kind, check in _CHECKS.items():
@@ -140,11 +104,57 @@ def _mend(kind: LeftoverKind, about: str, *, sure: bool) -> str:
     return f"if it is certain that nobody needs it: stillframe doctor --repair --also {about}"
 
 
-def _in(database: Database, *statuses: Status) -> Iterator[InstanceSnapshot]:
-    for status in statuses:
-        query = ListQuery(project_id=None, limit=_PAGE, filters={"status": status.value})
-        yield from SnapshotStore(database).list(query)
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One leftover, and what came of it: `removed`, `spared`, `failed`, or `left` where nothing was to be done."""
+
+    kind: str
+    about: str
+    place: str
+    result: str
+    detail: str
 
 
-def _named(snapshot: InstanceSnapshot) -> str:
-    return f"'{snapshot.name}' ({snapshot.id}) of instance {snapshot.instance_id}"
+def repair(
+    settings: Settings, database: Database, also: frozenset[str], agreed: Callable[[Sequence[str]], bool]
+) -> Sequence[Repair]:
+    """Look, ask whether the plan is agreed to, and remove; `also` are ids whose leftovers need not be certain.
+
+    It may run beside the service. Raises `CommandFailed` where nobody knows what was left over.
+    """
+    with usable_settings():
+        drivers = open_drivers(settings)
+        found = build_leftovers(settings, database, drivers)
+        done = [*_look(drivers, found, also)]
+        unknown = also - {leftover.about for leftover, _where, _to_remove in done}
+        if unknown:
+            raise CommandFailed(ExitCode.NOT_FOUND, f"nothing was left over of: {', '.join(sorted(unknown))}")
+        plan = [(leftover, where) for leftover, where, to_remove in done if to_remove]
+        lines = [f"{one.kind} {where} of {one.about}: {one.why}" for one, where in plan]
+        go_on = bool(plan) and agreed(lines)
+        return [
+            _remove(found, leftover, where) if to_remove and go_on else _left(leftover, where, asked=to_remove)
+            for leftover, where, to_remove in done
+        ]
+
+
+def _look(drivers: Drivers, leftovers: Leftovers, also: frozenset[str]) -> Iterator[tuple[Leftover, str, bool]]:
+    for kind in LeftoverKind:
+        try:
+            found = leftovers.look(kind)
+        except StillframeError as error:
+            raise CommandFailed(
+                ExitCode.UNAVAILABLE, f"nobody knows what was left over, so nothing was removed: {error.message}"
+            ) from None
+        for leftover in found:
+            yield leftover, place(drivers, leftover), leftover.sure or leftover.about in also
+
+
+def _remove(leftovers: Leftovers, leftover: Leftover, where: str) -> Repair:
+    outcome, why = leftovers.remove(leftover, lambda: None)
+    return Repair(leftover.kind, leftover.about, where, outcome, why or leftover.why)
+
+
+def _left(leftover: Leftover, where: str, *, asked: bool) -> Repair:
+    detail = leftover.why if asked else f"{leftover.why}; it needs --also {leftover.about}"
+    return Repair(leftover.kind, leftover.about, where, "left", detail)

@@ -1,4 +1,4 @@
-"""The service's own parts: settings, policy, state folder, database, drivers."""
+"""What `stillframe doctor` looks at; nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from stillframe import main
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, check_strategy
 from stillframe.api.hosts import known_hosts
+from stillframe.cli import leftovers
 from stillframe.cli.db import reason
+from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.domain.errors import InvalidInput, StillframeError
+from stillframe.domain.status import Status, meaning
 from stillframe.drivers import registry
 from stillframe.drivers.finding import Finding, fail, ok, warn
 from stillframe.drivers.problems import Problems
@@ -20,19 +23,52 @@ from stillframe.engine.job_board import probe
 from stillframe.service.policy import Policy
 from stillframe.store import schema
 from stillframe.store.database import parsed
+from stillframe.store.leftovers import LeftoverStore
 from stillframe.store.operations import OperationStore
 from stillframe.store.presence import Presence
 from stillframe.store.queue import OperationQueue
+from stillframe.store.snapshots import ListQuery, SnapshotStore
+from stillframe.store.timekeeping import DatabaseClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
+    from stillframe.domain.snapshot import InstanceSnapshot
     from stillframe.drivers.platform import Drivers
     from stillframe.settings import Settings
     from stillframe.store.database import Database
 
 _START_WORKERS: Final = "start the service: 'stillframe serve', or 'stillframe worker' beside 'stillframe api'"
+_PAGE: Final = 1000
+_BUSY: Final = (Status.CREATING, Status.RESTORING, Status.ROLLING_BACK, Status.DELETING)
+_WAITING: Final = (Status.ERROR, Status.RESTORE_ERROR, Status.ROLLBACK_ERROR, Status.ERROR_DELETING)
 _FIRST_START: Final = "nothing to do: the first 'stillframe serve' makes it"
+
+
+def look(found: Settings) -> Iterator[Finding]:
+    """Everything, from the settings to what was left behind."""
+    yield from settings(found)
+    yield from policy(found)
+    yield from state_folder(found)
+    yield from job_board(found)
+    database, findings = open_database(found)
+    yield from findings
+    drivers, findings = open_drivers(found)
+    yield from findings
+    for platform in registry.used(found):
+        yield from platform.findings(found, drivers)
+    if drivers is not None:
+        yield from logins(drivers)
+    if database is not None:
+        yield from workers(found, database)
+        yield from operations(database, DatabaseClock(database).now())
+    if database is not None and drivers is not None:
+        yield from leftovers.findings(found, database, drivers)
+    if drivers is not None:
+        yield from leftovers.losses(drivers)
+    if database is not None:
+        database.close()
 
 
 def settings(found: Settings) -> Iterator[Finding]:
@@ -103,6 +139,14 @@ def open_database(found: Settings) -> tuple[Database | None, list[Finding]]:
     return database, [ok("database", f"{url.get_backend_name()} at revision {current}, can be written to")]
 
 
+def usable_database(found: Settings) -> Database:
+    """The database; raises `CommandFailed` if it cannot be worked with."""
+    database, findings = open_database(found)
+    if database is None:
+        raise CommandFailed(ExitCode.UNAVAILABLE, f"the database cannot be used: {findings[0].detail}")
+    return database
+
+
 def workers(found: Settings, database: Database) -> Iterator[Finding]:
     """Who works on what is accepted."""
     alive = Presence(database).alive(found.engine.claim_seconds)
@@ -132,3 +176,43 @@ def logins(drivers: Drivers) -> Iterator[Finding]:
         yield (fail if problem.grave else warn)("login", problem.what, problem.mend)
     if ways and not found:
         yield ok("login", "the service's user can log in and has its roles")
+
+
+def operations(database: Database, now: datetime) -> Iterator[Finding]:
+    """Operations that are not final, and snapshots that wait for one or for somebody."""
+    unfinished = OperationStore(database).unfinished()
+    late = [operation for operation in unfinished if operation.deadline < now]
+    for operation in late:
+        yield fail(
+            "operation",
+            f"{operation.action} of {operation.snapshot_id} should have ended by {operation.deadline}",
+            "start the service; if it runs, its log says what the operation waits for",
+        )
+    if not late:
+        yield ok("operations", f"{len(unfinished)} open, none past its deadline")
+    for lock in LeftoverStore(database).locks():
+        holder = lock.holder
+        if holder is not None and holder.state.final:
+            yield warn(
+                "operation",
+                f"{holder.action} of {holder.snapshot_id} has ended and holds its instance, for a call of it hangs",
+                "see what the platform does; the call is given up after [engine] hang_seconds",
+            )
+    worked_on = {operation.snapshot_id for operation in unfinished}
+    for snapshot in _in(database, *_BUSY):
+        if snapshot.id not in worked_on:
+            yield fail(
+                "instance snapshot", f"{snapshot.id} is {snapshot.status} with no operation", "report this as a bug"
+            )
+    for snapshot in _in(database, *_WAITING):
+        yield warn("instance snapshot", f"{_named(snapshot)} is {snapshot.status}", meaning(snapshot.status))
+
+
+def _in(database: Database, *statuses: Status) -> Iterator[InstanceSnapshot]:
+    for status in statuses:
+        query = ListQuery(project_id=None, limit=_PAGE, filters={"status": status.value})
+        yield from SnapshotStore(database).list(query)
+
+
+def _named(snapshot: InstanceSnapshot) -> str:
+    return f"'{snapshot.name}' ({snapshot.id}) of instance {snapshot.instance_id}"

@@ -1,1 +1,0 @@
-"""What `stillframe doctor` looks at; nothing here changes anything."""
