@@ -23,7 +23,7 @@ from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_latest, is_mine, is_open, unclaimed
 from stillframe.store.rows import operation_from_row
-from stillframe.store.tables import INSTANCE_LOCKS, OPERATIONS, TURNSTILE
+from stillframe.store.tables import CLAIM_LOCK, INSTANCE_LOCKS, OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ LOG = logging.getLogger(__name__)
 
 # Looked through for operations whose places are free; whoever is further back waits for a later look.
 _LOOK_AHEAD: Final = 200
-_ENTRANCE: Final = 1
+_CLAIMS_ROW: Final = 1
 
 
 class OperationQueue:
@@ -65,7 +65,7 @@ class OperationQueue:
     @repeated
     def _take(self, worker: str, most: int, seconds: float, without: Collection[str]) -> list[Operation]:
         with self._database.writing(durable=False) as connection:
-            self._enter(connection)
+            self._lock_claims(connection)
             if self._has_to_wait(connection):
                 return []
             free = _is_waiting(utc_now(connection), self._silence.lasting(connection, seconds))
@@ -146,7 +146,7 @@ class OperationQueue:
         That is sure for as long as the database leaves a transaction open in which nothing happens.
         """
         with self._database.writing(durable=False) as connection:
-            self._enter(connection)
+            self._lock_claims(connection)
             # A call may still hang in what is settled and holds its instance.
             busy = sa.or_(is_open(), OPERATIONS.c.id.in_(sa.select(INSTANCE_LOCKS.c.operation_id)))
             claimed = sa.select(OPERATIONS.c.id).where(
@@ -212,14 +212,14 @@ class OperationQueue:
         with self._database.reading() as connection:
             return set(connection.execute(statement).scalars())
 
-    def _enter(self, connection: sa.Connection) -> None:
+    def _lock_claims(self, connection: sa.Connection) -> None:
         """One at a time from here to the end of the transaction."""
-        row = sa.select(TURNSTILE.c.id).where(TURNSTILE.c.id == _ENTRANCE).with_for_update()
+        row = sa.select(CLAIM_LOCK.c.id).where(CLAIM_LOCK.c.id == _CLAIMS_ROW).with_for_update()
         if connection.execute(row).first() is not None:
             return
         try:
             with connection.begin_nested():
-                connection.execute(sa.insert(TURNSTILE).values(id=_ENTRANCE))
+                connection.execute(sa.insert(CLAIM_LOCK).values(id=_CLAIMS_ROW))
         except IntegrityError:
             connection.execute(row)
 

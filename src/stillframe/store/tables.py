@@ -139,7 +139,8 @@ WORKERS: Final = sa.Table(
     **_OPTIONS,
 )
 
-# Its one row is locked while claims are made, so that limits hold for all workers together.
-TURNSTILE: Final = sa.Table(
+# Its one row is locked while claims are made, so that limits hold for all workers together. The table has the name that
+# earlier releases, which may be at work beside this one, know it by.
+CLAIM_LOCK: Final = sa.Table(
     "turnstile", METADATA, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False), **_OPTIONS
 )
