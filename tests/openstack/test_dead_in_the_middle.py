@@ -1,7 +1,7 @@
 """A part of the cloud dies in the middle of a snapshot or a restore: the documented end, and nothing left afterwards.
 
 No server is switched but by the restore itself. Times are a sixth of the defaults, and so is the time that a part is
-away: 20 seconds stand for two minutes.
+away: 20 seconds stand for two minutes. A pause may last for longer than by default, for a host is back within it then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.openstack.service import PATIENCE, Stillframe, User, holdings, own_us
 pytestmark = [pytest.mark.openstack, needs_lab]
 
 AWAY: Final = 20.0
-CLOUD: Final = {"timeout": 10, "patience": 150, "revert_patience": 2400, "quiesce": "pause", "pause_seconds": 10}
+CLOUD: Final = {"timeout": 10, "patience": 150, "revert_patience": 2400, "quiesce": "pause", "pause_seconds": 90}
 SIXTH: Final = {
     "drivers": {"first_wait": 0.1, "longest_wait": 5},
     "engine": {"janitor_interval": 5, "janitor_grace": 5},
@@ -107,8 +107,7 @@ class Story:
     def holds_nothing(self) -> None:
         """As if there had been no story, soon, by itself."""
         until(lambda: self._holdings() == self._before, PATIENCE)
-        assert self.guest.is_whole()
-        assert not self.guest.is_paused()
+        until(lambda: self.guest.is_whole() and not self.guest.is_paused(), PATIENCE)
         assert self.guest.attachments() == self._attached
 
 
@@ -144,8 +143,9 @@ def test_a_compute_host_dies_before_it_has_paused(lab: Lab, story: Story) -> Non
     # Nova-compute forgets at its start that the server was being paused, and then comes to it in its queue.
     lab.nova.compute.start()
     shown = story.user.settled(made)
-    assert (shown["status"], shown["guest_may_be_held"]) == ("available", False)
-    assert not story.guest.is_paused()
+    # Where it does not come to the pause in time, nothing of the snapshot is kept.
+    assert (shown["status"] == "available") == (shown["fault"] is None), shown
+    until(lambda: not story.guest.is_paused() and not story.user.show(made)["guest_may_be_held"], PATIENCE)
     assert set(story.since()) <= {"pause", "unpause"}
     story.user.delete(made)
     story.holds_nothing()
