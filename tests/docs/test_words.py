@@ -34,7 +34,7 @@ TOGETHER: Final = {
     "Action": "a key of a body in the API, a kind of operation in the domain",
     "Api": "an API of the cloud's by its paths and by its microversion, and the command that serves both",
     "ListQuery": "the query of a list as it is sent, and as it is looked up",
-    "Nothing": "an empty body, and what a flow has to tell when nothing came of it",
+    "Nothing": "an empty body, and an operation of which nothing is known but that it failed",
     "Outcome": "of a call to a platform, of a step, and of a removal",
     "Policy": "who may do what, and what surrounds the calls of drivers",
     "Presence": "the port, and what fills it",

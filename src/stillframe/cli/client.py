@@ -147,7 +147,7 @@ class Client:
         return found
 
     def _call(self, method: str, uri: str, body: Document | None = None) -> Document:
-        with border(self.endpoint, changing=method != "GET"):
+        with translating(self.endpoint, changing=method != "GET"):
             reply = self._session.request(uri, method, json=body, raise_exc=False, redirect=False)
         try:
             document = reply.json() if reply.content else {}
@@ -239,7 +239,7 @@ def address(option: str, text: str) -> str:
 
 
 @contextmanager
-def border(where: str, *, changing: bool = False) -> Iterator[None]:
+def translating(where: str, *, changing: bool = False) -> Iterator[None]:
     """Translate what keystoneauth raises; `changing`: a request that the service may have accepted all the same."""
     try:
         yield

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from keystoneauth1 import exceptions, http_basic, loading, session, token_endpoint
 
-from stillframe.cli.client import Adapter, Client, address, border
+from stillframe.cli.client import Adapter, Client, address, translating
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.local_service import Local, default_endpoint, login
 from stillframe.cli.named_cloud import require_meant
@@ -43,7 +43,7 @@ def open_client(options: argparse.Namespace, settings: Callable[[], Settings]) -
         plugin = _plugin(kind, found, options, endpoint, project)
         return Client(_session(options, plugin, direct=_is_loopback(endpoint)), endpoint, project, found.hint)
     opened = _session(options, _load(kind, options))
-    with border("Keystone"):
+    with translating("Keystone"):
         project = opened.get_project_id() or ""
         endpoint = options.os_endpoint or _from_catalog(opened, options)
     if not project:
