@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -21,13 +21,22 @@ from stillframe.drivers.preparation import Preparation
 from stillframe.drivers.problems import Problems
 from stillframe.drivers.remains import Remains, together
 from stillframe.drivers.sight import Sight
-from stillframe.drivers.wrappers import RetryPolicy, with_checks, with_limit, with_retries
+from stillframe.drivers.wrappers import (
+    CheckPolicy,
+    ComputeUnder,
+    FlashCopyUnder,
+    LimitPolicy,
+    RetryPolicy,
+    SightUnder,
+    StorageUnder,
+)
 from stillframe.engine.board import Board, NoBoard
 from stillframe.engine.engine import Engine, Limits
 from stillframe.engine.execution import Execution, Tries
 from stillframe.engine.persistence import FlowBooks
 from stillframe.engine.reading import ProgressReader
 from stillframe.flows.plans import planner
+from stillframe.flows.records import Records
 from stillframe.flows.step import Ports
 from stillframe.service.held_guests import HeldGuests, Releaser
 from stillframe.service.instance_snapshots import SnapshotService
@@ -52,8 +61,6 @@ from stillframe.store.snapshots import SnapshotStore
 from stillframe.store.timekeeping import DatabaseClock
 
 LOG = logging.getLogger(__name__)
-
-Ability = TypeVar("Ability")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,18 +145,18 @@ def build(
     clock = DatabaseClock(database)
     now = now or clock.now
     plain = drivers or registry.open_drivers(settings)
-    limited = replace(plain, storage=with_limit(plain.storage, concurrent=settings.drivers.concurrent_calls))
+    limited = replace(plain, storage=StorageUnder(plain.storage, LimitPolicy(settings.drivers.concurrent_calls)))
     hasty = _retries(settings, settings.drivers.attempts)
     drivers = _with_retries(limited, hasty)
     patience = _retries(settings, settings.drivers.operation_attempts)
     patient = _with_retries(limited, patience)
+    flashcopy, sight = plain.ability(FlashCopy), plain.ability(Sight)
     policy = Policy(settings.conf)
     policy.load()
     operations, snapshots = OperationStore(database), SnapshotStore(database)
     graceful = settings.drivers.graceful_stop_seconds
-    # A store that is away for a moment is no reason for an operation to fail.
-    rows = with_retries(snapshots, patience), with_retries(operations, patience)
-    ports = Ports(*rows, patient.compute, patient.storage, hasty, patience, now, graceful)
+    records = Records(snapshots, operations, patience)
+    ports = Ports(records, patient.compute, patient.storage, hasty, patience, now, graceful)
     books, queue = FlowBooks(database.books), OperationQueue(database, settings.limits)
     tries = Tries(settings.engine.max_attempts, settings.engine.volume_workers)
     execution = Execution(operations, queue, books, planner(ports), tries, now)
@@ -173,8 +180,8 @@ def build(
         operations=operations,
         policy=policy,
         power=power,
-        flashcopy=_tried_again(plain.ability(FlashCopy), hasty),
-        sight=_tried_again(plain.ability(Sight), hasty),
+        flashcopy=flashcopy and FlashCopyUnder(flashcopy, hasty),
+        sight=sight and SightUnder(sight, hasty),
         count_hosts=settings.limits.host > 0,
         count_backends=settings.limits.backend > 0,
     )
@@ -225,7 +232,8 @@ def build_leftovers(
     settings: Settings, database: Database, drivers: Drivers, now: Callable[[], datetime] | None = None
 ) -> Leftovers:
     """What finds and removes leftovers behind these drivers, as the registry opens them."""
-    storage = with_retries(with_checks(drivers.storage), _retries(settings, settings.drivers.attempts))
+    retries = _retries(settings, settings.drivers.attempts)
+    storage = StorageUnder(StorageUnder(drivers.storage, CheckPolicy()), retries)
     # How old something is, is asked of the clock that its times are from.
     now = now or DatabaseClock(database).now
     return Leftovers(
@@ -258,13 +266,9 @@ def _with_retries(drivers: Drivers, retries: RetryPolicy) -> Drivers:
     """Retries outside, so that each try is checked; the limit inside, so that a waiting try holds no place."""
     return replace(
         drivers,
-        compute=with_retries(with_checks(drivers.compute), retries),
-        storage=with_retries(with_checks(drivers.storage), retries),
+        compute=ComputeUnder(ComputeUnder(drivers.compute, CheckPolicy()), retries),
+        storage=StorageUnder(StorageUnder(drivers.storage, CheckPolicy()), retries),
     )
-
-
-def _tried_again(ability: Ability | None, retries: RetryPolicy) -> Ability | None:
-    return None if ability is None else with_retries(ability, retries)
 
 
 def _retries(settings: Settings, attempts: int) -> RetryPolicy:

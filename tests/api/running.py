@@ -27,8 +27,8 @@ from stillframe.domain.errors import NotSupported
 from stillframe.drivers.flashcopy import FlashCopy
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.platform import Drivers
-from stillframe.drivers.wrappers import surround
 from tests.harness.faults import Faults
+from tests.harness.surround import surround
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -20,9 +20,9 @@ from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.local import opening
 from stillframe.drivers.local.alone import alone
 from stillframe.drivers.local.files import Files
-from stillframe.drivers.wrappers import surround
 from stillframe.testing.world import MIB, SIZE, a_call, pattern
 from tests.conformance.worlds import LocalWorld
+from tests.harness.surround import surround
 
 
 def write_in(path: Path, at: int = 0) -> None:

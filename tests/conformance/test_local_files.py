@@ -18,9 +18,9 @@ from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
 from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images
 from stillframe.drivers.local.records import Records
-from stillframe.drivers.wrappers import surround
 from stillframe.testing.world import MIB, SIZE, a_call, pattern
 from tests.conformance.worlds import LocalWorld, Stopped, run, stopping
+from tests.harness.surround import surround
 from tests.lab.filesystems import mounted
 
 

@@ -25,10 +25,10 @@ from stillframe.drivers.local.holding import LONGEST_HOLD, Mark
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.remains import LocalRemains
-from stillframe.drivers.wrappers import surround
 from stillframe.testing.world import SIZE, a_call
 from tests.conformance.test_local_qemu import eventually, run_state
 from tests.conformance.worlds import LocalWorld, ask, run
+from tests.harness.surround import surround
 from tests.lab.speakers import ScriptedAgent, speaking
 
 

@@ -19,9 +19,9 @@ from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.call import Call
 from stillframe.drivers.local.files import Draft, Files
 from stillframe.drivers.local.images import Format
-from stillframe.drivers.wrappers import surround
 from stillframe.testing.world import MIB, a_call, pattern
 from tests.conformance.worlds import LocalWorld
+from tests.harness.surround import surround
 from tests.lab.filesystems import exfat
 
 # Without a zone, as the port has its times.

@@ -25,8 +25,8 @@ from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.storage import LocalStorage
 from stillframe.drivers.platform import Drivers
-from stillframe.drivers.wrappers import surround
 from stillframe.settings import Settings
+from tests.harness.surround import surround
 
 _LOOKS: Final = frozenset({"can_clone", "free", "status", "nodes", "job"})
 

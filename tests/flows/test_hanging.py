@@ -194,7 +194,7 @@ from stillframe import main
 from stillframe.cli.exit_codes import CommandFailed
 from stillframe.cli.running import run
 from stillframe.drivers.memory import MemoryDriver
-from stillframe.drivers.wrappers import surround
+from tests.harness.surround import surround
 from stillframe.service.caller import Caller
 from stillframe.settings import load
 

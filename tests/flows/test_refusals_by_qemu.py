@@ -11,11 +11,11 @@ from falcon.testing import TestClient
 from stillframe import main
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.platform import Drivers
-from stillframe.drivers.wrappers import surround
 from stillframe.settings import load
 from stillframe.testing.world import MIB
 from tests.conformance.worlds import LocalWorld, ask
 from tests.harness.faults import Faults, wait_until
+from tests.harness.surround import surround
 from tests.lab.filesystems import mounted
 
 if TYPE_CHECKING:

@@ -17,12 +17,12 @@ from stillframe import main
 from stillframe.domain.errors import StillframeError
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.platform import Drivers
-from stillframe.drivers.wrappers import surround
 from stillframe.settings import load
 from stillframe.settings.limits import Shares
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
 from tests.harness.client import client_of
 from tests.harness.faults import Clock, Faults, wait_until
+from tests.harness.surround import surround
 
 if TYPE_CHECKING:
     from pathlib import Path

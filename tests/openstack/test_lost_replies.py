@@ -16,7 +16,7 @@ from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.openstack.cloud import Cloud, Endpoints
-from stillframe.drivers.wrappers import RetryPolicy, with_retries
+from stillframe.drivers.wrappers import RetryPolicy, StorageUnder
 from stillframe.testing.world import SIZE, SNAPSHOT, a_call, pattern
 from tests.lab.openstack.fixtures import needs_lab
 from tests.lab.openstack.lab import Lab
@@ -148,7 +148,7 @@ def test_a_restore_goes_on_where_a_reply_was_lost(lab: Lab, world: CloudWorld, w
     # So the revert is still under way when the loss of its reply is seen.
     lab.order_fault("revert_to_snapshot", target=volume_id, action="hang", seconds=2)
     way.lose("/action$", lost)
-    with_retries(world.storage, PATIENTLY).restore(a_call(), volume_id, made.id)
+    StorageUnder(world.storage, PATIENTLY).restore(a_call(), volume_id, made.id)
     assert len(way.lost) == 1
     assert world.read(volume_id) == pattern(1)
     assert world.storage.get_volume(volume_id).status == "in-use"

@@ -19,7 +19,6 @@ import sqlalchemy as sa
 from stillframe import main
 from stillframe.domain.errors import BackendError
 from stillframe.drivers.platform import Drivers
-from stillframe.drivers.wrappers import surround
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
 from tests.crash.points import Points, struck_drivers
@@ -28,6 +27,7 @@ from tests.crash.world import instance_of
 from tests.harness.client import client_of
 from tests.harness.faults import Faults
 from tests.harness.forks import ended_by, fork, serve
+from tests.harness.surround import surround
 
 _SNAPSHOTS = "/volume/v3/demo/instance-snapshots"
 

@@ -21,10 +21,10 @@ from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.domain.errors import Unavailable
 from stillframe.drivers import registry
 from stillframe.drivers.platform import Drivers
-from stillframe.drivers.wrappers import surround
 from stillframe.settings import Settings, load
 from tests.harness.client import client_of
 from tests.harness.forks import fork, serve
+from tests.harness.surround import surround
 from tests.storm.ledger import Ledger, Recorder
 
 LOG = logging.getLogger(__name__)

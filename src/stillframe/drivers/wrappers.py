@@ -1,55 +1,53 @@
-"""Policy around drivers: each wrapper is a driver around a driver, made of one function that surrounds every call."""
+"""Policy around drivers: each wrapper is a port, written out method by method, around a driver of that port."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import tenacity
 
 from stillframe.domain.errors import Unavailable
+from stillframe.domain.instance import Instance, PowerState, Volume
+from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
+from stillframe.drivers.compute import ComputeCapabilities, ComputeDriver, Stillness
+from stillframe.drivers.flashcopy import FlashCopy
+from stillframe.drivers.sight import Sight
+from stillframe.drivers.storage import Cut, StorageCapabilities, StorageDriver
 
 LOG = logging.getLogger(__name__)
 
-Driver = TypeVar("Driver")
-Around = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-
-# Attributes that say something about the driver and reach no back end.
-_DECLARATIONS: Final = frozenset({"capabilities"})
-
-# Whatever is slow about these, a guest feels.
-_UNDER_QUIESCE: Final = frozenset({"cut"})
+T = TypeVar("T")
 
 
-class _Surrounded:
-    def __init__(self, driver: object, around: Around) -> None:
-        self._driver = driver
-        self._around = around
+class Policy(Protocol):
+    """What is done about the calls of a port."""
 
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._driver, name)
-        if name in _DECLARATIONS or not callable(member):
-            return member
+    def asking(self, what: str, ask: Callable[[], T]) -> T:
+        """Around a call that works for no operation."""
+        ...
 
-        def surrounded(*args: Any, **kwargs: Any) -> Any:
-            return self._around(name, member, args, kwargs)
+    def working(self, what: str, call: Call, work: Callable[[], T]) -> T:
+        """Around a call that works for an operation."""
+        ...
 
-        return surrounded
-
-
-def surround(driver: Driver, around: Around) -> Driver:
-    """The driver with `around(method name, method, args, kwargs)` in the place of every method."""
-    return cast("Driver", _Surrounded(driver, around))
+    def hurrying(self, call: Call, work: Callable[[], T]) -> T:
+        """Around a call that works while a guest is held still, who feels whatever is slow about it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how patiently something is tried again that was `Unavailable`; waits in seconds, with jitter."""
+    """How often and how patiently something is tried again that was `Unavailable`; waits in seconds, with jitter.
+
+    What is done while a guest is held still is never tried again by itself: a flow tries the whole cut again, with the
+    guest let go in between.
+    """
 
     attempts: int
     first_wait: float
@@ -74,45 +72,193 @@ class RetryPolicy:
             reraise=True,
         )
 
+    def asking(self, what: str, ask: Callable[[], T]) -> T:
+        """See `Policy`."""
+        return self.retrying(what, None)(ask)
 
-def with_retries(driver: Driver, policy: RetryPolicy) -> Driver:
-    """Try calls again that raise `Unavailable`; but never a cut by itself, for a guest is held still around it."""
+    def working(self, what: str, call: Call, work: Callable[[], T]) -> T:
+        """See `Policy`."""
+        return self.retrying(what, call)(work)
 
-    def around(name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if name in _UNDER_QUIESCE:
-            return method(*args, **kwargs)
-        return policy.retrying(name, _call_in(args))(method, *args, **kwargs)
-
-    return surround(driver, around)
+    def hurrying(self, call: Call, work: Callable[[], T]) -> T:  # noqa: ARG002  # see above
+        """See `Policy`."""
+        return work()
 
 
-def with_checks(driver: Driver) -> Driver:
+class CheckPolicy:
     """Let no call begin for an operation that may not go on."""
 
-    def around(_name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = _call_in(args)
-        if call is not None:
-            call.check()
-        return method(*args, **kwargs)
+    def asking(self, _what: str, ask: Callable[[], T]) -> T:
+        """See `Policy`."""
+        return ask()
 
-    return surround(driver, around)
+    def working(self, _what: str, call: Call, work: Callable[[], T]) -> T:
+        """See `Policy`."""
+        call.check()
+        return work()
+
+    def hurrying(self, call: Call, work: Callable[[], T]) -> T:
+        """See `Policy`."""
+        call.check()
+        return work()
 
 
-def with_limit(driver: Driver, *, concurrent: int) -> Driver:
+class LimitPolicy:
     """Let at most `concurrent` calls that work for an operation run at a time.
 
     Plain look-ups are not held up, nor is a cut: a guest would be held still while it waits for its place.
     """
-    places = threading.BoundedSemaphore(concurrent)
 
-    def around(name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if name in _UNDER_QUIESCE or _call_in(args) is None:
-            return method(*args, **kwargs)
-        with places:
-            return method(*args, **kwargs)
+    def __init__(self, concurrent: int) -> None:
+        self._places = threading.BoundedSemaphore(concurrent)
 
-    return surround(driver, around)
+    def asking(self, _what: str, ask: Callable[[], T]) -> T:
+        """See `Policy`."""
+        return ask()
+
+    def working(self, _what: str, _call: Call, work: Callable[[], T]) -> T:
+        """See `Policy`."""
+        with self._places:
+            return work()
+
+    def hurrying(self, _call: Call, work: Callable[[], T]) -> T:
+        """See `Policy`."""
+        return work()
 
 
-def _call_in(args: tuple[Any, ...]) -> Call | None:
-    return next((argument for argument in args if isinstance(argument, Call)), None)
+@dataclass(frozen=True, slots=True)
+class ComputeUnder(ComputeDriver):
+    """A compute driver under a policy."""
+
+    driver: ComputeDriver
+    policy: Policy
+
+    @property
+    def capabilities(self) -> ComputeCapabilities:
+        return self.driver.capabilities
+
+    def list_instances(self, project_id: str | None) -> Sequence[Instance]:
+        return self.policy.asking("list_instances", lambda: self.driver.list_instances(project_id))
+
+    def get_instance(self, instance_id: str) -> Instance:
+        return self.policy.asking("get_instance", lambda: self.driver.get_instance(instance_id))
+
+    def outlook(self, instance_id: str) -> Stillness:
+        return self.policy.asking("outlook", lambda: self.driver.outlook(instance_id))
+
+    def quiesced(self, call: Call, instance_id: str) -> AbstractContextManager[Stillness]:
+        """As the driver; the policy is about the making of the context, and nothing within is tried again."""
+        return self.policy.hurrying(call, lambda: self.driver.quiesced(call, instance_id))
+
+    def release(self, instance_id: str) -> None:
+        self.policy.asking("release", lambda: self.driver.release(instance_id))
+
+    def check_power(self, instance_id: str, wanted: PowerState) -> None:
+        self.policy.asking("check_power", lambda: self.driver.check_power(instance_id, wanted))
+
+    def start(self, call: Call, instance_id: str) -> None:
+        self.policy.working("start", call, lambda: self.driver.start(call, instance_id))
+
+    def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:
+        self.policy.working("stop", call, lambda: self.driver.stop(call, instance_id, graceful_seconds))
+
+    def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
+        return self.policy.asking("hold", lambda: self.driver.hold(instance_id))
+
+    def fence(self, instance_id: str, owner: str) -> None:
+        self.policy.asking("fence", lambda: self.driver.fence(instance_id, owner))
+
+    def unfence(self, instance_id: str, owner: str) -> None:
+        self.policy.asking("unfence", lambda: self.driver.unfence(instance_id, owner))
+
+    def fenced_by(self, instance_id: str) -> str | None:
+        return self.policy.asking("fenced_by", lambda: self.driver.fenced_by(instance_id))
+
+    def fences(self) -> Mapping[str, str]:
+        return self.policy.asking("fences", self.driver.fences)
+
+
+@dataclass(frozen=True, slots=True)
+class StorageUnder(StorageDriver):
+    """A storage driver under a policy."""
+
+    driver: StorageDriver
+    policy: Policy
+
+    @property
+    def capabilities(self) -> StorageCapabilities:
+        return self.driver.capabilities
+
+    def list_volumes(self, project_id: str | None) -> Sequence[Volume]:
+        return self.policy.asking("list_volumes", lambda: self.driver.list_volumes(project_id))
+
+    def get_volume(self, volume_id: str) -> Volume:
+        return self.policy.asking("get_volume", lambda: self.driver.get_volume(volume_id))
+
+    def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
+        self.policy.asking("check_cut", lambda: self.driver.check_cut(instance, volume_ids))
+
+    def simultaneous(self, volume_ids: Sequence[str]) -> bool:
+        return self.policy.asking("simultaneous", lambda: self.driver.simultaneous(volume_ids))
+
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
+        self.policy.working("prepare_cut", call, lambda: self.driver.prepare_cut(call, instance, names))
+
+    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
+        return self.policy.hurrying(call, lambda: self.driver.cut(call, instance, names))
+
+    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+        return self.policy.working("complete", call, lambda: self.driver.complete(call, volume_snapshot_id))
+
+    def find(
+        self, snapshot_id: str | None, instance_id: str | None = None, project_id: str | None = None
+    ) -> Sequence[VolumeSnapshot]:
+        return self.policy.asking("find", lambda: self.driver.find(snapshot_id, instance_id, project_id))
+
+    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
+        return self.policy.asking("check_restore", lambda: self.driver.check_restore(instance, copies))
+
+    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+        self.policy.working("restore", call, lambda: self.driver.restore(call, volume_id, volume_snapshot_id))
+
+    def release(self, call: Call, volume_id: str) -> None:
+        self.policy.working("release", call, lambda: self.driver.release(call, volume_id))
+
+    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+        self.policy.working("delete", call, lambda: self.driver.delete(call, volume_snapshot_id))
+
+
+@dataclass(frozen=True, slots=True)
+class FlashCopyUnder(FlashCopy):
+    """A driver's view of FlashCopy mappings under a policy."""
+
+    driver: FlashCopy
+    policy: Policy
+
+    def mappings(self, volume_id: str, *, details: bool) -> Sequence[Mapping[str, str | None]]:
+        return self.policy.asking("mappings", lambda: self.driver.mappings(volume_id, details=details))
+
+
+@dataclass(frozen=True, slots=True)
+class SightUnder(Sight):
+    """What the owner of a token sees, under a policy."""
+
+    driver: Sight
+    policy: Policy
+
+    def list_instances(self, token: str, *, all_projects: bool) -> Sequence[Instance]:
+        return self.policy.asking(
+            "list_instances", lambda: self.driver.list_instances(token, all_projects=all_projects)
+        )
+
+    def get_instance(self, token: str, instance_id: str) -> Instance:
+        return self.policy.asking("get_instance", lambda: self.driver.get_instance(token, instance_id))
+
+    def list_volumes(self, token: str, *, all_projects: bool) -> Sequence[Volume]:
+        return self.policy.asking("list_volumes", lambda: self.driver.list_volumes(token, all_projects=all_projects))
+
+    def own_volumes(self, token: str) -> Collection[str]:
+        return self.policy.asking("own_volumes", lambda: self.driver.own_volumes(token))
+
+    def get_volume(self, token: str, volume_id: str) -> Volume:
+        return self.policy.asking("get_volume", lambda: self.driver.get_volume(token, volume_id))

@@ -76,7 +76,7 @@ class CreatingSnapshot(Step[CutMade]):
         )
 
     def undo(self) -> None:
-        if self.ports.operations.get(self.operation.id).state is OperationState.SUCCEEDED:
+        if self.ports.records.operation(self.operation.id).state is OperationState.SUCCEEDED:
             # Settled after all: the copies are somebody's now.
             return
         for undo in (self._let_run, self._drop):

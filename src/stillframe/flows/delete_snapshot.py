@@ -21,7 +21,7 @@ def plan(ports: Ports, attempt: Attempt) -> Work:
     updating = UpdatingSnapshots(ports, attempt, deleting)
 
     def judge(told: Outcomes, failure: Failure | None) -> Settlement:
-        row = ports.snapshots.get(attempt.operation.snapshot_id)
+        row = ports.records.snapshot(attempt.operation.snapshot_id)
         return verdict(Deletion(told.of(deleting), row, ports.now(), failure))
 
     done = SnapshotDone(ports, attempt, [deleting], judge)
@@ -35,7 +35,7 @@ class DeletingSnapshots(Step[CopiesDeleted]):
 
     def do(self) -> CopiesDeleted:
         snapshot, call = self.snapshot(), self.call()
-        fence = self.ports.operations.fence(self.instance_id)
+        fence = self.ports.records.fence(self.instance_id)
         if fence is not None and fence.snapshot_id == snapshot.id:
             used = {*(snapshot.snapshots or {}), *(snapshot.temp_snapshots or {})}
             self._release_volumes(call, used - snapshot.untouched)

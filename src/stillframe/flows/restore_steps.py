@@ -46,7 +46,7 @@ class FencingInstance(Step[Never]):
         ports.compute.release(self.instance_id)
         if self.asked.action is not Action.RESTORE and not self._was_held():
             # A guest may have written to volumes that no restore had touched.
-            ports.operations.forget_untouched(self.operation)
+            ports.records.forget_untouched(self.operation)
         if self.asked.force and ports.compute.hold(self.instance_id)[0] is not PowerState.SHUTOFF:
             # Nothing has been touched yet, and what a platform is asked for it may do much later.
             ports.compute.check_power(self.instance_id, PowerState.SHUTOFF)
@@ -58,7 +58,7 @@ class FencingInstance(Step[Never]):
         if runs and not self.asked.force:
             raise Refused(f"Instance {instance.id} was started before the restore began; shut it off or set 'force'.")
         # Before it is shut down: afterwards nobody could tell any more.
-        ports.operations.note_power(self.operation, was_active=runs)
+        ports.records.note_power(self.operation, was_active=runs)
         # What the request saw may have changed since; only what runs shows what it has open, and only before it ends.
         self._require_restorable(instance)
         ports.compute.stop(call, self.instance_id, ports.graceful_stop_seconds)
@@ -141,7 +141,7 @@ class RecordingIntent(Step[Never]):
 
     def do(self) -> None:
         made = None if self._safety is None else self.told.of(self._safety)
-        self.ports.operations.commit(self.operation, None if made is None else made.copies)
+        self.ports.records.commit(self.operation, None if made is None else made.copies)
 
 
 class RestoringVolume(Step[VolumeRestored]):
@@ -223,7 +223,7 @@ class ReleasingInstance(Step[InstanceReleased]):
             return None
         call = self.call()
         # Once the guest runs, no loss of power may make us forget that its volumes need no restore any more.
-        self.ports.operations.make_durable(self.operation)
+        self.ports.records.make_durable(self.operation)
         for fenced, release in ((True, unfence_instance), (False, start_again)):
             try:
                 # Neither of them may come after somebody else has settled the operation.
@@ -291,7 +291,7 @@ def unfence_instance(step: Step[Any], call: Call) -> None:
 
 def start_again(step: Step[Any], call: Call) -> None:
     """Start the instance if it ran before the first restore of the row."""
-    fence = step.ports.operations.fence(step.instance_id)
+    fence = step.ports.records.fence(step.instance_id)
     if fence is not None and fence.snapshot_id == step.operation.snapshot_id and fence.was_active:
         step.ports.compute.start(call, step.instance_id)
 
@@ -308,14 +308,14 @@ def judge_by(
     """How to settle a restore, retry or rollback by what its tasks have told."""
 
     def judge(told: Outcomes, failure: Failure | None) -> Settlement:
-        operation = ports.operations.get(attempt.operation.id)
+        operation = ports.records.operation(attempt.operation.id)
         ending = Restoration(
             asked=asked,
             volumes={volume.volume_id: told.of(volume) for volume in volumes},
             fence=told.of(confirming),
             release=told.of(releasing),
             deleted=told.of(updating),
-            row=ports.snapshots.get(operation.snapshot_id),
+            row=ports.records.snapshot(operation.snapshot_id),
             committed=operation.committed,
             now=ports.now() if failure is None else failure.fault.created_at,
             failure=failure,
@@ -336,7 +336,7 @@ def _given_back(ports: Ports, operation: Operation) -> GivenBack:
 
 
 def _is_up_again(ports: Ports, operation: Operation) -> bool:
-    fence = ports.operations.fence(operation.instance_id)
+    fence = ports.records.fence(operation.instance_id)
     if fence is None or not fence.was_active:
         return True
     try:
@@ -348,5 +348,5 @@ def _is_up_again(ports: Ports, operation: Operation) -> bool:
 
 def _undoable(step: Step[Any]) -> bool:
     """Whether the operation is still open and has not passed its point of no return."""
-    operation = step.ports.operations.get(step.operation.id)
+    operation = step.ports.records.operation(step.operation.id)
     return not operation.state.final and not operation.committed

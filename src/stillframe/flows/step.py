@@ -21,9 +21,8 @@ from stillframe.drivers.wrappers import RetryPolicy
 from stillframe.engine.faults import storable
 from stillframe.engine.task import T_co, Task
 from stillframe.engine.work import Attempt, Judge
+from stillframe.flows.records import Records
 from stillframe.logs.context import about
-from stillframe.store.operations import OperationStore
-from stillframe.store.snapshots import SnapshotStore
 
 LOG = logging.getLogger(__name__)
 
@@ -35,12 +34,11 @@ _AT_A_TIME: Final = 8
 class Ports:
     """Everything outside a flow that its tasks may touch.
 
-    The stores and the drivers have patience by themselves; `patience` is for what consists of more than one call, and
+    The records and the drivers have patience by themselves; `patience` is for what consists of more than one call, and
     `retries` for what somebody is held still by.
     """
 
-    snapshots: SnapshotStore
-    operations: OperationStore
+    records: Records
     compute: ComputeDriver
     storage: StorageDriver
     retries: RetryPolicy
@@ -105,7 +103,7 @@ class Step(Task[T_co]):
 
     def settle(self, settlement: Settlement) -> None:
         """Settle the operation; where the reply of the store is lost, the very same is said again."""
-        self.ports.operations.finish(self.operation, settlement, self.ports.now(), self.attempt.percent())
+        self.ports.records.finish(self.operation, settlement, self.ports.now(), self.attempt.percent())
 
     def require(self, call: Call) -> None:
         """Raises `Interrupted` if the operation may not go on; waits for a store that cannot say."""
@@ -121,7 +119,7 @@ class Step(Task[T_co]):
 
     def snapshot(self) -> InstanceSnapshot:
         """The row that the operation works on, as it is now."""
-        return self.ports.snapshots.get(self.operation.snapshot_id)
+        return self.ports.records.snapshot(self.operation.snapshot_id)
 
     def copy_name(self, kind: CopyKind, volume_id: str) -> CopyName:
         return CopyName(kind, self.operation.snapshot_id, volume_id, self.operation.id)
