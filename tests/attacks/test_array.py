@@ -204,8 +204,8 @@ def test_a_late_answer_is_of_an_operation_that_is_looked_for(world: ArrayWorld) 
         world.served.faults.put(command, "lose")
         with pytest.raises(Unavailable):
             world.storage.prepare_cut(a_call(), instance, names)
-        world.storage.prepare_cut(a_call(), instance, names)
-        made = world.storage.cut(a_call(), instance, names).snapshots[0]
+        prepared = world.storage.prepare_cut(a_call(), instance, names)
+        made = world.storage.cut(a_call(), instance, names, prepared).snapshots[0]
         assert world.storage.complete(a_call(), made.id).ready
 
 

@@ -92,8 +92,8 @@ class Story:
             raise Interrupted("the operation is past its deadline, as the test wished")
 
     def cut(self) -> str:
-        self.storage.prepare_cut(self.call(), INSTANCE, [NAME])
-        return self.storage.cut(self.call(), INSTANCE, [NAME]).snapshots[0].id
+        prepared = self.storage.prepare_cut(self.call(), INSTANCE, [NAME])
+        return self.storage.cut(self.call(), INSTANCE, [NAME], prepared).snapshots[0].id
 
     def complete(self, copy_id: str) -> None:
         assert self.storage.complete(self.call(), copy_id).ready
@@ -118,8 +118,8 @@ def begun(strategy: Strategy, act: str, plan: dict[int, Twist]) -> tuple[Story, 
 
 
 def _cut(story: Story, _copy_id: str) -> None:
-    story.storage.prepare_cut(story.call(), INSTANCE, [NAME])
-    for made in story.storage.cut(story.call(), INSTANCE, [NAME]).snapshots:
+    prepared = story.storage.prepare_cut(story.call(), INSTANCE, [NAME])
+    for made in story.storage.cut(story.call(), INSTANCE, [NAME], prepared).snapshots:
         story.complete(made.id)
 
 

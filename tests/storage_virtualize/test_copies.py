@@ -276,8 +276,8 @@ class TestSeveralArrays:
             for number, place in enumerate((world.served, served)):
                 place.write("same-name", 0, pattern(number, SIZE))
             names = world.names(instance, SNAPSHOT)
-            storage.prepare_cut(a_call(), instance, names)
-            cut = storage.cut(a_call(), instance, names)
+            prepared = storage.prepare_cut(a_call(), instance, names)
+            cut = storage.cut(a_call(), instance, names, prepared)
             assert not cut.simultaneous
             assert cut.window_ms > 0
             for number, (place, copy) in enumerate(zip((world.served, served), cut.snapshots, strict=True)):

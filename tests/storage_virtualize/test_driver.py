@@ -50,9 +50,9 @@ class TestCut:
     def test_all_volumes_are_cut_by_one_command(self, world: ArrayWorld) -> None:
         instance = world.add((SIZE, SIZE, SIZE))
         names = world.names(instance)
-        world.storage.prepare_cut(a_call(), instance, names)
+        prepared = world.storage.prepare_cut(a_call(), instance, names)
         before = len(world.served.faults.commands)
-        cut = world.storage.cut(a_call(), instance, names)
+        cut = world.storage.cut(a_call(), instance, names, prepared)
         assert world.served.faults.commands[before:] == ["lsfcconsistgrp", "startfcconsistgrp"]
         assert cut.simultaneous
 
@@ -63,10 +63,10 @@ class TestCut:
     def test_what_was_prepared_and_came_undone_is_prepared_again(self, world: ArrayWorld) -> None:
         instance = world.add((SIZE,))
         names = world.names(instance)
-        world.storage.prepare_cut(a_call(), instance, names)
+        prepared = world.storage.prepare_cut(a_call(), instance, names)
         world.client.run("stopfcconsistgrp", naming.group_of(names[0]))
         world.write(instance.volume_ids[0], 0, pattern(1, SIZE))
-        made = world.storage.cut(a_call(), instance, names).snapshots[0]
+        made = world.storage.cut(a_call(), instance, names, prepared).snapshots[0]
         world.write(instance.volume_ids[0], 0, pattern(2, SIZE))
         world.storage.complete(a_call(), made.id)
         assert restored(world, instance.volume_ids[0], made) == pattern(1, SIZE)
@@ -105,9 +105,9 @@ class TestCut:
         before = world.served.objects()
         for _ in range(3):
             names = world.names(instance, SNAPSHOT)
-            world.storage.prepare_cut(a_call(), instance, names)
+            prepared = world.storage.prepare_cut(a_call(), instance, names)
             if how_far != "prepared":
-                world.storage.cut(a_call(), instance, names)
+                world.storage.cut(a_call(), instance, names, prepared)
             ids = [copy.id for copy in world.storage.find(SNAPSHOT)]
             with ThreadPoolExecutor(6) as pool:
                 if how_far == "completed":

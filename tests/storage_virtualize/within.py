@@ -120,8 +120,8 @@ class Story:
         """A copy of the volume, as the flow makes it: what an earlier attempt left is dropped first."""
         self.clear()
         self.storage.check_cut(INSTANCE, [VOLUME])
-        self.storage.prepare_cut(self.call(), INSTANCE, [NAME])
-        return self.storage.cut(self.call(), INSTANCE, [NAME]).snapshots[0].id
+        prepared = self.storage.prepare_cut(self.call(), INSTANCE, [NAME])
+        return self.storage.cut(self.call(), INSTANCE, [NAME], prepared).snapshots[0].id
 
     def clear(self) -> None:
         for copy in self.storage.find(SNAPSHOT, "i"):

@@ -6,9 +6,9 @@ may raise `Unavailable` (worth trying again) and `BackendError` (not).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import Instance, Volume
@@ -39,6 +39,10 @@ class Cut:
     snapshots: tuple[VolumeSnapshot, ...]
     simultaneous: bool
     window_ms: float
+
+
+#: What is left of a cut that its driver has prepared. Only that driver knows what is in it.
+PreparedCut: TypeAlias = Callable[[Call], Cut]
 
 
 class PartOnly(Unavailable):
@@ -78,16 +82,21 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
-        """Do what a cut of these names can have done beforehand, while the guest still runs; often nothing.
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> PreparedCut | None:
+        """Do what a cut of these names can have done beforehand, while the guest still runs; often nothing (None).
 
-        A cut may come without it, and it may come without a cut: then `find` lists what it made, and `delete` removes
-        it. Raises as `check_cut`.
+        What it returns is for that cut; the driver itself keeps nothing from one call to the next. A cut may come
+        without it, and it may come without a cut: then `find` lists what it made, and `delete` removes it. Raises as
+        `check_cut`.
         """
         ...
 
-    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
+    def cut(
+        self, call: Call, instance: Instance, names: Sequence[CopyName], prepared: PreparedCut | None = None
+    ) -> Cut:
         """Fix the present content of one volume a name. Called once for all volumes, with the guest held still.
+
+        `prepared` is what `prepare_cut` returned for these names, if it was called.
 
         Does only what must happen at the instant; slow work belongs into `complete`. On an error it may leave copies
         behind, which `find` lists and `delete` removes; it never completes copies that an earlier call left. Raises

@@ -18,7 +18,7 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, ComputeDriver, Stillness
 from stillframe.drivers.flashcopy import FlashCopy
 from stillframe.drivers.sight import Sight
-from stillframe.drivers.storage import Cut, StorageCapabilities, StorageDriver
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities, StorageDriver
 
 LOG = logging.getLogger(__name__)
 
@@ -201,11 +201,13 @@ class StorageUnder(StorageDriver):
     def simultaneous(self, volume_ids: Sequence[str]) -> bool:
         return self.policy.asking("simultaneous", lambda: self.driver.simultaneous(volume_ids))
 
-    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
-        self.policy.working("prepare_cut", call, lambda: self.driver.prepare_cut(call, instance, names))
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> PreparedCut | None:
+        return self.policy.working("prepare_cut", call, lambda: self.driver.prepare_cut(call, instance, names))
 
-    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
-        return self.policy.hurrying(call, lambda: self.driver.cut(call, instance, names))
+    def cut(
+        self, call: Call, instance: Instance, names: Sequence[CopyName], prepared: PreparedCut | None = None
+    ) -> Cut:
+        return self.policy.hurrying(call, lambda: self.driver.cut(call, instance, names, prepared))
 
     def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
         return self.policy.working("complete", call, lambda: self.driver.complete(call, volume_snapshot_id))

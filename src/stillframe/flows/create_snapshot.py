@@ -59,12 +59,12 @@ class CreatingSnapshot(Step[CutMade]):
             raise Refused(f"These volumes were detached before they could be cut: {', '.join(detached)}.")
         ports.storage.check_cut(instance, volume_ids)
         names = [self.copy_name(CopyKind.SNAPSHOT, volume_id) for volume_id in volume_ids]
-        ports.storage.prepare_cut(call, instance, names)
+        prepared = ports.storage.prepare_cut(call, instance, names)
         with ports.compute.quiesced(call, self.instance_id) as stillness:
             # One instant is all that a back end may add by itself.
             if not achieved(stillness.level, at_one_instant=True).reaches(minimum):
                 raise _too_little(stillness.level, stillness.reason, minimum)
-            cut = ports.storage.cut(call, instance, names)
+            cut = ports.storage.cut(call, instance, names, prepared)
         level = achieved(stillness.level, at_one_instant=cut.simultaneous or len(volume_ids) == 1)
         if not level.reaches(minimum):
             raise _too_little(level, stillness.reason, minimum)

@@ -116,8 +116,8 @@ class CreatingSafetyCopies(Step[SafetyCopiesMade]):
         self.delete_copies(call, CopyKind.SAFETY)
         instance = self.ports.compute.get_instance(self.instance_id)
         names = [self.copy_name(CopyKind.SAFETY, volume_id) for volume_id in self.asked.copies]
-        self.ports.storage.prepare_cut(call, instance, names)
-        return self.ports.storage.cut(call, instance, names)
+        prepared = self.ports.storage.prepare_cut(call, instance, names)
+        return self.ports.storage.cut(call, instance, names, prepared)
 
     def undo(self) -> None:
         if not _undoable(self):

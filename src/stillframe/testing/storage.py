@@ -58,16 +58,17 @@ class TestCopies:
             world.storage.delete(a_call(), one.id)
         assert world.storage.find(SNAPSHOT) == []
 
-    def test_a_prepared_cut_has_what_is_there_at_the_cut(self, world: World) -> None:
+    @pytest.mark.parametrize("handed_on", [True, False])
+    def test_a_prepared_cut_has_what_is_there_at_the_cut(self, world: World, *, handed_on: bool) -> None:
         instance = world.add((SIZE, SIZE))
         names = world.names(instance, SNAPSHOT)
         for number in (1, 2):
             for volume_id in instance.volume_ids:
                 world.write(volume_id, 0, pattern(number))
-            world.storage.prepare_cut(a_call(), instance, names)
+            prepared = world.storage.prepare_cut(a_call(), instance, names)
         for volume_id in instance.volume_ids:
             world.write(volume_id, 0, pattern(3))
-        cut = world.storage.cut(a_call(), instance, names)
+        cut = world.storage.cut(a_call(), instance, names, prepared if handed_on else None)
         for copy in cut.snapshots:
             world.write(copy.name.volume_id, 0, pattern(4))
             world.storage.complete(a_call(), copy.id)

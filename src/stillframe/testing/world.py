@@ -99,9 +99,9 @@ class World(ABC):
         call = a_call()
         self.storage.check_cut(instance, instance.volume_ids)
         names = self.names(instance, snapshot_id, kind)
-        self.storage.prepare_cut(call, instance, names)
+        prepared = self.storage.prepare_cut(call, instance, names)
         with self.compute.quiesced(call, instance.id):
-            cut = self.storage.cut(call, instance, names)
+            cut = self.storage.cut(call, instance, names, prepared)
         return [self.storage.complete(call, one.id) for one in cut.snapshots]
 
 

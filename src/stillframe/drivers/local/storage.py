@@ -22,7 +22,7 @@ from stillframe.drivers.local.power import power_state
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.replacing import Replacer
 from stillframe.drivers.local.turns import PATIENCE
-from stillframe.drivers.storage import Cut, StorageCapabilities
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
 
 LOG = logging.getLogger(__name__)
 
@@ -84,7 +84,13 @@ class LocalStorage:
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
         """See `StorageDriver`: a file has to be looked at and copied at the instant itself."""
 
-    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
+    def cut(
+        self,
+        call: Call,
+        instance: Instance,
+        names: Sequence[CopyName],
+        prepared: PreparedCut | None = None,  # noqa: ARG002 -- of the port
+    ) -> Cut:
         """See `StorageDriver`."""
         declaration = self._declarations.instance(instance.id)
         return self._cutter.cut(call, declaration, names)

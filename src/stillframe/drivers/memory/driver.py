@@ -13,7 +13,7 @@ from stillframe.domain.instance import Attachment, Instance, PowerState, Volume
 from stillframe.domain.snapshot import ConsistencyLevel, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness
-from stillframe.drivers.storage import Cut, StorageCapabilities
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,13 @@ class MemoryStorage:
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
         """Nothing here takes any time."""
 
-    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
+    def cut(
+        self,
+        call: Call,
+        instance: Instance,
+        names: Sequence[CopyName],
+        prepared: PreparedCut | None = None,  # noqa: ARG002 -- of the port
+    ) -> Cut:
         call.check()
         with self._world.lock:
             for name in names:

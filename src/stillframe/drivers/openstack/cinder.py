@@ -21,7 +21,7 @@ from stillframe.drivers.openstack.reverting import Reverter
 from stillframe.drivers.openstack.volume_hosts import VolumeHosts
 from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
-from stillframe.drivers.storage import Cut, StorageCapabilities
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
 
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=False, copy_progress=False)
 _AT_A_TIME: Final = 16
@@ -91,7 +91,13 @@ class CinderStorage:
             described = self._looking.volumes([name.volume_id for name in names])
             require_room(self._api, self._cloud.project_id(), described)
 
-    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:  # noqa: ARG002 -- of the port
+    def cut(
+        self,
+        call: Call,
+        instance: Instance,  # noqa: ARG002 -- of the port
+        names: Sequence[CopyName],
+        prepared: PreparedCut | None = None,  # noqa: ARG002 -- of the port
+    ) -> Cut:
         """See `StorageDriver`: one group snapshot where the volumes are a consistent group, else all at a time.
 
         The window runs from the first request until the last volume is known to be cut, so it is never too small.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -11,7 +11,7 @@ from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.problems import Problem, Problems
-from stillframe.drivers.storage import Cut, StorageCapabilities
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
 from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots, Member
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.books import Books
@@ -24,9 +24,6 @@ from stillframe.drivers.storage_virtualize.places import Volumes
 from stillframe.drivers.storage_virtualize.restoring import Restorer
 from stillframe.drivers.storage_virtualize.roles import Roles
 from stillframe.drivers.storage_virtualize.together import Crowd, Crowds
-
-#: More than are prepared at a time; what is prepared and never cut must not be kept for ever.
-_MOST_PREPARED: Final = 64
 
 # A restored volume reads as its copy from the start of the reverse mapping on, whatever happens to us.
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=True)
@@ -45,7 +42,6 @@ class StorageVirtualize(Problems):
         self._cutter = Cutter(options, copies, self._deleter)
         self._snapshots = ArraySnapshots(options, volumes, self._checks)
         self._books = Books(arrays, volumes, copies, self._snapshots)
-        self._prepared: dict[tuple[CopyName, ...], Callable[[Call], Cut]] = {}
         self._restorer = Restorer(options, self._checks)
         self._crowds = Crowds(options.poll_seconds)
 
@@ -78,17 +74,19 @@ class StorageVirtualize(Problems):
         """See `StorageDriver`: where they are on one array."""
         return len({array.name for array, _ in self._checks.located(volume_ids).values()}) == 1
 
-    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:  # noqa: ARG002
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> PreparedCut:  # noqa: ARG002
         """See `StorageDriver`: everything but the start of the consistency groups."""
-        self._prepared[tuple(names)] = self._prepare(call, names)
-        while len(self._prepared) > _MOST_PREPARED:
-            # Whoever comes for it after all prepares again.
-            self._prepared.pop(next(iter(self._prepared)), None)
+        found = self._checks.sources([name.volume_id for name in names])
+        self._roles.require(array for array, _ in found.values())
+        sources = {name: found[name.volume_id] for name in names}
+        way = self._snapshots if self._snapshots.chosen(list(sources.values())) else self._cutter
+        return way.prepare(call, sources)
 
-    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:  # noqa: ARG002
+    def cut(
+        self, call: Call, instance: Instance, names: Sequence[CopyName], prepared: PreparedCut | None = None
+    ) -> Cut:
         """See `StorageDriver`."""
-        prepared = self._prepared.pop(tuple(names), None) or self._prepare(call, names)
-        return prepared(call)
+        return (prepared or self.prepare_cut(call, instance, names))(call)
 
     def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
         """See `StorageDriver`."""
@@ -140,9 +138,6 @@ class StorageVirtualize(Problems):
 
     def delete(self, call: Call, volume_snapshot_id: str) -> None:
         """See `StorageDriver`."""
-        for names in [one for one in list(self._prepared) if one[0].operation_id == call.operation_id]:
-            # What was prepared and is deleted is never cut.
-            self._prepared.pop(names, None)
         with self._crowds.joined(call) as crowd:
             found = self._look(call, crowd, volume_snapshot_id)
             if isinstance(found, Member):
@@ -152,10 +147,3 @@ class StorageVirtualize(Problems):
 
     def _look(self, call: Call, crowd: Crowd, copy_id: str) -> Copy | Member | None:
         return crowd.ask("copies", copy_id, partial(self._books.of_call, call))
-
-    def _prepare(self, call: Call, names: Sequence[CopyName]) -> Callable[[Call], Cut]:
-        found = self._checks.sources([name.volume_id for name in names])
-        self._roles.require(array for array, _ in found.values())
-        sources = {name: found[name.volume_id] for name in names}
-        way = self._snapshots if self._snapshots.chosen(list(sources.values())) else self._cutter
-        return way.prepare(call, sources)
