@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from stillframe.domain.arguments import Action
 from stillframe.domain.errors import Conflict, NotFound, Refused, Superseded
-from stillframe.domain.operation import OperationState, Settlement
+from stillframe.domain.operation import FlowRecord, OperationState, Settlement
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel
 from stillframe.domain.status import Event, Status
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS
@@ -307,8 +307,9 @@ def test_operations_survive_the_deletion_of_their_snapshot(store: Store) -> None
         store.snapshots.get(operation.snapshot_id)
     assert store.operations.get(deletion.id).state is OperationState.SUCCEEDED
     assert store.operations.get(operation.id).state is OperationState.SUCCEEDED
-    store.operations.keep_record(deletion.id, {"flow_details": {"InstSnapshotDeleteFlow": "SUCCESS"}})
-    assert store.operations.get(deletion.id).record == {"flow_details": {"InstSnapshotDeleteFlow": "SUCCESS"}}
+    record = FlowRecord({"InstSnapshotDeleteFlow": "SUCCESS"}, {}, {})
+    store.operations.keep_record(deletion.id, record)
+    assert store.operations.get(deletion.id).record == record
 
 
 def test_unfinished_operations_come_oldest_first(store: Store) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from stillframe.domain.arguments import Action
 from stillframe.domain.errors import Conflict, Damaged, InvalidInput, StillframeError, Unavailable
-from stillframe.domain.operation import Settlement
+from stillframe.domain.operation import FlowRecord, Settlement
 from stillframe.domain.status import Event, Status
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store import schema
@@ -62,7 +62,7 @@ def every_call(store: Store) -> dict[str, Callable[[], object]]:
         "raise_progress": lambda: operations.raise_progress(operation, 1),
         "commit": lambda: operations.commit(operation, {}),
         "finish": lambda: operations.finish(operation, settlement, LATER),
-        "keep_record": lambda: operations.keep_record(operation.id, {}),
+        "keep_record": lambda: operations.keep_record(operation.id, FlowRecord({}, {}, {})),
         "free_settled": operations.free_settled,
         "forget_finished": lambda: operations.forget_finished(LATER),
         "fence": lambda: operations.fence("instance"),

@@ -14,7 +14,7 @@ import pytest
 
 from stillframe.domain.arguments import Action
 from stillframe.domain.errors import Conflict, StillframeError, Superseded
-from stillframe.domain.operation import Settlement
+from stillframe.domain.operation import FlowRecord, Settlement
 from stillframe.domain.status import Event, Status
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store.snapshots import ListQuery
@@ -156,7 +156,7 @@ def life_of_an_instance(store: Store, instance_id: str, seed: int) -> None:
     rollback = following(operation, Action.ROLLBACK)
     operations.begin(rollback, Event.ROLLBACK, Status.RESTORE_ERROR, fence=True)
     operations.finish(rollback, Settlement(Event.ROLLED_BACK, succeeded=True, unfence=True), LATER)
-    operations.keep_record(rollback.id, {"flow_details": {}})
+    operations.keep_record(rollback.id, FlowRecord({}, {}, {}))
     deletion = deleting(operations, operation)
     operations.finish(deletion, Settlement(Event.DELETED, succeeded=True, unfence=True), LATER)
     operations.forget_finished(LATER)

@@ -9,7 +9,7 @@ import pytest
 
 from stillframe.domain.arguments import Action
 from stillframe.domain.errors import Conflict, NotFound
-from stillframe.domain.operation import Settlement
+from stillframe.domain.operation import FlowRecord, Settlement
 from stillframe.domain.status import Event, Status
 from stillframe.store.operations import Fence
 from tests.store.plenty import settled_operations
@@ -112,7 +112,7 @@ def test_progress_never_falls_and_stops_with_the_operation(store: Store) -> None
 def test_a_record_is_kept_as_it_is(store: Store) -> None:
     operation = available(store.operations)
     assert store.operations.get(operation.id).record is None
-    record = {"flow_details": {"F": "SUCCESS"}, "completed_tasks": {"täsk": "💾"}, "pending_tasks": {}}
+    record = FlowRecord(flow_details={"F": "SUCCESS"}, completed_tasks={"täsk": "💾"}, pending_tasks={})
     store.operations.keep_record(operation.id, record)
     assert store.operations.get(operation.id).record == record
     store.operations.keep_record(new_id(), record)

@@ -15,6 +15,7 @@ from stillframe.cli import leftovers
 from stillframe.cli.db import reason
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.domain.errors import InvalidInput, StillframeError
+from stillframe.domain.operation import FlowRecord
 from stillframe.domain.status import Status, meaning
 from stillframe.drivers import registry
 from stillframe.drivers.finding import Finding, fail, ok, warn
@@ -133,7 +134,7 @@ def open_database(found: Settings) -> tuple[Database | None, list[Finding]]:
         if not schema.fits(database):
             return None, [fail("database", f"its schema is {current}, not {head}", "run: stillframe db upgrade")]
         # No operation has this id: it takes the right to write, and changes nothing.
-        OperationStore(database).keep_record("", {})
+        OperationStore(database).keep_record("", FlowRecord({}, {}, {}))
     except (SQLAlchemyError, StillframeError) as error:
         return None, [fail("database", reason(error), "see that it runs and that [database] connection is right")]
     return database, [ok("database", f"{url.get_backend_name()} at revision {current}, can be written to")]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from stillframe.domain.arguments import Action, Arguments
 from stillframe.domain.omission import Omission
@@ -28,11 +28,20 @@ class OperationState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FlowRecord:
+    """What is kept of a flow when its details go: its state by its name, and the states of its tasks by theirs."""
+
+    flow_details: Mapping[str, str]
+    completed_tasks: Mapping[str, str]
+    pending_tasks: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One operation; its id is the `task_id` of its URI.
 
     `committed` is the point of no return: beyond it a failure is settled by retry or rollback, never by undoing.
-    `progress` is 0..100 and never falls; `record` is the final progress document, kept when the flow's details go.
+    `progress` is 0..100 and never falls; `record` is kept when the flow's details go.
     `generation` numbers its claims: only the worker of the latest may change anything. `places` are what limits of
     concurrency count it by besides its project, such as `host:NAME` and `backend:NAME`. `fault` is why it failed, or
     what went wrong although it succeeded.
@@ -51,7 +60,7 @@ class Operation:
     progress: int = 0
     committed: bool = False
     finished_at: datetime | None = None
-    record: Mapping[str, Any] | None = None
+    record: FlowRecord | None = None
     generation: int = 0
     places: tuple[str, ...] = ()
     fault: Fault | None = None

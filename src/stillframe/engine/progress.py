@@ -12,7 +12,7 @@ from typing import Any, Final
 from taskflow import states
 from taskflow.persistence import models
 
-from stillframe.domain.operation import Operation, OperationState, Progress
+from stillframe.domain.operation import FlowRecord, Operation, OperationState, Progress
 from stillframe.engine.attempt import NoAttempt
 from stillframe.engine.task import Task
 from stillframe.engine.work import Planner, Work
@@ -102,9 +102,9 @@ def measure(operation: Operation, work: Work | None, detail: models.FlowDetail |
         record = take_record(operation, work, detail)
     return Progress(
         operation.progress,
-        record["flow_details"],
-        record["completed_tasks"],
-        record["pending_tasks"],
+        record.flow_details,
+        record.completed_tasks,
+        record.pending_tasks,
         finished_at=operation.finished_at,
         fault=operation.fault,
     )
@@ -118,16 +118,16 @@ def seconds_left(operation: Operation, now: datetime) -> int | None:
     return max(0, round(elapsed * (100 - operation.progress) / operation.progress))
 
 
-def take_record(operation: Operation, work: Work | None, detail: models.FlowDetail | None) -> dict[str, Any]:
+def take_record(operation: Operation, work: Work | None, detail: models.FlowDetail | None) -> FlowRecord:
     """The part of the document that is kept when the recorded flow is dropped; see `measure`."""
     flow = _flow_state(operation, detail)
     tasks = _task_states(operation, work, detail, flow)
     name = work.name if work is not None else "" if detail is None else detail.name
-    return {
-        "flow_details": {name: flow} if name else {},
-        "completed_tasks": {name: state for name, state in tasks.items() if state in _COMPLETED},
-        "pending_tasks": {name: state for name, state in tasks.items() if state not in _COMPLETED},
-    }
+    return FlowRecord(
+        flow_details={name: flow} if name else {},
+        completed_tasks={name: state for name, state in tasks.items() if state in _COMPLETED},
+        pending_tasks={name: state for name, state in tasks.items() if state not in _COMPLETED},
+    )
 
 
 def _task_states(

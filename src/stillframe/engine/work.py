@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from stillframe.domain.operation import Operation, Settlement
+from stillframe.domain.operation import FlowRecord, Operation, Settlement
 from stillframe.domain.status import Status
 from stillframe.domain.verdict import Failure
 from stillframe.engine.task import Outcomes, Task
@@ -74,7 +74,7 @@ class Ledger(Protocol):
 
     def finish(self, operation: Operation, settlement: Settlement, now: datetime, percent: int = 0) -> Status: ...
 
-    def keep_record(self, operation_id: str, record: Mapping[str, Any]) -> None: ...
+    def keep_record(self, operation_id: str, record: FlowRecord) -> None: ...
 
     def free_settled(self, operation_id: str | None = None) -> None: ...
 

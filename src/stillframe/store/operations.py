@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from stillframe.domain.errors import Conflict, NotFound, Refused, Superseded
-from stillframe.domain.operation import Operation, OperationState, Settlement, Unchanged
+from stillframe.domain.operation import FlowRecord, Operation, OperationState, Settlement, Unchanged
 from stillframe.domain.status import Event, Status, advance
 from stillframe.store import first_release
 from stillframe.store.border import repeated
@@ -23,6 +23,7 @@ from stillframe.store.rows import (
     not_before_creation,
     operation_from_row,
     operation_to_row,
+    record_to_json,
     snapshot_from_row,
     snapshot_to_row,
     untouched_to_json,
@@ -199,10 +200,11 @@ class OperationStore:
         return following
 
     @repeated
-    def keep_record(self, operation_id: str, record: Mapping[str, Any]) -> None:
-        """Keep the final progress document of an operation."""
+    def keep_record(self, operation_id: str, record: FlowRecord) -> None:
+        """Keep what was recorded of the flow of an operation."""
         with self._database.writing(durable=False) as connection:
-            connection.execute(sa.update(OPERATIONS).where(OPERATIONS.c.id == operation_id).values(record=dict(record)))
+            kept = {"record": record_to_json(record)}
+            connection.execute(sa.update(OPERATIONS).where(OPERATIONS.c.id == operation_id).values(**kept))
 
     @repeated
     def free_settled(self, operation_id: str | None = None) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from stillframe.domain import arguments, omission
 from stillframe.domain.arguments import Action
 from stillframe.domain.errors import InvalidInput
-from stillframe.domain.operation import Operation, OperationState
+from stillframe.domain.operation import FlowRecord, Operation, OperationState
 from stillframe.domain.snapshot import Consistency, ConsistencyLevel, Fault, InstanceSnapshot
 from stillframe.domain.status import Status
 from stillframe.store.tables import SNAPSHOTS, TIME
@@ -80,7 +80,7 @@ def operation_from_row(row: sa.RowMapping) -> Operation:
         progress=row["progress"],
         committed=bool(row["committed"]),
         finished_at=row["finished_at"],
-        record=row["record"],
+        record=_record_from_json(row["record"]),
         generation=row["generation"],
         places=tuple(row["places"] or ()),
         fault=_fault_from_json(row["fault"]),
@@ -103,7 +103,7 @@ def operation_to_row(operation: Operation) -> dict[str, Any]:
         "attempts": operation.attempts,
         "progress": operation.progress,
         "committed": operation.committed,
-        "record": None if operation.record is None else dict(operation.record),
+        "record": None if operation.record is None else record_to_json(operation.record),
         "generation": operation.generation,
         "places": list(operation.places),
         "fault": fault_to_json(operation.fault),
@@ -136,6 +136,14 @@ def fault_to_json(fault: Fault | None) -> dict[str, Any] | None:
     return {"code": fault.code, "message": fault.message, "created_at": fault.created_at.isoformat()}
 
 
+def record_to_json(record: FlowRecord) -> dict[str, Any]:
+    return {
+        "flow_details": dict(record.flow_details),
+        "completed_tasks": dict(record.completed_tasks),
+        "pending_tasks": dict(record.pending_tasks),
+    }
+
+
 def untouched_to_json(volume_ids: Collection[str], task_id: str | None) -> dict[str, Any] | None:
     """With the operation after which it holds: another one, of a release that does not know of it, takes it back."""
     return {"task_id": task_id, "volumes": sorted(volume_ids)} if volume_ids else None
@@ -150,6 +158,12 @@ def consistency_to_json(consistency: Consistency | None) -> dict[str, Any] | Non
         "reason": consistency.reason,
         "omissions": omission.as_data(consistency.omissions),
     }
+
+
+def _record_from_json(value: Any) -> FlowRecord | None:
+    if value is None:
+        return None
+    return FlowRecord(value["flow_details"], value["completed_tasks"], value["pending_tasks"])
 
 
 def _untouched_from_json(value: Any, task_id: str | None) -> frozenset[str]:
