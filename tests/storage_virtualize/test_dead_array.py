@@ -165,6 +165,7 @@ def test_the_doctor_tells_of_the_dead_array_and_of_what_is_not_known(
     assert time.monotonic() - began < 10 * BOUND
     assert found["array a"]["result"] == "ok"
     assert found["array b"]["result"] == "fail"
+    assert (found["login"]["result"], "on array 'b'" in found["login"]["detail"]) == ("warn", True)
     assert "volume alive-alive" not in found
     assert "not known whether" in found["volume lost-lost"]["detail"]
 

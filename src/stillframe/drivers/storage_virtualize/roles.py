@@ -42,9 +42,12 @@ class Roles:
             self._good[array.name] = time.monotonic()
 
     def problems(self, arrays: Arrays) -> Iterator[Problem]:
-        """The same of all arrays that answer soon."""
+        """The same of all arrays; of those that do not answer soon nobody can tell."""
         found = arrays.ask(self._problem, None, arrays.list_seconds)
         yield from (problem for _name, problem in sorted(found.given.items()) if problem is not None)
+        for name, error in sorted(found.missing.items()):
+            what = f"nobody can tell which role the service's user has on array '{name}': {error.message}"
+            yield Problem(what, "see that it answers")
 
     def _problem(self, array: Array) -> Problem | None:
         try:
