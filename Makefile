@@ -11,7 +11,7 @@ INSTALL_SELF := $(UV) pip install --quiet --python $(VENV) --no-deps --no-build-
 RUN_PACKAGES := python3-venv qemu-utils
 TEST_PACKAGES := $(RUN_PACKAGES) python3-dev gcc libc6-dev qemu-system-x86 qemu-guest-agent linux-image-cloud-amd64 \
 	busybox-static cpio kmod e2fsprogs xfsprogs btrfs-progs postgresql mariadb-server redis-server redis-sentinel etcd-server \
-	haproxy prometheus mount acl curl systemd exfat-fuse exfatprogs
+	haproxy prometheus mount acl curl systemd exfat-fuse exfatprogs sqlite3
 LAB_PACKAGES := mariadb-server rabbitmq-server qemu-utils $(if $(CEPH),ceph-mon ceph-mgr ceph-osd ceph-common python3-rbd)
 
 # The clients in TypeScript are made and checked by programs of npm's registry; `ci` takes nothing whose hash is not in

@@ -34,7 +34,8 @@ def _families() -> list[Metric]:
     registry, now = CollectorRegistry(), datetime.now(UTC)
     held, nothing, yes = HeldGuests(tuple), lambda: 0, lambda: True
     sources = Sources(
-        *(cast("Any", Nothing()), nothing, lambda: now, held, yes, nothing, nothing, yes, nothing, nothing, nothing)
+        *(cast("Any", Nothing()), nothing, lambda: now, held, yes, nothing, nothing, yes, nothing, nothing, nothing),
+        yes,
     )
     metrics = Metrics(registry, sources)
     metrics.expect_requests("GET", "/", 200)

@@ -38,6 +38,7 @@ from stillframe.engine.reading import ProgressReader
 from stillframe.flows.plans import planner
 from stillframe.flows.records import Records
 from stillframe.flows.step import Ports
+from stillframe.service.acceptance import Acceptance
 from stillframe.service.held_guests import HeldGuests, Releaser
 from stillframe.service.instance_snapshots import SnapshotService
 from stillframe.service.instances import InstanceService
@@ -49,10 +50,12 @@ from stillframe.service.power import PowerActions, PowerLocks
 from stillframe.service.preparing import Preparing
 from stillframe.service.readiness import Readiness
 from stillframe.service.room import free_part
+from stillframe.service.witness import Witness
 from stillframe.service.workers import WorkerService
 from stillframe.settings import Settings
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
+from stillframe.store.epochs import EpochStore
 from stillframe.store.leftovers import LeftoverStore
 from stillframe.store.operations import OperationStore
 from stillframe.store.presence import Presence
@@ -157,12 +160,14 @@ def build(
     graceful = settings.drivers.graceful_stop_seconds
     records = Records(snapshots, operations, patience)
     ports = Ports(records, patient.compute, patient.storage, hasty, patience, now, graceful)
-    books, queue = FlowBooks(database.books), OperationQueue(database, settings.limits)
+    epochs = EpochStore(database)
+    witness = Witness(settings.state_dir, epochs)
+    books, queue = FlowBooks(database.books), OperationQueue(database, settings.limits, witness.memory)
     tries = Tries(settings.engine.max_attempts, settings.engine.volume_workers)
     execution = Execution(operations, queue, books, planner(ports), tries, now)
     board = _board(settings, queue)
     presence = Presence(database)
-    engine = Engine(operations, queue, presence, board, execution, _limits(settings, alone=database.is_file))
+    engine = Engine(operations, queue, presence, witness, board, execution, _limits(settings, alone=database.is_file))
     leftovers = build_leftovers(settings, database, plain, now)
     held = HeldGuests(lambda: [one.id for one in leftovers.look(LeftoverKind.QUIESCE)])
     readiness, claim_seconds = Readiness(database.require_answer), settings.engine.claim_seconds
@@ -170,6 +175,7 @@ def build(
         *(operations, queue.waiting, now, held, readiness.answers),
         *(lambda: presence.alive(claim_seconds), engine.hung, lambda: board.answers),
         *(LeftoverStore(database).fenced_for_good, clock.machine_ahead, lambda: free_part(settings.state_dir)),
+        witness.doubts,
     )
     metrics = Metrics(CollectorRegistry(), sources)
     execution.on_finished = metrics.operation_finished
@@ -244,6 +250,16 @@ def build_leftovers(
         now,
         settings.engine.janitor_grace,
     )
+
+
+def build_acceptance(settings: Settings, database: Database, drivers: Drivers) -> Acceptance:
+    """What accepts an older state of the database that was put back, behind these drivers."""
+    retries = _retries(settings, settings.drivers.attempts)
+    storage = StorageUnder(StorageUnder(drivers.storage, CheckPolicy()), retries)
+    epochs = EpochStore(database)
+    witness = Witness(settings.state_dir, epochs)
+    stores = SnapshotStore(database), OperationStore(database)
+    return Acceptance(epochs, *stores, drivers.compute, storage, together(drivers.all(Remains)), witness)
 
 
 def _board(settings: Settings, queue: OperationQueue) -> Board:

@@ -18,6 +18,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "worker": "worker:Worker",
     "worker list": "worker:ListWorker",
     "doctor": "doctor:Doctor",
+    "db accept-older": "older_database:AcceptOlder",
     "db check": "db:CheckDatabase",
     "db upgrade": "db:UpgradeDatabase",
     "instance add": "declaration:AddInstance",

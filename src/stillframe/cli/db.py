@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stillframe.cli.command import Command
 from stillframe.cli.exit_codes import CommandFailed, ExitCode, usable_settings
-from stillframe.domain.errors import StillframeError, Unavailable
+from stillframe.domain.errors import Damaged, OlderDatabase, StillframeError, Unavailable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -75,6 +75,15 @@ def answering_database() -> Iterator[None]:
         yield
     except (SQLAlchemyError, Unavailable) as error:
         raise CommandFailed(ExitCode.UNAVAILABLE, f"the database cannot be used: {reason(error)}") from None
+
+
+@contextmanager
+def remembered_database() -> Iterator[None]:
+    """Whoever remembers another database than the one that is there must not work on it."""
+    try:
+        yield
+    except (OlderDatabase, Damaged) as error:
+        raise CommandFailed(ExitCode.REFUSED, error.message) from None
 
 
 def reason(error: BaseException) -> str:

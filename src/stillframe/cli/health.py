@@ -14,7 +14,8 @@ from stillframe.api.hosts import known_hosts
 from stillframe.cli import leftovers
 from stillframe.cli.db import reason
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
-from stillframe.domain.errors import InvalidInput, StillframeError
+from stillframe.domain.epoch import Standing
+from stillframe.domain.errors import Damaged, InvalidInput, StillframeError
 from stillframe.domain.operation import FlowRecord
 from stillframe.domain.status import Status, meaning
 from stillframe.drivers import registry
@@ -22,8 +23,10 @@ from stillframe.drivers.finding import Finding, fail, ok, warn
 from stillframe.drivers.problems import Problems
 from stillframe.engine.job_board import probe
 from stillframe.service.policy import Policy
+from stillframe.service.witness import ACCEPT, Witness
 from stillframe.store import schema
 from stillframe.store.database import parsed
+from stillframe.store.epochs import EpochStore
 from stillframe.store.leftovers import LeftoverStore
 from stillframe.store.operations import OperationStore
 from stillframe.store.presence import Presence
@@ -44,6 +47,7 @@ _START_WORKERS: Final = "start the service: 'stillframe serve', or 'stillframe w
 _PAGE: Final = 1000
 _BUSY: Final = (Status.CREATING, Status.RESTORING, Status.ROLLING_BACK, Status.DELETING)
 _WAITING: Final = (Status.ERROR, Status.RESTORE_ERROR, Status.ROLLBACK_ERROR, Status.ERROR_DELETING)
+_ACCEPT: Final = f"if that was meant to be: {ACCEPT}; else put the latest state back"
 _FIRST_START: Final = "nothing to do: the first 'stillframe serve' makes it"
 
 
@@ -62,12 +66,13 @@ def look(found: Settings) -> Iterator[Finding]:
     if drivers is not None:
         yield from logins(drivers)
     if database is not None:
+        yield from state(found, database)
         yield from workers(found, database)
         yield from operations(database, DatabaseClock(database).now())
     if database is not None and drivers is not None:
         yield from leftovers.findings(found, database, drivers)
     if drivers is not None:
-        yield from leftovers.losses(drivers)
+        yield from leftovers.losses(found, database, drivers)
     if database is not None:
         database.close()
 
@@ -146,6 +151,30 @@ def usable_database(found: Settings) -> Database:
     if database is None:
         raise CommandFailed(ExitCode.UNAVAILABLE, f"the database cannot be used: {findings[0].detail}")
     return database
+
+
+def state(found: Settings, database: Database) -> Iterator[Finding]:
+    """Whether it is the latest state of the database that is there, as far as the state folder can tell."""
+    check, epochs = "database's state", EpochStore(database)
+    held, witness = epochs.put_back(), Witness(found.state_dir, epochs)
+    if held is not None:
+        told = f"an older state was put back, which {held.noticed_by} noticed at {held.noticed_at} UTC"
+        yield fail(check, f"{told}; nothing is restored, rolled back or deleted", _ACCEPT)
+        return
+    try:
+        standing = witness.standing()
+    except Damaged as error:
+        yield warn(check, error.message, "run this as the service's user")
+        return
+    if standing is Standing.OLDER:
+        yield fail(check, f"an older state was put back: {found.state_dir} remembers a later one", _ACCEPT)
+    elif standing is Standing.OTHER and not epochs.is_empty():
+        told = f"{found.state_dir} belongs to another database, or to a later state of this one"
+        yield fail(check, told, f"correct [database] connection; if an older state was put back: {ACCEPT}")
+    elif standing is Standing.SAME:
+        yield ok(check, "what the state folder remembers of it is there")
+    else:
+        yield ok(check, "the state folder remembers nothing that would say otherwise")
 
 
 def workers(found: Settings, database: Database) -> Iterator[Finding]:

@@ -50,13 +50,15 @@ def findings(settings: Settings, database: Database, drivers: Drivers) -> Iterat
             yield ok(check, "nothing was left behind")
 
 
-def losses(drivers: Drivers) -> Iterator[Finding]:
+def losses(settings: Settings, database: Database | None, drivers: Drivers) -> Iterator[Finding]:
     """Copies that are on record and cannot be restored from, and what is on no record and lies where copies lie."""
     remains = together(drivers.all(Remains))
-    if remains is None:
-        return
     try:
-        lost, orphans = remains.losses(), remains.orphans()
+        if database is not None:
+            lost = build_leftovers(settings, database, drivers).losses()
+        else:
+            lost = remains.losses() if remains is not None else ()
+        orphans = remains.orphans() if remains is not None else ()
     except StillframeError as error:
         yield fail("copies that are lost", error.message, "see that the platform behind answers")
         return

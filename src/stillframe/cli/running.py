@@ -16,7 +16,7 @@ from stillframe import main
 from stillframe.api.auth import token_file
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, require_safe_binding
 from stillframe.api.http_server import HttpServer
-from stillframe.cli.db import answering_database
+from stillframe.cli.db import answering_database, remembered_database
 from stillframe.cli.exit_codes import CommandFailed, ExitCode, usable_settings
 from stillframe.cli.locks import folder_lock
 from stillframe.logs.setup import set_up_log
@@ -51,7 +51,8 @@ def run(settings: Settings, say: Say, *, serve: bool, work: bool, build: Callabl
         http = _listen(settings, service, serve=serve)
         hung = _end_where_a_call_hangs(settings, service, ending) if work and not serve else threading.Event()
         if work:
-            service.start()
+            with remembered_database():
+                service.start()
         say(_what_it_does(settings, http, serve=serve, work=work))
         if http is not None:
             http.run(_once_nobody_asks(service, ending))

@@ -10,6 +10,7 @@
     ├── Forbidden              forbidden           role or policy
     ├── NotFound               not-found           not there, or not in the caller's project
     ├── Conflict               conflict            another operation runs, or a status changed underneath
+    │   └── OlderDatabase      older-database      an older state of the database was put back, and not accepted yet
     ├── TooLarge               too-large           body or quota over its limit
     ├── Unavailable            unavailable         the platform behind is down; worth trying again
     ├── BackendError           backend-error       the platform behind refused or broke; trying again is no use
@@ -92,6 +93,12 @@ class Conflict(StillframeError):
     """Another operation runs on the instance, or a status changed between check and write."""
 
     code = "conflict"
+
+
+class OlderDatabase(Conflict):
+    """An older state of the service's own database was put back; what it says may not be true any more."""
+
+    code = "older-database"
 
 
 class TooLarge(StillframeError):

@@ -139,4 +139,7 @@ def _unknown(snapshot: InstanceSnapshot | None, maker: Operation | None) -> str:
         return f"our {maker.action} {maker.id}, whose id it carries, was about another instance snapshot"
     if snapshot is not None:
         return f"its instance snapshot is {snapshot.status} without it, and no record says who made it"
-    return "neither its instance snapshot nor its operation is known here: perhaps another service's"
+    return (
+        "neither its instance snapshot nor its operation is known here: perhaps another service's, or made later than "
+        "the state of the database that was put back last"
+    )

@@ -20,12 +20,13 @@ from stillframe.domain.operation import Operation
 from stillframe.engine.attempt import RunningAttempt, clock
 from stillframe.engine.board import Board
 from stillframe.engine.execution import Execution
-from stillframe.engine.work import Ledger, Presence, Queue
+from stillframe.engine.work import Ledger, Presence, Queue, Witness
 from stillframe.logs.context import about
 
 LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 1.0
+_NEWS_AFTER: Final = 0.2
 _SWEEP_EVERY: Final = 60.0
 _GRACE: Final = timedelta(seconds=10)
 _FIRST_WAIT: Final = 0.5
@@ -57,11 +58,19 @@ class Engine:
     """
 
     def __init__(
-        self, ledger: Ledger, queue: Queue, presence: Presence, board: Board, execution: Execution, limits: Limits
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        presence: Presence,
+        witness: Witness,
+        board: Board,
+        execution: Execution,
+        limits: Limits,
     ) -> None:
         self._ledger = ledger
         self._queue = queue
         self._presence = presence
+        self._witness = witness
         self._board = board
         self._execution = execution
         self._limits = limits
@@ -78,18 +87,26 @@ class Engine:
         self._wake = threading.Event()
         self._leaving = threading.Event()
         self._stopping = threading.Event()
+        # Something has come to its end, which an older state of the database would not know.
+        self._news = threading.Event()
         self._threads = [
             threading.Thread(target=self._repeat, args=(wait, act), name=name, daemon=True)
             for name, wait, act in (
                 ("taker", self._wait_for_work, self._take_up),
                 ("heartbeat", partial(self._stopping.wait, limits.claim_seconds / 4), self._beat),
+                ("witness", self._wait_for_news, self._bear_witness),
                 ("overseer", partial(self._stopping.wait, _LOOK_EVERY), self._oversee),
                 ("sweeper", partial(self._stopping.wait, _SWEEP_EVERY), self._sweep),
             )
         ]
 
     def start(self) -> None:
-        """Take up what is unfinished, and whatever is accepted from then on."""
+        """Take up what is unfinished, and whatever is accepted from then on.
+
+        Raises `OlderDatabase` where the database is another one than before, and `Damaged` where that cannot be told.
+        """
+        # What is open in an older state of the database must not be taken up.
+        self._witness.note()
         if self._limits.alone:
             self._queue.put_all_back()
         self._sweep()
@@ -105,6 +122,7 @@ class Engine:
         """
         self._stopping.set()
         self._wake.set()
+        self._news.set()
         self._execution.suspend()
         until = time.monotonic() + seconds
         while time.monotonic() < until and self._attempts():
@@ -129,6 +147,7 @@ class Engine:
             self._presence.forget(self.worker)
         except Unavailable as error:
             LOG.warning("that this worker ends is not on record: %s", error)
+        self._bear_witness()
 
     def leave(self, seconds: float) -> None:
         """Take nothing more up, and hand on what stops between two tasks; returns when nothing runs but what hangs.
@@ -169,6 +188,18 @@ class Engine:
             except Exception:
                 LOG.exception("the %s failed; it tries again", threading.current_thread().name)
                 self._stopping.wait(_LOOK_EVERY)
+
+    def _wait_for_news(self) -> None:
+        """Until something has ended, or for as long as between two heartbeats; not more often than so often."""
+        self._stopping.wait(_NEWS_AFTER)
+        self._news.wait(self._limits.claim_seconds / 4)
+        self._news.clear()
+
+    def _bear_witness(self) -> None:
+        try:
+            self._witness.note()
+        except StillframeError as error:
+            LOG.error("nothing is taken up: %s", error.in_full())  # noqa: TRY400  # its message says it all
 
     def _wait_for_work(self) -> None:
         self._board.wait(self._wake, self._limits.look_seconds)
@@ -256,6 +287,7 @@ class Engine:
                 LOG.warning("task %s: the call that had been given up has returned", operation_id)
                 return
             if self._execution.close_books(operation_id):
+                self._news.set()
                 self._ledger.free_settled(operation_id)
                 self._board.done(operation_id)
                 self._broken.pop(operation_id, None)

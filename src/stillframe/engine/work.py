@@ -89,6 +89,12 @@ class Presence(Protocol):
     def forget(self, worker: str) -> None: ...
 
 
+class Witness(Protocol):
+    """What notices that an older state of the database was put back; the service's witness fulfils it."""
+
+    def note(self) -> None: ...
+
+
 class Queue(Protocol):
     """The claims on operations that the engine needs; the store's queue fulfils it."""
 

@@ -18,7 +18,15 @@ from stillframe.domain.arguments import (
     RestoreAction,
     RestoreArguments,
 )
-from stillframe.domain.errors import Conflict, InvalidInput, NotFound, NotSupported, Refused, StillframeError
+from stillframe.domain.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    NotSupported,
+    OlderDatabase,
+    Refused,
+    StillframeError,
+)
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.operation import Operation, OperationState, Progress
 from stillframe.domain.snapshot import ConsistencyLevel, InstanceSnapshot, achieved, too_little
@@ -132,6 +140,7 @@ class SnapshotService:
     def delete(self, caller: Caller, snapshot_id: str) -> Accepted:
         """Accept the deletion of a snapshot with everything that belongs to it."""
         snapshot = self._visible(caller, snapshot_id, "snapshot:delete")
+        self.operations.require_latest()
         with self._unless_busy(snapshot.instance_id):
             advance(snapshot.status, Event.DELETE)
         operation = self._operation(
@@ -160,6 +169,13 @@ class SnapshotService:
     def rollback(self, caller: Caller, instance_id: str, snapshot_id: str, *, force: bool) -> Accepted:
         """Accept that every volume goes back to its safety copy."""
         instance, snapshot = self._restorable(caller, instance_id, snapshot_id, "snapshot:rollback")
+        self.operations.require_latest()
+        doubtful = snapshot.fault is not None and snapshot.fault.code == OlderDatabase.code
+        if doubtful and snapshot.status is Status.RESTORE_ERROR and snapshot.temp_snapshots is None:
+            raise Refused(
+                "Nobody knows which safety copies are the right ones, for an older state of the service's database was "
+                "put back. Retry the restore, or delete this instance snapshot and restore to another one."
+            )
         # Where there are no safety copies, no volume has been touched, and there is only the instance to give back.
         return self._begin_restore(
             caller, instance, snapshot, Action.ROLLBACK, Event.ROLLBACK, snapshot.temp_snapshots, force=force
@@ -200,6 +216,7 @@ class SnapshotService:
     ) -> Accepted:
         wanted = copies or {}
         self.instances.require_volumes(caller, wanted)
+        self.operations.require_latest()
         with self._unless_busy(instance.id):
             advance(snapshot.status, event)
             self.instances.require_unlocked(instance)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import Conflict, Interrupted, StillframeError
 from stillframe.domain.leftover import Judgement, LeftoverKind, Verdict, judge_copy, judge_fence, judge_lock
 from stillframe.drivers.call import Call
+from stillframe.drivers.remains import Loss
 from stillframe.drivers.storage import PartOnly
 from stillframe.logs.context import about
 
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
 
     from stillframe.domain.snapshot import VolumeSnapshot
     from stillframe.drivers.compute import ComputeDriver
-    from stillframe.drivers.remains import Loss, Remains
+    from stillframe.drivers.remains import Remains
     from stillframe.drivers.storage import StorageDriver
     from stillframe.store.leftovers import LeftoverStore
 
 LOG = logging.getLogger(__name__)
+
+# What is judged by what is on record.
+_JUDGED: Final = frozenset({LeftoverKind.COPY, LeftoverKind.FENCE, LeftoverKind.LOCK})
+_OLDER: Final = "an older state of the database was put back, and has to be accepted first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,28 @@ class Leftovers:
             LeftoverKind.LOCK: self._locks,
             LeftoverKind.SCRAP: self._scraps,
         }
+        if kind in _JUDGED and self._store.is_held():
+            return [replace(one, sure=False, why=f"{one.why}; {_OLDER}") for one in looks[kind]()]
         return list(looks[kind]())
 
     def losses(self) -> Sequence[Loss]:
         """What is missing instead of left over: copies that cannot be restored from; raises as `look`."""
-        return self._remains.losses() if self._remains is not None else ()
+        told = list(self._remains.losses()) if self._remains is not None else []
+        known = {loss.copy_id for loss in told}
+        return [*told, *(loss for loss in self._missing() if loss.copy_id not in known)]
+
+    def _missing(self) -> Iterator[Loss]:
+        """Copies that are on record, and that the storage does not have."""
+        shown = self._store.shown()
+        try:
+            missing = shown.keys() - {copy.id for copy in self._storage.find(None)} if shown else set()
+        except PartOnly as part:
+            LOG.warning("copies are not missed, for a part of the back end does not answer: %s", part)
+            return
+        # One that is being deleted is missed by nobody.
+        for copy_id, snapshot_id in self._store.shown().items() if missing else ():
+            if copy_id in missing:
+                yield Loss(copy_id, snapshot_id, "the storage does not have it (any more)")
 
     def remove(self, leftover: Leftover, check: Callable[[], None]) -> tuple[Outcome, str]:
         """Judge once more, then remove; the outcome, and the reason for any but success.
@@ -105,6 +127,8 @@ class Leftovers:
         with about(request_id):
             try:
                 check()
+                if leftover.kind in _JUDGED and self._store.is_held():
+                    return Outcome.SPARED, _OLDER
                 spared = removals[leftover.kind](leftover, _call(leftover, request_id, check))
             except Interrupted:
                 raise

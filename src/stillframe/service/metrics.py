@@ -37,7 +37,8 @@ class Sources:
     `queued`: how many operations wait for a worker. `ready`: whether the database answers. `workers`: how many workers
     are alive, here and elsewhere. `hung`: how many calls hang here. `board`: whether the job board answers. `fenced`:
     how many instances wait behind a fence for somebody to act. `ahead`: by how many seconds this machine's clock is
-    ahead of the database's. `room`: the free part of the state folder.
+    ahead of the database's. `room`: the free part of the state folder. `older`:
+    whether the database is an older state of itself, or another one than before.
     """
 
     operations: OperationStore
@@ -51,6 +52,7 @@ class Sources:
     fenced: Callable[[], int]
     ahead: Callable[[], float]
     room: Callable[[], float]
+    older: Callable[[], bool]
 
 
 class Metrics:
@@ -220,6 +222,11 @@ class _InTheDatabase(Collector):
     def _work(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(
             "stillframe_queue_depth", "Operations that wait for a worker.", value=self._sources.queued()
+        )
+        yield GaugeMetricFamily(
+            "stillframe_older_database",
+            "Whether an older state of the database was put back and is not accepted yet (1 or 0).",
+            value=1.0 if self._sources.older() else 0.0,
         )
         yield GaugeMetricFamily(
             "stillframe_workers_alive",

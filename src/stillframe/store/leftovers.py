@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from stillframe.domain.errors import Conflict
 from stillframe.domain.leftover import Owner
 from stillframe.domain.operation import OperationState
+from stillframe.domain.status import Status
 from stillframe.store.border import repeated
+from stillframe.store.epochs import is_held
 from stillframe.store.operations import Fence
 from stillframe.store.rows import operation_from_row, snapshot_from_row
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS
@@ -76,6 +78,17 @@ class LeftoverStore:
                 for row in connection.execute(sa.select(OPERATIONS).where(OPERATIONS.c.id.in_(some))).mappings()
             ]
         return {row["id"]: operation_from_row(row) for row in rows}
+
+    def is_held(self) -> bool:
+        """Whether this is an older state of the database, which nobody has accepted yet."""
+        with self._database.reading() as connection:
+            return is_held(connection)
+
+    def shown(self) -> dict[str, str]:
+        """The copies that can be restored from, by what is on record, with their instance snapshots."""
+        statement = sa.select(SNAPSHOTS.c.id, SNAPSHOTS.c.snapshots).where(SNAPSHOTS.c.status == Status.AVAILABLE.value)
+        with self._database.reading() as connection:
+            return {copy: row.id for row in connection.execute(statement) for copy in (row.snapshots or {}).values()}
 
     def fences(self) -> list[Fence]:
         """All fences of the store."""

@@ -15,6 +15,7 @@ from stillframe.store import first_release
 from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_mine, is_open, unclaimed
+from stillframe.store.epochs import require_latest
 from stillframe.store.numbering import next_number
 from stillframe.store.rows import (
     consistency_to_json,
@@ -78,12 +79,14 @@ class OperationStore:
         """Accept an operation on an instance snapshot whose status was `seen`.
 
         `fence` reserves the instance for this snapshot's restore. Raises `Conflict` if the instance is busy or fenced
-        for another snapshot, or the status changed since it was seen; as `advance` if the status forbids the event.
+        for another snapshot, or the status changed since it was seen; `OlderDatabase`; as `advance` if the status
+        forbids the event.
         """
         following = advance(seen, event)
         # Safety copies that an earlier restore left over are not of the present that a rollback would be for.
         forgotten = dict.fromkeys(_OF_A_RESTORE, sa.null()) if event is Event.RESTORE else {}
         with self._database.writing() as connection:
+            require_latest(connection)
             self._lock(connection, operation)
             if fence:
                 self._take_fence(connection, operation)
@@ -258,6 +261,11 @@ class OperationStore:
             here = sa.select(INSTANCE_LOCKS.c.operation_id).where(INSTANCE_LOCKS.c.instance_id == instance_id)
             if connection.execute(here).first() is not None:
                 raise Conflict(_busy_message(instance_id))
+
+    def require_latest(self) -> None:
+        """Raises `OlderDatabase` where this is an older state of the database that nobody has accepted yet."""
+        with self._database.reading() as connection:
+            require_latest(connection)
 
     @repeated
     def note_power(self, operation: Operation, *, was_active: bool) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from stillframe.domain.arguments import Action
+from stillframe.domain.epoch import Memory, Standing, judge
 from stillframe.domain.errors import Superseded
 from stillframe.domain.operation import OperationState
 from stillframe.settings.limits import Shares
@@ -22,11 +25,12 @@ from stillframe.store import first_release
 from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_latest, is_mine, is_open, unclaimed
+from stillframe.store.epochs import is_held, marks
 from stillframe.store.rows import operation_from_row
 from stillframe.store.tables import CLAIM_LOCK, INSTANCE_LOCKS, OPERATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from stillframe.domain.operation import Operation
@@ -43,12 +47,19 @@ class OperationQueue:
     """The claims on operations.
 
     The order is fair between projects: the next one is of the project of which the fewest run, and within a project
-    the oldest. All times are the database's own, so that workers need not agree about theirs.
+    the oldest. All times are the database's own, so that workers need not agree about theirs. `memory` is what a state
+    folder remembers of the database: nothing is taken up in one that it knows a later state of.
     """
 
-    def __init__(self, database: Database, shares: Shares | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        shares: Shares | None = None,
+        memory: Callable[[], Memory | None] = lambda: None,
+    ) -> None:
         self._database = database
         self._shares = shares or Shares()
+        self._memory = memory
         self._silence = first_release.Silence()
         self._first_release_works = False
 
@@ -68,7 +79,9 @@ class OperationQueue:
             self._lock_claims(connection)
             if self._has_to_wait(connection):
                 return []
-            free = _is_waiting(utc_now(connection), self._silence.lasting(connection, seconds))
+            free = sa.and_(
+                _is_waiting(utc_now(connection), self._silence.lasting(connection, seconds)), self._is_sound(connection)
+            )
             chosen = self._choose(connection, free, most, without)
             return self._claim(connection, chosen, free, worker, seconds)
 
@@ -78,7 +91,7 @@ class OperationQueue:
         with self._database.writing(durable=False) as connection:
             if self._has_to_wait(connection):
                 return None
-            free = _is_waiting(utc_now(connection))
+            free = sa.and_(_is_waiting(utc_now(connection)), self._is_sound(connection))
             claimed = self._claim(connection, [operation_id], free, worker, seconds)
         return claimed[0] if claimed else None
 
@@ -189,6 +202,14 @@ class OperationQueue:
             LOG.warning("nothing is taken up beside a worker of the first release; stop it, and this one goes on")
         self._first_release_works = works
         return works
+
+    def _is_sound(self, connection: sa.Connection) -> sa.ColumnElement[bool]:
+        """What may be done in this state of the database: in an older one, nothing but to take snapshots."""
+        if is_held(connection):
+            return OPERATIONS.c.action == Action.SNAPSHOT.value
+        memory = self._memory()
+        standing = judge(memory, marks(connection, memory.folder if memory else None))
+        return sa.false() if standing in (Standing.OLDER, Standing.OTHER) else sa.true()
 
     def position(self, operation: Operation) -> int | None:
         """The place of an operation among those that wait, from 1, as the order is now; None if it does not wait."""

@@ -144,3 +144,32 @@ WORKERS: Final = sa.Table(
 CLAIM_LOCK: Final = sa.Table(
     "turnstile", METADATA, sa.Column("id", sa.Integer, primary_key=True, autoincrement=False), **_OPTIONS
 )
+
+# The history of the database: one began with it, and one whenever an older state that was put back was accepted.
+EPOCHS: Final = sa.Table(
+    "epochs",
+    METADATA,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("id", ID, nullable=False),
+    **_OPTIONS,
+)
+
+# What each state folder remembers of the database, or is about to, and what it remembers until then.
+MARKS: Final = sa.Table(
+    "marks",
+    METADATA,
+    sa.Column("folder", ID, primary_key=True),
+    sa.Column("mark", ID, nullable=False),
+    sa.Column("earlier", ID),
+    **_OPTIONS,
+)
+
+# Its one row says that this is an older state of the database, which nobody has accepted yet.
+PUT_BACKS: Final = sa.Table(
+    "put_backs",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("noticed_at", TIME, nullable=False),
+    sa.Column("noticed_by", sa.Text, nullable=False),
+    **_OPTIONS,
+)
