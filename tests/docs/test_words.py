@@ -24,6 +24,7 @@ GIVEN_UP: Final = {
     "passport": "credentials",
     "gathering": "batching",
     "turnstile": "claim lock",
+    "volume_snapshot_id": "copy id",
 }
 #: Where a given-up word is what somebody else calls it.
 KEPT: Final = {

@@ -104,7 +104,7 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
         """Wait until a cut copy is durable and can be restored from, and check it; reports bytes copied.
 
         One that `cut` said to be ready is, and needs none of this.
@@ -133,7 +133,7 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
         """Put the volume's content back to the copy's, durably; the copy itself and all other copies stay as they are.
 
         The instance is off and fenced. The volume keeps its id and attachment. Reports bytes copied. The request
@@ -149,6 +149,6 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+    def delete(self, call: Call, copy_id: str) -> None:
         """Remove one copy and everything that was made for it; one that is gone already is fine."""
         ...

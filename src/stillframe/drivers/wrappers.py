@@ -209,8 +209,8 @@ class StorageUnder(StorageDriver):
     ) -> Cut:
         return self.policy.hurrying(call, lambda: self.driver.cut(call, instance, names, prepared))
 
-    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
-        return self.policy.working("complete", call, lambda: self.driver.complete(call, volume_snapshot_id))
+    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
+        return self.policy.working("complete", call, lambda: self.driver.complete(call, copy_id))
 
     def find(
         self, snapshot_id: str | None, instance_id: str | None = None, project_id: str | None = None
@@ -220,14 +220,14 @@ class StorageUnder(StorageDriver):
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
         return self.policy.asking("check_restore", lambda: self.driver.check_restore(instance, copies))
 
-    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
-        self.policy.working("restore", call, lambda: self.driver.restore(call, volume_id, volume_snapshot_id))
+    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
+        self.policy.working("restore", call, lambda: self.driver.restore(call, volume_id, copy_id))
 
     def release(self, call: Call, volume_id: str) -> None:
         self.policy.working("release", call, lambda: self.driver.release(call, volume_id))
 
-    def delete(self, call: Call, volume_snapshot_id: str) -> None:
-        self.policy.working("delete", call, lambda: self.driver.delete(call, volume_snapshot_id))
+    def delete(self, call: Call, copy_id: str) -> None:
+        self.policy.working("delete", call, lambda: self.driver.delete(call, copy_id))
 
 
 @dataclass(frozen=True, slots=True)

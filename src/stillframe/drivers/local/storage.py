@@ -95,9 +95,9 @@ class LocalStorage:
         declaration = self._declarations.instance(instance.id)
         return self._cutter.cut(call, declaration, names)
 
-    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
         """See `StorageDriver`."""
-        return self._cutter.complete(call, volume_snapshot_id)
+        return self._cutter.complete(call, copy_id)
 
     def find(
         self,
@@ -120,10 +120,10 @@ class LocalStorage:
         self._checks.restores(declaration, disks, power_state(declaration, self._images, self._qemu))
         return dict.fromkeys(copies, "replace")
 
-    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
         """See `StorageDriver`: the copy's content becomes a new file that takes the disk's place at one instant."""
         declaration, disk = self._declarations.volume(volume_id)
-        copy = self._books.records.get(volume_snapshot_id)
+        copy = self._books.records.get(copy_id)
         self._replacer.clear(copy)
         self._checks.restore(disk, declaration, volume_id, copy)
         with about(declaration, disk):
@@ -133,10 +133,10 @@ class LocalStorage:
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`: a restore that broke off has not touched the disk."""
 
-    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+    def delete(self, call: Call, copy_id: str) -> None:
         """See `StorageDriver`."""
-        with border(f"deleting the copy {volume_snapshot_id}"):
-            copy = self._books.records.find(volume_snapshot_id)
+        with border(f"deleting the copy {copy_id}"):
+            copy = self._books.records.find(copy_id)
             if copy is None:
                 return
             require_mounted(copy)

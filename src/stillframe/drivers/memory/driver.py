@@ -236,10 +236,10 @@ class MemoryStorage:
             self._world.copies.update({copy.name.uuid: copy for copy in made})
         return Cut(tuple(copy.described() for copy in made), simultaneous=True, window_ms=0.0)
 
-    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
         call.check()
         with self._world.lock:
-            copy = self._world.copies[volume_snapshot_id] = replace(self._copy(volume_snapshot_id), ready=True)
+            copy = self._world.copies[copy_id] = replace(self._copy(copy_id), ready=True)
         call.report(len(copy.content), len(copy.content))
         return copy.described()
 
@@ -258,19 +258,19 @@ class MemoryStorage:
             self._require_restorable(volume_id, copy_id)
         return dict.fromkeys(copies, "copy")
 
-    def _require_restorable(self, volume_id: str, volume_snapshot_id: str) -> None:
+    def _require_restorable(self, volume_id: str, copy_id: str) -> None:
         with self._world.lock:
-            copy, size = self._copy(volume_snapshot_id), self.get_volume(volume_id).size
+            copy, size = self._copy(copy_id), self.get_volume(volume_id).size
         if copy.name.volume_id != volume_id or not copy.ready:
-            raise Refused(f"{volume_snapshot_id} is not a complete copy of volume {volume_id}")
+            raise Refused(f"{copy_id} is not a complete copy of volume {volume_id}")
         if size != len(copy.content):
             raise Refused(f"volume {volume_id} has {size} bytes and had {len(copy.content)}; resize it back")
 
-    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
         call.check()
         with self._world.lock:
-            self._require_restorable(volume_id, volume_snapshot_id)
-            content = self._copy(volume_snapshot_id).content
+            self._require_restorable(volume_id, copy_id)
+            content = self._copy(copy_id).content
             with call.touching():
                 self._world.contents[volume_id] = bytearray(content)
         call.report(len(content), len(content))
@@ -278,15 +278,15 @@ class MemoryStorage:
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`: a restore is over in an instant."""
 
-    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+    def delete(self, call: Call, copy_id: str) -> None:
         call.check()
         with self._world.lock:
-            self._world.copies.pop(volume_snapshot_id, None)
+            self._world.copies.pop(copy_id, None)
 
-    def _copy(self, volume_snapshot_id: str) -> _Copy:
-        if volume_snapshot_id not in self._world.copies:
-            raise NotFound(f"no copy {volume_snapshot_id}")
-        return self._world.copies[volume_snapshot_id]
+    def _copy(self, copy_id: str) -> _Copy:
+        if copy_id not in self._world.copies:
+            raise NotFound(f"no copy {copy_id}")
+        return self._world.copies[copy_id]
 
     def _make_room(self, volume_ids: Sequence[str]) -> None:
         taken = sum(len(copy.content) for copy in self._world.copies.values())

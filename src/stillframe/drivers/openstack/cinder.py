@@ -118,9 +118,9 @@ class CinderStorage:
         copies = tuple(volumes.as_copy(snapshot, name) for snapshot, name in zip(made, names, strict=True))
         return Cut(copies, simultaneous=group_id is not None, window_ms=window)
 
-    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
         """See `StorageDriver`: what Cinder calls available is."""
-        snapshot = _require_cut(self._settled(call, volume_snapshot_id))
+        snapshot = _require_cut(self._settled(call, copy_id))
         return volumes.as_copy(snapshot, _ours(snapshot))
 
     def find(
@@ -153,41 +153,41 @@ class CinderStorage:
         self._reverter.require_hosts(list(copies))
         return each(copies, strategy)
 
-    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
         """See `StorageDriver`."""
-        self._reverter.revert(call, volume_id, volume_snapshot_id)
+        self._reverter.revert(call, volume_id, copy_id)
 
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`."""
         self._reverter.release(call, volume_id)
 
-    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+    def delete(self, call: Call, copy_id: str) -> None:
         """See `StorageDriver`; the members of a group snapshot go together, for Cinder lets none go alone."""
-        if volume_snapshot_id.startswith(_EMPTY_GROUP):
-            self._groups.delete(call, volume_snapshot_id.removeprefix(_EMPTY_GROUP))
+        if copy_id.startswith(_EMPTY_GROUP):
+            self._groups.delete(call, copy_id.removeprefix(_EMPTY_GROUP))
             return
-        path = f"/snapshots/{path_part(volume_snapshot_id, volume_snapshot_id)}"
+        path = f"/snapshots/{path_part(copy_id, copy_id)}"
         try:
-            self._reverter.forget(call, volume_snapshot_id)
+            self._reverter.forget(call, copy_id)
             try:
                 # Nearly always it can go as it is; what keeps it is looked for only where Cinder says that there is.
                 self._api.delete(path, call.request_id)
             except (Refused, Conflict):
-                group_snapshot_id = self._force(call, volume_snapshot_id, path)
+                group_snapshot_id = self._force(call, copy_id, path)
                 if group_snapshot_id is not None:
                     self._groups.delete(call, group_snapshot_id)
                     return
             self._waiting.until(
                 call,
                 self._patience,
-                f"snapshot {volume_snapshot_id} to be deleted",
+                f"snapshot {copy_id} to be deleted",
                 # Whatever else it is in the end, in error or as it was before, it has not gone.
-                lambda: volumes.get_snapshot(self._api, volume_snapshot_id)["status"] != "deleting" or None,
-                self._watch(volume_snapshot_id),
+                lambda: volumes.get_snapshot(self._api, copy_id)["status"] != "deleting" or None,
+                self._watch(copy_id),
             )
         except NotFound:
             return
-        raise BackendError(f"Cinder could not delete snapshot {volume_snapshot_id}; its log says why.")
+        raise BackendError(f"Cinder could not delete snapshot {copy_id}; its log says why.")
 
     def _force(self, call: Call, snapshot_id: str, path: str) -> str | None:
         """Delete what has another status, from an earlier deletion or a killed service; or say whose member it is."""

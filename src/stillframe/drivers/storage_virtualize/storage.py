@@ -88,12 +88,12 @@ class StorageVirtualize(Problems):
         """See `StorageDriver`."""
         return (prepared or self.prepare_cut(call, instance, names))(call)
 
-    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
         """See `StorageDriver`."""
         with self._crowds.joined(call) as crowd:
-            found = self._look(call, crowd, volume_snapshot_id)
+            found = self._look(call, crowd, copy_id)
             if found is None:
-                raise NotFound(f"there is no copy {volume_snapshot_id} on any array")
+                raise NotFound(f"there is no copy {copy_id} on any array")
             if isinstance(found, Member):
                 return self._snapshots.complete(call, crowd, found)
             return self._cutter.complete(call, crowd, found)
@@ -122,12 +122,12 @@ class StorageVirtualize(Problems):
         self._checks.restore(volume_id, outcome.copy, outcome.vdisk, outcome.mapped)
         return "flashcopy"
 
-    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
         """See `StorageDriver`."""
         with self._crowds.joined(call) as crowd:
-            found = crowd.ask("to restore", (volume_id, volume_snapshot_id), self._books.to_restore)
+            found = crowd.ask("to restore", (volume_id, copy_id), self._books.to_restore)
             if found is None or isinstance(found, StillframeError):
-                raise found or NotFound(f"there is no copy {volume_snapshot_id} on any array")
+                raise found or NotFound(f"there is no copy {copy_id} on any array")
             if isinstance(found.copy, Member):
                 self._snapshots.restore(call, crowd, volume_id, cast("Found[Member]", found))
             else:
@@ -136,10 +136,10 @@ class StorageVirtualize(Problems):
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`: a volume can be read and written from the moment its restore began."""
 
-    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+    def delete(self, call: Call, copy_id: str) -> None:
         """See `StorageDriver`."""
         with self._crowds.joined(call) as crowd:
-            found = self._look(call, crowd, volume_snapshot_id)
+            found = self._look(call, crowd, copy_id)
             if isinstance(found, Member):
                 self._snapshots.delete(call, crowd, found)
             elif found is not None:
