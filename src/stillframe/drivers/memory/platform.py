@@ -9,7 +9,7 @@ from stillframe.settings import Settings
 
 
 class MemoryPlatform(Platform):
-    """Nothing but the two drivers."""
+    """The two drivers, and the world that they share for whoever fills it."""
 
     compute = ("memory",)
     storage = ("memory",)
@@ -19,4 +19,4 @@ class MemoryPlatform(Platform):
         from stillframe.drivers.memory.driver import MemoryDriver
 
         driver = MemoryDriver()
-        return Offer(driver.compute, driver.storage)
+        return Offer(driver.compute, driver.storage, (driver,))
