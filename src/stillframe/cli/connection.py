@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stillframe.settings import Settings
 
 # What the service of this machine asks for.
-_LOCAL: Final = "local"
+_LOCAL: Final = "own_token"
 _STANDALONE: Final = frozenset({_LOCAL, "admin_token", "http_basic", "none"})
 
 
