@@ -13,7 +13,7 @@ from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
-from stillframe.drivers.storage import Cut, StorageCapabilities
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
 
 
 class ShelfStorage:
@@ -59,7 +59,13 @@ class ShelfStorage:
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
         """Nothing can be done beforehand."""
 
-    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
+    def cut(
+        self,
+        call: Call,
+        instance: Instance,
+        names: Sequence[CopyName],
+        prepared: PreparedCut | None = None,  # noqa: ARG002 -- nothing is prepared
+    ) -> Cut:
         call.check()
         self.check_cut(instance, [name.volume_id for name in names])
         for name in names:
@@ -67,9 +73,9 @@ class ShelfStorage:
             self._record(name, ready=False)
         return Cut(tuple(self._copy(name.uuid) for name in names), simultaneous=False, window_ms=1.0)
 
-    def complete(self, call: Call, volume_snapshot_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
         call.check()
-        copy = self._copy(volume_snapshot_id)
+        copy = self._copy(copy_id)
         with (self._copies / copy.id).open("rb") as file:
             os.fsync(file.fileno())
         self._record(copy.name, ready=True)
@@ -90,9 +96,9 @@ class ShelfStorage:
             self._require_restorable(volume_id, copy_id)
         return dict.fromkeys(copies, "copy")
 
-    def restore(self, call: Call, volume_id: str, volume_snapshot_id: str) -> None:
+    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
         call.check()
-        copy, volume = self._require_restorable(volume_id, volume_snapshot_id), self._volumes / volume_id
+        copy, volume = self._require_restorable(volume_id, copy_id), self._volumes / volume_id
         draft = volume.with_suffix(".restoring")
         shutil.copyfile(self._copies / copy.id, draft)
         with draft.open("rb") as file:
@@ -106,9 +112,9 @@ class ShelfStorage:
         self.get_volume(volume_id)
         (self._volumes / volume_id).with_suffix(".restoring").unlink(missing_ok=True)
 
-    def delete(self, call: Call, volume_snapshot_id: str) -> None:
+    def delete(self, call: Call, copy_id: str) -> None:
         call.check()
-        for path in (self._copies / volume_snapshot_id, self._copies / f"{volume_snapshot_id}.json"):
+        for path in (self._copies / copy_id, self._copies / f"{copy_id}.json"):
             path.unlink(missing_ok=True)
 
     def _require_restorable(self, volume_id: str, copy_id: str) -> VolumeSnapshot:
