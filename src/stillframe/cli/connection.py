@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from keystoneauth1 import exceptions, http_basic, loading, session, token_endpoint
+from keystoneauth1.identity import BaseIdentityPlugin
 
 from stillframe.cli.client import Adapter, Client, address, translating
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.cli.local_service import Local, default_endpoint, login
-from stillframe.cli.named_cloud import require_meant
+from stillframe.cli.named_cloud import find_cloud, require_meant
 from stillframe.cli.options import PROJECT, SERVICE_TYPE
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keystoneauth1.plugin import BaseAuthPlugin
+    from openstack.config.cloud_region import CloudRegion
 
     from stillframe.settings import Settings
 
@@ -30,10 +32,13 @@ _STANDALONE: Final = frozenset({_LOCAL, "admin_token", "http_basic", "none"})
 
 def open_client(options: argparse.Namespace, settings: Callable[[], Settings]) -> Client:
     """The service that the options lead to, else that of this machine; with Keystone this may ask it for a token."""
-    kind = options.os_auth_type or _guess(options)
-    require_meant(options, standalone=kind in _STANDALONE)
     if options.os_endpoint:
         options.os_endpoint = address("--os-endpoint", options.os_endpoint)
+    # Where the service is and how it is entered leaves nothing that a cloud would have to say.
+    if options.os_cloud and not (options.os_endpoint and options.os_auth_type in _STANDALONE):
+        return _of_cloud(options, find_cloud(options))
+    kind = options.os_auth_type or _guess(options)
+    require_meant(options, standalone=kind in _STANDALONE)
     if options.os_auth_url and kind not in _STANDALONE:
         options.os_auth_url = address("--os-auth-url", options.os_auth_url)
     if kind in _STANDALONE:
@@ -45,7 +50,25 @@ def open_client(options: argparse.Namespace, settings: Callable[[], Settings]) -
     opened = _session(options, _load(kind, options))
     with translating("Keystone"):
         project = opened.get_project_id() or ""
-        endpoint = options.os_endpoint or _from_catalog(opened, options)
+        endpoint = options.os_endpoint or _from_catalog(opened, options.os_interface, options.os_region_name)
+    return _scoped(opened, endpoint, project)
+
+
+def _of_cloud(options: argparse.Namespace, cloud: CloudRegion) -> Client:
+    plugin = cloud.get_auth()
+    opened = _session(options, plugin)
+    opened.verify, opened.cert = cloud.get_requests_verify_args()
+    with border("Keystone"):
+        interface, region = cloud.get_interface(SERVICE_TYPE), cloud.get_region_name(SERVICE_TYPE)
+        endpoint = options.os_endpoint or cloud.get_endpoint(SERVICE_TYPE) or _from_catalog(opened, interface, region)
+        project = opened.get_project_id() or ""
+    if not isinstance(plugin, BaseIdentityPlugin):
+        opened.session.trust_env = not _is_loopback(endpoint)
+        project = project or options.os_project_id or PROJECT
+    return _scoped(opened, endpoint, project)
+
+
+def _scoped(opened: session.Session, endpoint: str, project: str) -> Client:
     if not project:
         raise CommandFailed(ExitCode.USAGE, "the token is not scoped to a project; say --os-project-id or -name")
     return Client(opened, endpoint.rstrip("/"), project)
@@ -107,12 +130,12 @@ def _load(kind: str, options: argparse.Namespace) -> BaseAuthPlugin:
     return plugin
 
 
-def _from_catalog(opened: session.Session, options: argparse.Namespace) -> str:
+def _from_catalog(opened: session.Session, interface: list[str] | str | None, region: str | None) -> str:
     try:
         found = opened.get_endpoint(
             service_type=SERVICE_TYPE,
-            interface=options.os_interface or "public",
-            region_name=options.os_region_name or None,
+            interface=interface or "public",
+            region_name=region or None,
         )
     except exceptions.CatalogException:
         found = None

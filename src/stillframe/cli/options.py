@@ -32,6 +32,11 @@ _OPTIONS: Final = (
             "this machine asks for: its token is found by itself."
         ),
     ),
+    (
+        "cloud",
+        ("OS_CLOUD",),
+        "Cloud of a clouds.yaml, as openstacksdk finds it; other options take the place of what is written there.",
+    ),
     ("auth-url", ("OS_AUTH_URL",), "Where Keystone is."),
     ("username", ("OS_USERNAME",), "User name; with auth type none whatever you say it is."),
     ("user-id", ("OS_USER_ID",), "User id."),
