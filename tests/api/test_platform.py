@@ -50,12 +50,29 @@ def test_a_volume_is_shown_as_cinder_shows_it(api: Running) -> None:
     assert (one["size"], other["size"]) == (1, 2)
     assert other["stillframe:size_bytes"] == (1 << 30) + 1
     assert (one["bootable"], other["bootable"]) == ("true", "false")
+    # As PowerVC marks them; IBM's Ansible collection looks for it.
+    assert (one["metadata"], other["metadata"]) == ({"is_boot_volume": "True"}, {})
+    listed = api.call("GET", "/volume/v3/gibibytes/volumes/detail").json()["volumes"]
+    assert [one["id"] for one in listed if one["metadata"].get("is_boot_volume") == "True"] == [instance.volume_ids[0]]
     assert one["status"] == "in-use"
     assert one["attachments"][0]["server_id"] == instance.id
     assert one["attachments"][0]["device"] == "/dev/vda"
     assert one["os-vol-tenant-attr:tenant_id"] == "gibibytes"
     assert {link["rel"] for link in one["links"]} == {"self", "bookmark"}
     api.world.remove_instance(instance.id)
+
+
+def test_the_volumes_of_a_server_are_shown_as_nova_shows_them(api: Running) -> None:
+    instance = api.instance()
+    path = f"/compute/v2.1/{instance.project_id}/servers/{instance.id}/os-volume_attachments"
+    first, second = (
+        {"id": one, "volumeId": one, "serverId": instance.id, "device": device}
+        for one, device in zip(instance.volume_ids, ("/dev/vda", "/dev/vdb"), strict=True)
+    )
+    assert api.call("GET", path).json() == {"volumeAttachments": [first, second]}
+    assert api.call("GET", f"{path}/{instance.volume_ids[1]}").json() == {"volumeAttachment": second}
+    assert api.call("GET", f"{path}/nothing").status_code == 404
+    assert api.call("GET", path.replace(instance.project_id, "other")).status_code == 404
 
 
 @pytest.mark.parametrize(("base", "name"), [("/compute/v2.1", "servers"), ("/volume/v3", "volumes")])

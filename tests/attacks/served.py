@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from stillframe.api.routes import ROUTES
+from stillframe.domain.snapshot import CopyKind, CopyName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,12 @@ class Things:
 
     @property
     def ids(self) -> frozenset[str]:
-        return frozenset({self.server_id, self.snapshot_id, self.volume_id, self.task_id})
+        return frozenset({self.server_id, self.snapshot_id, self.volume_id, self.task_id, self.copy_id})
+
+    @property
+    def copy_id(self) -> str:
+        """The volume snapshot that the task made of the volume, of a driver that takes our ids for them."""
+        return CopyName(CopyKind.SNAPSHOT, self.snapshot_id, self.volume_id, self.task_id).uuid
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,12 @@ def _part(name: str, route: Route, things: Things) -> str:
     # The one name that means what its resource is.
     if name == "id":
         return {"instance-snapshots": things.snapshot_id}[route.template.split("/")[4]]
-    return {"project_id": things.project_id, "server_id": things.server_id, "volume_id": things.volume_id}[name]
+    return {
+        "project_id": things.project_id,
+        "server_id": things.server_id,
+        "volume_id": things.volume_id,
+        "snapshot_id": things.copy_id,
+    }[name]
 
 
 def _bodies(route: Route, things: Things) -> Iterator[Mapping[str, Any] | None]:
@@ -99,6 +110,12 @@ _QUERIES: Final[Mapping[str, Any]] = {
         {"all_tenants": "true"},
         {"project_id": of.project_id, "tenant_id": of.project_id},
         {"marker": of.server_id},
+    ],
+    "VolumeSnapshotQuery": lambda of: [
+        {},
+        {"all_tenants": "true"},
+        {"volume_id": of.volume_id},
+        {"marker": of.copy_id},
     ],
     "ProgressQuery": lambda of: [
         {"action": action, "task_id": of.task_id, "id": of.snapshot_id}

@@ -31,11 +31,16 @@ THEIRS = {
     "GET /volume/v3/{project_id}/volumes",
     "GET /volume/v3/{project_id}/volumes/detail",
     "GET /volume/v3/{project_id}/volumes/{volume_id}",
+    "GET /volume/v3/{project_id}/snapshots",
+    "GET /volume/v3/{project_id}/snapshots/detail",
+    "GET /volume/v3/{project_id}/snapshots/{snapshot_id}",
+    "GET /compute/v2.1/{project_id}/servers/{server_id}/os-volume_attachments",
+    "GET /compute/v2.1/{project_id}/servers/{server_id}/os-volume_attachments/{volume_id}",
     "GET /volume/v3/{project_id}/os-services",
     "POST /compute/v2.1/{project_id}/servers/{server_id}/action os-start",
     "POST /compute/v2.1/{project_id}/servers/{server_id}/action os-stop",
 }
-IDS = {"project_id": "p", "server_id": "s", "volume_id": "v", "id": "i"}
+IDS = {"project_id": "p", "server_id": "s", "volume_id": "v", "snapshot_id": "c", "id": "i"}
 
 
 def operations() -> Iterator[tuple[str, Route, str | None]]:

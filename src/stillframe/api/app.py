@@ -24,6 +24,7 @@ from stillframe.api.peers import METRICS
 from stillframe.api.routes import ROUTES, Route
 from stillframe.domain.errors import InvalidInput
 from stillframe.service.caller import Caller
+from stillframe.service.volume_snapshots import VolumeSnapshotService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -72,6 +73,7 @@ def build_wsgi(
     services = Services(
         snapshots=snapshots,
         instances=instances,
+        volume_snapshots=VolumeSnapshotService(snapshots),
         workers=workers,
         metrics=metrics,
         max_limit=settings.api.max_limit,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stillframe.service.instance_snapshots import SnapshotService
     from stillframe.service.instances import InstanceService
     from stillframe.service.metrics import Metrics
+    from stillframe.service.volume_snapshots import VolumeSnapshotService
     from stillframe.service.workers import WorkerService
 
 _PREFIXED: Final = (f"{NOVA.folder}/", f"{CINDER.folder}/")
@@ -26,6 +27,7 @@ class Services:
 
     snapshots: SnapshotService
     instances: InstanceService
+    volume_snapshots: VolumeSnapshotService
     workers: WorkerService
     metrics: Metrics
     max_limit: int

@@ -147,6 +147,56 @@ class ServicesReply(Reply):
     services: list[ServiceView]
 
 
+class VolumeSnapshotQuery(CollectionQuery):
+    """What a list of volume snapshots may be asked for; `name` is that of the instance snapshot."""
+
+    volume_id: Id | None = None
+
+
+class VolumeSnapshotView(Reply):
+    """A volume snapshot of Cinder's API version 3.0; `size` is in GiB, rounded up, and null where it is not known."""
+
+    id: str
+    name: str
+    description: str
+    status: str
+    size: int | None
+    volume_id: str
+    created_at: str | None
+    updated_at: str | None
+    metadata: dict[str, str]
+    user_id: str
+    project_id: str = Field(serialization_alias="os-extended-snapshot-attributes:project_id")
+    progress: str = Field(serialization_alias="os-extended-snapshot-attributes:progress")
+    size_bytes: int | None = Field(serialization_alias="stillframe:size_bytes")
+
+
+class VolumeSnapshotReply(Reply):
+    snapshot: VolumeSnapshotView
+
+
+class VolumeSnapshotsReply(Reply):
+    snapshots: list[VolumeSnapshotView]
+    snapshots_links: list[Link] | None = Field(default=None, exclude_if=lambda links: links is None)
+
+
+class VolumeAttachmentView(Reply):
+    """Nova's view of an attached volume, whose id is the attachment's too."""
+
+    id: str
+    volume_id: str = Field(serialization_alias="volumeId")
+    server_id: str = Field(serialization_alias="serverId")
+    device: str | None
+
+
+class VolumeAttachmentReply(Reply):
+    volume_attachment: VolumeAttachmentView = Field(serialization_alias="volumeAttachment")
+
+
+class VolumeAttachmentsReply(Reply):
+    volume_attachments: list[VolumeAttachmentView] = Field(serialization_alias="volumeAttachments")
+
+
 class MediaType(Reply):
     base: str
     type: str

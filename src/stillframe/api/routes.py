@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import BaseModel
 
 from stillframe import paths
-from stillframe.api import discovery, platform_schemas, schemas, servers, snapshots, volumes, workers
+from stillframe.api import discovery, platform_schemas, schemas, servers, snapshots, volume_snapshots, volumes, workers
 from stillframe.api.exchange import Exchange
 from stillframe.paths import CINDER, NOVA
 
@@ -147,6 +147,38 @@ ROUTES: Final = (
         _LOOK,
     ),
     _get(CINDER.template(paths.VOLUME), "Show a volume", volumes.show, platform_schemas.VolumeReply),
+    _get(
+        NOVA.template(paths.ATTACHMENTS),
+        "List attached volumes",
+        servers.list_attachments,
+        platform_schemas.VolumeAttachmentsReply,
+    ),
+    _get(
+        NOVA.template(paths.ATTACHMENT),
+        "Show an attached volume",
+        servers.show_attachment,
+        platform_schemas.VolumeAttachmentReply,
+    ),
+    _get(
+        CINDER.template(paths.VOLUME_SNAPSHOTS),
+        "List volume snapshots",
+        volume_snapshots.list_page,
+        platform_schemas.VolumeSnapshotsReply,
+        platform_schemas.VolumeSnapshotQuery,
+    ),
+    _get(
+        CINDER.template(paths.VOLUME_SNAPSHOTS_DETAIL),
+        "List volume snapshots with details",
+        volume_snapshots.list_page,
+        platform_schemas.VolumeSnapshotsReply,
+        platform_schemas.VolumeSnapshotQuery,
+    ),
+    _get(
+        CINDER.template(paths.VOLUME_SNAPSHOT),
+        "Show a volume snapshot",
+        volume_snapshots.show,
+        platform_schemas.VolumeSnapshotReply,
+    ),
     _get(
         CINDER.template(paths.SERVICES),
         "List workers",

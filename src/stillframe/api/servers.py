@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from stillframe.api import platform_schemas as schemas
 from stillframe.api.listing import cut_page, page_limit
 from stillframe.api.schemas import Link
+from stillframe.domain.errors import NotFound
 from stillframe.domain.instance import Instance, PowerState
 
 if TYPE_CHECKING:
@@ -45,12 +46,34 @@ def show(exchange: Exchange) -> schemas.ServerReply:
     return schemas.ServerReply(server=_view(exchange, instance, task_state))
 
 
+def list_attachments(exchange: Exchange) -> schemas.VolumeAttachmentsReply:
+    return schemas.VolumeAttachmentsReply(volume_attachments=_attachments(exchange))
+
+
+def show_attachment(exchange: Exchange) -> schemas.VolumeAttachmentReply:
+    volume_id = exchange.ids["volume_id"]
+    for one in _attachments(exchange):
+        if one.volume_id == volume_id:
+            return schemas.VolumeAttachmentReply(volume_attachment=one)
+    raise NotFound(f"Volume {volume_id} is not attached to instance {exchange.ids['server_id']}.")
+
+
 def start(exchange: Exchange) -> None:
     exchange.services.instances.start(exchange.caller, exchange.ids["server_id"])
 
 
 def stop(exchange: Exchange) -> None:
     exchange.services.instances.stop(exchange.caller, exchange.ids["server_id"])
+
+
+def _attachments(exchange: Exchange) -> list[schemas.VolumeAttachmentView]:
+    instance = exchange.services.instances.get_instance(exchange.caller, exchange.ids["server_id"])
+    return [
+        schemas.VolumeAttachmentView(
+            id=one.volume_id, volume_id=one.volume_id, server_id=instance.id, device=one.device
+        )
+        for one in instance.attachments
+    ]
 
 
 def _page(exchange: Exchange) -> tuple[Sequence[Instance], list[Link] | None]:

@@ -33,14 +33,26 @@ def _rule(name: str, check: str, description: str, *operations: tuple[str, str])
 RULES: Final = (
     policy.RuleDefault("admin", "role:admin", "May do everything in all projects."),
     policy.RuleDefault("owner", "project_id:%(project_id)s", "Acts in the project that owns the thing."),
-    _rule("snapshot:list", _READER, "List instance snapshots.", ("GET", CINDER.template(paths.SNAPSHOTS))),
+    _rule(
+        "snapshot:list",
+        _READER,
+        "List instance snapshots and their volume snapshots.",
+        ("GET", CINDER.template(paths.SNAPSHOTS)),
+        ("GET", CINDER.template(paths.VOLUME_SNAPSHOTS)),
+    ),
     _rule(
         "snapshot:list_all_projects",
         "rule:admin",
         "List those of all projects.",
         ("GET", CINDER.template(paths.SNAPSHOTS)),
     ),
-    _rule("snapshot:show", _READER, "Show an instance snapshot.", ("GET", CINDER.template(paths.SNAPSHOT))),
+    _rule(
+        "snapshot:show",
+        _READER,
+        "Show an instance snapshot or one of its volume snapshots.",
+        ("GET", CINDER.template(paths.SNAPSHOT)),
+        ("GET", CINDER.template(paths.VOLUME_SNAPSHOT)),
+    ),
     _rule("snapshot:progress", _READER, "Watch an operation.", ("GET", CINDER.template(paths.PROGRESS))),
     _rule("snapshot:create", _MEMBER, "Take an instance snapshot."),
     _rule("snapshot:update", _MEMBER, "Rename an instance snapshot.", ("PUT", CINDER.template(paths.SNAPSHOT))),
@@ -48,7 +60,13 @@ RULES: Final = (
     _rule("snapshot:restore", _MEMBER, "Restore an instance to a snapshot."),
     _rule("snapshot:retry", _MEMBER, "Retry the volumes whose restore failed."),
     _rule("snapshot:rollback", _MEMBER, "Put all volumes back to their safety copies."),
-    _rule("instance:show", _READER, "List and show instances.", ("GET", NOVA.template(paths.SERVERS))),
+    _rule(
+        "instance:show",
+        _READER,
+        "List and show instances and the volumes attached to them.",
+        ("GET", NOVA.template(paths.SERVERS)),
+        ("GET", NOVA.template(paths.ATTACHMENTS)),
+    ),
     _rule("instance:power", _MEMBER, "Start and stop an instance."),
     _rule("volume:show", _READER, "List and show volumes.", ("GET", CINDER.template(paths.VOLUMES))),
     _rule(

@@ -75,6 +75,16 @@ class SnapshotStore:
         with self._database.reading() as connection:
             return frozenset(connection.execute(sa.select(SNAPSHOTS.c.id)).scalars())
 
+    def ids_naming(self, copy_id: str, project_id: str | None) -> Sequence[str]:
+        """The ids of instance snapshots (of a project, unless that is None) in whose maps a volume snapshot's id is."""
+        maps = (SNAPSHOTS.c.snapshots, SNAPSHOTS.c.temp_snapshots)
+        named = sa.or_(*(sa.cast(column, sa.Text).contains(copy_id, autoescape=True) for column in maps))
+        statement = sa.select(SNAPSHOTS.c.id).where(named)
+        if project_id is not None:
+            statement = statement.where(SNAPSHOTS.c.project_id == project_id)
+        with self._database.reading() as connection:
+            return connection.execute(statement).scalars().all()
+
     def list(self, query: ListQuery) -> list[InstanceSnapshot]:
         """One page; raises `InvalidInput` for a marker that is not in the caller's sight."""
         sort = [*query.sort]
