@@ -117,6 +117,7 @@ _QUERIES: Final[Mapping[str, Any]] = {
         {"volume_id": of.volume_id},
         {"marker": of.copy_id},
     ],
+    "ServicesQuery": lambda of: [{}, {"host": of.server_id}],
     "ProgressQuery": lambda of: [
         {"action": action, "task_id": of.task_id, "id": of.snapshot_id}
         for action in ("snapshot", "restore", "restore-retry", "restore-rollback", "delete")

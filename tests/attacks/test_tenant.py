@@ -77,7 +77,7 @@ def test_the_ids_of_another_project_lead_nowhere(service: Running) -> None:
         status, text = send(service, probe)
         if status == 200:
             # A list: it is answered, and has none of it.
-            assert (probe.method, probe.lists, "snapshots/" in probe.path) == ("GET", True, False), probe
+            assert (probe.method, probe.lists, "instance-snapshots/" in probe.path) == ("GET", True, False), probe
         else:
             assert status in (400, 403, 404), (probe, text)
         assert PRIVATE not in text, probe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,69 +52,9 @@ def test_a_user_of_keystone(place: Place, identity: Identity) -> None:
         register(identity, place.variables["STILLFRAME_ENDPOINT"])
         found = place.run("snapshot", "list", "-f", "value", "-c", "name", STILLFRAME_ENDPOINT="", **mia)
         assert (found.code, found.out) == (0, "s\n")
-        named(place, identity)
 
 
-def named(place: Place, identity: Identity) -> None:
-    """A cloud that files describe: with a profile of its vendor, the password apart, in one of two regions."""
-    requests.post(
-        f"{identity.url}/regions",
-        json={"region": {"id": "two"}},
-        headers={"X-Auth-Token": identity.token("admin", "admin")},
-        timeout=60,
-    ).raise_for_status()
-    register(identity, "http://127.0.0.1:1", region="two")
-    folder = place.folder / "etc" / "openstack"
-    folder.mkdir(parents=True)
-    files = {
-        "clouds.yaml": {
-            "clouds": {
-                "blue": {
-                    "profile": "vendor",
-                    "auth": {"username": "mia", "project_name": "blue"},
-                    "region_name": "one",
-                    "interface": "public",
-                },
-                "elsewhere": {
-                    "profile": "vendor",
-                    "auth": {"username": "mia", "password": PASSWORD, "project_name": "blue"},
-                    "region_name": "two",
-                },
-            }
-        },
-        "clouds-public.yaml": {
-            "public-clouds": {
-                "vendor": {
-                    "auth": {
-                        "auth_url": identity.url,
-                        "user_domain_id": "default",
-                        "project_domain_id": "default",
-                    }
-                }
-            }
-        },
-        "secure.yaml": {"clouds": {"blue": {"auth": {"password": PASSWORD}}}},
-    }
-    for name, content in files.items():
-        (folder / name).write_text(json.dumps(content))  # JSON is YAML
-    apart = {
-        "XDG_CONFIG_HOME": str(folder.parent),
-        "OS_USERNAME": "",
-        "STILLFRAME_ENDPOINT": "",
-    }
-    asked = ("snapshot", "list", "-f", "value", "-c", "name")
-    found = place.run(*asked, **apart, OS_CLOUD="blue")
-    assert (found.code, found.out) == (0, "s\n"), found.err
-    elsewhere = place.run(*asked, **apart, OS_CLOUD="elsewhere")
-    assert (elsewhere.code, "http://127.0.0.1:1" in elsewhere.err) == (4, True), elsewhere.err
-    # What is typed takes the place of what is written.
-    found = place.run("--os-region-name", "one", *asked, **apart, OS_CLOUD="elsewhere")
-    assert (found.code, found.out) == (0, "s\n"), found.err
-    wrong = place.run(*asked, **apart, OS_CLOUD="blue", OS_PASSWORD="wrong")
-    assert (wrong.code, wrong.out) == (5, "")
-
-
-def register(identity: Identity, url: str, region: str = "one") -> None:
+def register(identity: Identity, url: str) -> None:
     """Put the service into the catalog."""
     headers = {"X-Auth-Token": identity.token("admin", "admin")}
     service = requests.post(
@@ -124,7 +63,7 @@ def register(identity: Identity, url: str, region: str = "one") -> None:
         headers=headers,
         timeout=60,
     ).json()["service"]
-    endpoint = {"service_id": service["id"], "interface": "public", "region_id": region, "url": url}
+    endpoint = {"service_id": service["id"], "interface": "public", "region_id": "one", "url": url}
     requests.post(
         f"{identity.url}/endpoints", json={"endpoint": endpoint}, headers=headers, timeout=60
     ).raise_for_status()
