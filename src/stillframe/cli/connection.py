@@ -58,7 +58,7 @@ def _of_cloud(options: argparse.Namespace, cloud: CloudRegion) -> Client:
     plugin = cloud.get_auth()
     opened = _session(options, plugin)
     opened.verify, opened.cert = cloud.get_requests_verify_args()
-    with border("Keystone"):
+    with translating("Keystone"):
         interface, region = cloud.get_interface(SERVICE_TYPE), cloud.get_region_name(SERVICE_TYPE)
         endpoint = options.os_endpoint or cloud.get_endpoint(SERVICE_TYPE) or _from_catalog(opened, interface, region)
         project = opened.get_project_id() or ""
