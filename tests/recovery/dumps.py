@@ -1,17 +1,24 @@
-"""Dumps of a database and putting them back, with the tools that each kind of database has for it."""
+"""Dumps of a database and putting them back, by the commands that the page on backups prints."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tests.docs.pages import blocks
+from tests.harness.faults import wait_until
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     import sqlalchemy as sa
 
+_PAGE: Final = "docs/how-to/back-up-the-database.md"
 _PATIENCE: Final = 120.0
+_TOOLS: Final = {"sqlite": "sqlite3", "postgresql": "pg_dump|pg_restore", "mariadb": "mariadb"}
 
 
 class Dump:
@@ -19,39 +26,71 @@ class Dump:
 
     def __init__(self, url: sa.URL, folder: Path) -> None:
         self._url = url
+        self._kind = url.get_backend_name()
         self._file = folder / "dump"
-        if url.get_backend_name() == "sqlite":
-            _run(["sqlite3", str(url.database), f".backup {self._file}"])
-        elif url.get_backend_name() == "postgresql":
-            _run([*_client("pg_dump", url), "--format=custom", f"--file={self._file}", str(url.database)])
-        else:
-            _run([*_client("mariadb-dump", url), "--single-transaction", str(url.database)], output=self._file)
+        self._home = folder / "home"
+        self._home.mkdir()
+        (self._home / ".my.cnf").write_text(
+            f"[client]\nhost={url.host}\nport={url.port}\nuser={url.username}\n", encoding="utf-8"
+        )
+        self._play("Back up")
 
     def put_back(self) -> None:
-        """Have the database be as it was, whether the service runs or not."""
-        name = str(self._url.database)
-        if self._url.get_backend_name() == "sqlite":
-            _run(["sqlite3", "-cmd", ".timeout 60000", name, f".restore {self._file}"])
-        elif self._url.get_backend_name() == "postgresql":
-            for statement in (f"DROP DATABASE {name} WITH (FORCE)", f"CREATE DATABASE {name}"):
-                _run([*_client("psql", self._url), "--quiet", f"--command={statement}", "postgres"])
-            _run([*_client("pg_restore", self._url), "--exit-on-error", f"--dbname={name}", str(self._file)])
+        """Have the database be as it was, once nobody works on it any more."""
+        if self._kind == "postgresql":
+            # A process that has ended has no sessions; within this one the last threads need a moment.
+            wait_until(lambda: not self._sessions(), "somebody still works on the database")
+        self._play("Put a backup back")
+
+    def put_back_under_its_users(self) -> None:
+        """The same under a service that runs, which the page does not advise."""
+        name = self._url.database
+        if self._kind == "sqlite":
+            self._run(f'sqlite3 -cmd ".timeout 60000" {name} ".restore {self._file}"')
+        elif self._kind == "postgresql":
+            self._run(f"psql --command='DROP DATABASE {name} WITH (FORCE)' postgres")
+            self._run(f"createdb {name}")
+            self._run(f"pg_restore --exit-on-error --dbname={name} {self._file}")
         else:
-            _run([*_client("mariadb", self._url), name], given=self._file)
+            self._play("Put a backup back")
 
+    def _sessions(self) -> int:
+        listed = self._run("psql --tuples-only --no-align --command='SELECT datname FROM pg_stat_activity' postgres")
+        return listed.splitlines().count(str(self._url.database))
 
-def _client(program: str, url: sa.URL) -> list[str]:
-    where = [f"--host={url.host}", f"--port={url.port}"]
-    if url.get_backend_name() != "postgresql":
-        return [program, "--no-defaults", f"--user={url.username}", *where]
-    releases = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    # That of the server; another one may be the first on the path.
-    return [str(releases[-1] / program) if releases else program, f"--username={url.username}", *where]
-
-
-def _run(command: Sequence[str], *, given: Path | None = None, output: Path | None = None) -> None:
-    with (given or Path("/dev/null")).open("rb") as stdin, (output or Path("/dev/null")).open("wb") as stdout:
-        done = subprocess.run(
-            command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=_PATIENCE, text=True
+    def _play(self, section: str) -> None:
+        (found,) = (
+            block.text
+            for block in blocks(_PAGE)
+            if block.section == section and re.search(rf"\b({_TOOLS[self._kind]})\b", block.text)
         )
-    assert done.returncode == 0, done.stderr
+        for printed, meant in self._names():
+            found = re.sub(printed, meant, found)
+        self._run(found)
+
+    def _names(self) -> Iterator[tuple[str, str]]:
+        """What stands on the page for what is meant here."""
+        name = Path(str(self._url.database))
+        yield r"/srv/backup/stillframe\.\w+", str(self._file)
+        yield r"/var/lib/stillframe", str(name.parent)
+        yield r"\bstillframe\.sqlite", name.name
+        yield r"(?<=chown )stillframe:", f"{os.geteuid()}:{os.getegid()}"
+        yield r"(?<=--owner )stillframe", str(self._url.username)
+        yield r"(?<![/.\w])stillframe(?=_aside|\s|$)", name.name
+
+    def _run(self, commands: str) -> str:
+        releases = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        # Those of the server's release; others may be the first on the path.
+        path = ":".join([*map(str, releases[-1:]), os.environ["PATH"]])
+        server = {"PGHOST": str(self._url.host), "PGPORT": str(self._url.port), "PGUSER": str(self._url.username)}
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            env={**os.environ, **server, "PATH": path, "HOME": str(self._home)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_PATIENCE,
+            text=True,
+        )
+        assert done.returncode == 0, f"{commands}\n{done.stderr}"
+        return done.stdout

@@ -119,7 +119,7 @@ def test_a_database_that_is_put_back_under_a_running_worker_is_noticed(
     world.write(b"newest")
     wait_until(lambda: witness(world).memory() != then, "the state folder remembers nothing new")
 
-    dump.put_back()
+    dump.put_back_under_its_users()
     wait_until(lambda: epochs(world).put_back() is not None, "nobody noticed")
     assert is_told(world)
     refused(world, snapshot_id)
