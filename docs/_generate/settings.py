@@ -33,10 +33,10 @@ def page() -> Iterator[str]:
     yield "The service reads `/etc/stillframe/stillframe.conf`, or the files it is told to read, in the format of"
     yield "oslo.config: groups in brackets, then `option = value`. An option can also be given in the environment, as"
     yield "`OS_<GROUP>__<OPTION>` in capitals, such as `OS_DEFAULT__BIND_PORT` or `OS_ENGINE__WORKERS`; a value in the"
-    yield "environment counts more than one in a file. A comment needs a line of its own."
+    yield "environment overrides one in a file. A comment needs a line of its own."
     yield ""
-    yield "With a group, an option or a value that cannot be used nothing starts, neither the service nor a command"
-    yield "that reads the settings: what is wrong is said, with the nearest name that there is."
+    yield "If a group, an option or a value cannot be used, neither the service nor a command that reads the settings"
+    yield "starts. The message says what is wrong, and suggests the most similar name that exists."
     yield ""
     installed_ = installed()
     for group in (*GROUPS, *groups(installed_)):

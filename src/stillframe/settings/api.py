@@ -10,7 +10,7 @@ from oslo_config import cfg
 from stillframe.settings.groups import Group
 
 OPTIONS: Final = [
-    cfg.StrOpt("state_dir", default="/var/lib/stillframe", help="Folder for everything the service keeps."),
+    cfg.StrOpt("state_dir", default="/var/lib/stillframe", help="Folder for all files that the service keeps."),
     cfg.HostAddressOpt("bind_host", default="127.0.0.1", help="Address to listen on."),
     cfg.PortOpt("bind_port", default=8790, help="Port to listen on."),
     cfg.StrOpt(
@@ -18,33 +18,33 @@ OPTIONS: Final = [
         default="token",
         choices=[
             ("token", "the service's own token, made at the first start: `auth/token` in `state_dir`"),
-            ("keystone", "tokens, checked by keystonemiddleware"),
+            ("keystone", "Keystone's tokens, checked by keystonemiddleware"),
             ("http_basic", "users of an htpasswd file, see [http_basic]"),
-            ("noauth", "everybody is who they say, other users of the machine and its guests too; only on loopback"),
+            ("noauth", "no check: also other users and guests of the machine are believed; only on loopback"),
         ],
         help="How callers prove who they are.",
     ),
     cfg.URIOpt(
         "public_endpoint",
         schemes=["http", "https"],
-        help="What task URIs start with; without it they are built from the request.",
+        help="Base URL of task URIs; without it they are built from the request.",
     ),
     cfg.ListOpt(
         "allowed_hosts",
         default=[],
-        help="More names and addresses, without a port, that the Host header of a request may have. It may always have "
-        "`localhost`, a loopback address, `bind_host`, and the host of `public_endpoint`; with `bind_host` 0.0.0.0 or "
-        ":: any address.",
+        help="Further names and addresses, without a port, that are accepted in the Host header of a request. Always "
+        "accepted are `localhost`, loopback addresses, `bind_host`, and the host of `public_endpoint`; with "
+        "`bind_host` 0.0.0.0 or :: every address.",
     ),
     cfg.ListOpt(
         "metrics_peers",
         default=["127.0.0.0/8", "::1"],
-        help="Networks and addresses that may read /metrics where the API is served. They need no credentials there, "
-        "and no proxy may be between.",
+        help="Networks and addresses that may read /metrics on the API's port, without credentials. Requests through a "
+        "proxy are refused.",
     ),
-    cfg.IntOpt("max_body_size", default=65536, min=1024, help="Longest accepted request body, in bytes."),
-    cfg.IntOpt("max_limit", default=1000, min=1, help="Most items on one page of a list."),
-    cfg.IntOpt("api_threads", default=16, min=1, help="Requests handled at a time."),
+    cfg.IntOpt("max_body_size", default=65536, min=1024, help="Largest accepted request body, in bytes."),
+    cfg.IntOpt("max_limit", default=1000, min=1, help="Largest number of items on one page of a list."),
+    cfg.IntOpt("api_threads", default=16, min=1, help="Number of requests handled at the same time."),
 ]
 
 HTTP_BASIC: Final = [
@@ -52,8 +52,8 @@ HTTP_BASIC: Final = [
     cfg.ListOpt(
         "grants",
         default=[],
-        help="What its users may do, each USER:PROJECT:ROLE with a role of reader, member, admin. "
-        "A user's project is that of its first grant unless the request's path names another of its projects.",
+        help="Roles of the users, each as USER:PROJECT:ROLE; the role is reader, member or admin. A request acts in "
+        "the project of the user's first grant, unless its path names another project of the user.",
     ),
 ]
 

@@ -14,16 +14,22 @@ OPTIONS: Final = [
     cfg.StrOpt(
         "connection",
         secret=True,
-        help="SQLAlchemy URL; without it an SQLite file in state_dir. PostgreSQL: postgresql+psycopg://..., "
-        "MariaDB: mariadb+pymysql://...",
+        help="SQLAlchemy URL of the database; without it an SQLite file in state_dir. PostgreSQL: "
+        "postgresql+psycopg://..., MariaDB: mariadb+pymysql://...",
     ),
     cfg.StrOpt(
         "sqlite_synchronous",
         default="FULL",
         choices=["NORMAL", "FULL"],
-        help="NORMAL survives a killed process, FULL a power loss too.",
+        help="NORMAL survives a killed process, FULL also a loss of power.",
     ),
-    cfg.IntOpt("pool_size", default=20, min=2, help="Connections kept open for reading."),
+    cfg.IntOpt(
+        "pool_size",
+        default=20,
+        min=2,
+        help="Connections kept open to a database server, which gets up to twice as many under load. With SQLite: "
+        "connections for reading.",
+    ),
 ]
 
 GROUP: Final = Group("database", OPTIONS)

@@ -12,25 +12,33 @@ from stillframe.settings.extensions import Extension, chosen
 from stillframe.settings.groups import Group
 
 OPTIONS: Final = [
-    cfg.StrOpt("compute", help="What runs the instances: the name of a compute driver that is installed."),
-    cfg.StrOpt("storage", help="What holds the volumes: the name of a storage driver that is installed."),
-    cfg.FloatOpt("graceful_stop_seconds", default=60, min=0, help="How long a guest may take to shut down by itself."),
+    cfg.StrOpt("compute", help="Name of an installed compute driver, which looks after the instances."),
+    cfg.StrOpt("storage", help="Name of an installed storage driver, which looks after the volumes."),
+    cfg.FloatOpt(
+        "graceful_stop_seconds", default=60, min=0, help="Seconds that a guest may take to shut down by itself."
+    ),
     cfg.IntOpt(
         "attempts",
         default=5,
         min=1,
-        help="Tries of a call of a request, whose answer somebody waits for, while the platform behind is unavailable; "
-        "and of a cut, each of which holds the guest still.",
+        help="How often a call to the platform is tried while the platform is unavailable, if a client waits for the "
+        "answer. A cut is tried as often, since each try holds the guest still.",
     ),
     cfg.IntOpt(
         "operation_attempts",
         default=20,
         min=1,
-        help="The same for calls of an operation, at whose end nobody waits: with the other defaults seven minutes.",
+        help="How often any other call of an operation is tried; with the other defaults it is tried for seven "
+        "minutes.",
     ),
-    cfg.FloatOpt("first_wait", default=0.5, min=0, help="Seconds before the second try; it doubles from there."),
-    cfg.FloatOpt("longest_wait", default=30, min=0, help="Most seconds between two tries."),
-    cfg.IntOpt("concurrent_calls", default=32, min=1, help="Calls that work on volumes at a time."),
+    cfg.FloatOpt("first_wait", default=0.5, min=0, help="Seconds before the second try; the wait doubles each time."),
+    cfg.FloatOpt("longest_wait", default=30, min=0, help="Longest wait between two tries, in seconds."),
+    cfg.IntOpt(
+        "concurrent_calls",
+        default=32,
+        min=1,
+        help="Number of calls that work on volumes at the same time in one process. Cuts are not limited.",
+    ),
 ]
 
 GROUP: Final = Group("drivers", OPTIONS)

@@ -12,9 +12,9 @@ from stillframe.domain.arguments import Action
 from stillframe.settings.groups import Group
 
 OPTIONS: Final = [
-    cfg.IntOpt("workers", default=8, min=1, help="Operations worked on at a time."),
-    cfg.IntOpt("volume_workers", default=16, min=1, help="Volumes restored at a time, over all operations."),
-    cfg.IntOpt("max_attempts", default=10, min=1, help="Times an operation is taken up again before it is given up."),
+    cfg.IntOpt("workers", default=8, min=1, help="Number of operations carried out at the same time."),
+    cfg.IntOpt("volume_workers", default=16, min=1, help="Volumes restored at the same time, over all operations."),
+    cfg.IntOpt("max_attempts", default=10, min=1, help="Attempts of an operation before it is given up."),
     cfg.IntOpt("snapshot_deadline", default=3600, min=1, help="Seconds until a snapshot fails."),
     cfg.IntOpt("delete_deadline", default=86400, min=1, help="Seconds until a deletion fails."),
     cfg.IntOpt("restore_deadline", default=86400, min=1, help="Seconds until a restore, retry or rollback fails."),
@@ -22,30 +22,33 @@ OPTIONS: Final = [
         "claim_seconds",
         default=30,
         min=1,
-        help="How long a worker's claim on an operation holds without being renewed: so long after a worker's death "
-        "another one takes its operations up.",
+        help="Seconds until a worker's claim on an operation runs out if it is not renewed. When a worker dies, other "
+        "workers take up its operations after this time.",
     ),
     cfg.FloatOpt(
         "hang_seconds",
         default=300,
         min=1,
-        help="How long a call to a platform may hang past the deadline of its operation. Then it is given up and the "
-        "instance is free again; 'stillframe worker' hands its other operations on and ends, for its supervisor to "
-        "start it anew.",
+        help="Seconds that a call to a platform may hang past the deadline of its operation. Then the call is given "
+        "up, and the instance is free for other operations; 'stillframe worker' hands its other operations on "
+        "and ends, so that its supervisor starts it again.",
     ),
-    cfg.IntOpt("keep_records", default=604800, min=0, help="Seconds that the record of a finished operation is kept."),
+    cfg.IntOpt(
+        "keep_records", default=604800, min=0, help="Seconds for which records of finished operations are kept."
+    ),
     cfg.IntOpt(
         "janitor_interval",
         default=3600,
         min=0,
-        help="Seconds between two rounds of the janitor, which removes leftovers that are certainly ours and of use to "
-        "nobody; 0 is never. It tells them by the records of operations, so keep_records has to be much longer.",
+        help="Seconds between two rounds of the janitor, which removes leftovers that certainly belong to this "
+        "service and that nobody needs; 0 switches it off. It recognizes them by the records of operations, so "
+        "keep_records has to be much longer.",
     ),
     cfg.IntOpt(
         "janitor_grace",
         default=3600,
         min=0,
-        help="Seconds that an operation has to be over before what it left is a leftover.",
+        help="Seconds after the end of an operation before the janitor may remove what it left behind.",
     ),
 ]
 

@@ -10,9 +10,9 @@ from oslo_config import cfg
 from stillframe.settings.groups import Group
 
 OPTIONS: Final = [
-    cfg.IntOpt("project", default=0, min=0, help="Operations of one project at a time; 0 is no limit."),
-    cfg.IntOpt("host", default=0, min=0, help="Operations on instances of one host at a time; 0 is no limit."),
-    cfg.IntOpt("backend", default=0, min=0, help="Operations on volumes of one back end at a time; 0 is no limit."),
+    cfg.IntOpt("project", default=0, min=0, help="Operations of one project at the same time; 0 is no limit."),
+    cfg.IntOpt("host", default=0, min=0, help="Operations on instances of one host at the same time; 0 is no limit."),
+    cfg.IntOpt("backend", default=0, min=0, help="Operations on one back end at the same time; 0 is no limit."),
 ]
 
 GROUP: Final = Group("limits", OPTIONS)

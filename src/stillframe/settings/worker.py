@@ -13,10 +13,10 @@ OPTIONS: Final = [
     cfg.HostAddressOpt(
         "metrics_bind_host",
         default="127.0.0.1",
-        help="Address that 'stillframe worker' serves /metrics and /healthcheck on, without asking for credentials.",
+        help="Address on which 'stillframe worker' serves /metrics and /healthcheck, without credentials.",
     ),
     cfg.PortOpt(
-        "metrics_bind_port", default=0, help="Port for them; 0 is none. Each worker of a machine needs its own."
+        "metrics_bind_port", default=0, help="Port for these; 0 serves none. Each worker on a machine needs its own."
     ),
 ]
 

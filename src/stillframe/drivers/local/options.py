@@ -11,7 +11,7 @@ from oslo_config import cfg
 from stillframe.settings import Group, Settings
 
 OPTIONS: Final = [
-    cfg.StrOpt("instances_dir", help="Folder of the instance declarations; without it `instances` in state_dir."),
+    cfg.StrOpt("instances_dir", help="Folder of the instance declarations; the default is `instances` in state_dir."),
 ]
 
 GROUP: Final = Group("local", OPTIONS)

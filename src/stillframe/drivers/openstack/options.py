@@ -10,32 +10,33 @@ from oslo_config import cfg
 from stillframe.settings import Group, Settings
 
 OPTIONS: Final = [
-    cfg.StrOpt("region_name", help="Region of the cloud whose Nova and Cinder are used; without it the only one."),
+    cfg.StrOpt("region_name", help="Region whose Nova and Cinder are used; needed if the cloud has several."),
     cfg.StrOpt(
         "interface",
         default="internal",
         choices=["internal", "public", "admin"],
-        help="Endpoints of the catalogue that are used.",
+        help="Which endpoints of the catalogue are used.",
     ),
-    cfg.FloatOpt("patience", default=900, min=1, help="Seconds that Cinder may take for one snapshot or its deletion."),
+    cfg.FloatOpt("patience", default=900, min=1, help="Seconds that Cinder may take to create or delete one snapshot."),
     cfg.FloatOpt(
         "revert_patience",
         default=14400,
         min=1,
-        help="Seconds until a revert that neither ends nor fails counts as lost with the cinder-volume that ran it.",
+        help="Seconds after which a revert that has neither ended nor failed counts as lost, as if its cinder-volume "
+        "had died.",
     ),
     cfg.ListOpt(
         "reverting_backends",
         default=[],
-        help="Names (volume_backend_name) of Cinder's back ends whose drivers revert by themselves although they "
-        "report sparse copies; without being named here, they are not trusted to.",
+        help="Names (volume_backend_name) of Cinder's back ends that report sparse copies but whose drivers revert "
+        "volumes themselves. Such a back end is trusted to revert only if it is named here.",
     ),
     cfg.StrOpt(
         "quiesce",
         default="none",
         choices=[
-            ("none", "a server that runs goes on while its volumes are cut"),
-            ("pause", "Nova pauses it for as long as Cinder takes for cutting all of them"),
+            ("none", "the server keeps running while its volumes are cut"),
+            ("pause", "Nova pauses the server until Cinder has cut all its volumes"),
         ],
         help="How a running server with several volumes is held still for a cut.",
     ),
@@ -43,13 +44,14 @@ OPTIONS: Final = [
         "pause_seconds",
         default=30,
         min=1,
-        help="Most seconds that a server stays paused. It is let run then, and the snapshot fails.",
+        help="Longest time that a server stays paused, in seconds. After it the server is unpaused, and the snapshot "
+        "fails.",
     ),
     cfg.BoolOpt(
         "reimage",
         default=True,
-        help="Where neither our extension nor Cinder's own revert will do: copy the whole snapshot over the volume "
-        "by os-reimage.",
+        help="Whether the whole snapshot is copied over the volume by os-reimage if neither Stillframe's extension nor "
+        "Cinder's own revert can be used.",
     ),
 ]
 

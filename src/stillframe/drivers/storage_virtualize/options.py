@@ -55,57 +55,62 @@ class Options:
 
 
 OPTIONS: Final = [
-    cfg.ListOpt("arrays", default=[], help="Names of the arrays. Each has a group of its own, `[array:NAME]`."),
+    cfg.ListOpt("arrays", default=[], help="Names of the arrays. Each needs a group `[array:NAME]`."),
     cfg.StrOpt(
         "volume_name_template",
         default="volume-%s",
-        help="What Cinder names its volumes on the arrays, `%s` being the volume's id: Cinder's option of this name.",
+        help="How Cinder names its volumes on the arrays; `%s` is the volume's id. The same as Cinder's option of "
+        "this name.",
     ),
     cfg.IntOpt(
         "copy_rate",
         default=100,
         min=1,
         max=150,
-        help="Rate of a restore as the array counts it: 50 is 2 MB/s, 100 is 64 MB/s, 150 is 2 GB/s for each volume.",
+        help="The array's copy rate for a restore: 50 is 2 MB/s, 100 is 64 MB/s, 150 is 2 GB/s for each volume.",
     ),
     cfg.IntOpt(
         "clean_rate",
         default=50,
         min=1,
         max=150,
-        help="Rate at which a copy that is deleted hands on what older copies read through it; as copy_rate.",
+        help="The array's clean rate: before a copy is deleted, data that older copies read through it are copied to "
+        "them at this rate. Counted as copy_rate.",
     ),
     cfg.StrOpt(
         "copies",
         default=Strategy.FLASHCOPY.value,
         choices=[
-            (Strategy.FLASHCOPY.value, "mappings to volumes of their own, in a consistency group"),
-            (Strategy.SNAPSHOTS.value, "snapshots of the array itself, from code level 8.6.2 on"),
+            (Strategy.FLASHCOPY.value, "FlashCopy mappings to separate volumes, in a consistency group"),
+            (Strategy.SNAPSHOTS.value, "the array's own snapshots, from code level 8.6.2 on"),
             (
                 Strategy.AUTO.value,
-                "snapshots where the code level has them and none of the volumes has mappings, else mappings",
+                "snapshots if the code level has them and no volume has FlashCopy mappings, otherwise mappings",
             ),
         ],
-        help="By which kind of copy volumes are cut.",
+        help="Which kind of copies is made.",
     ),
     cfg.FloatOpt(
-        "poll_seconds", default=1.0, min=0.01, max=1.0, help="Seconds between two looks at a copy's progress."
+        "poll_seconds", default=1.0, min=0.01, max=1.0, help="Seconds between two queries of a copy's progress."
     ),
 ]
 #: The options of each `[array:NAME]`.
 ARRAY: Final = [
-    cfg.URIOpt("endpoint", schemes=["https"], help="Where its REST API is, such as https://array.example.org:7443."),
-    cfg.StrOpt("username", help="Who the service is there; its role has to allow making volumes and mappings."),
-    cfg.StrOpt("password", secret=True, help="The password, unless `password_file` has it."),
-    cfg.StrOpt("password_file", help="A file that holds nothing but the password; read at each sign-in."),
-    cfg.StrOpt("ca_file", help="The authority of its certificate, in PEM; without it the ones this machine trusts."),
-    cfg.BoolOpt("verify_tls", default=True, help="Whether its certificate is looked at. Do not switch that off."),
-    cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for one answer."),
+    cfg.URIOpt("endpoint", schemes=["https"], help="URL of its REST API, such as https://array.example.org:7443."),
+    cfg.StrOpt("username", help="The service's user there; its role must allow creating volumes and mappings."),
+    cfg.StrOpt("password", secret=True, help="Password of that user; alternatively set `password_file`."),
+    cfg.StrOpt("password_file", help="File that contains only the password; it is read at each sign-in."),
+    cfg.StrOpt(
+        "ca_file", help="File with the CA of its certificate, in PEM; the default is the CAs that this machine trusts."
+    ),
+    cfg.BoolOpt("verify_tls", default=True, help="Whether its certificate is verified. Do not switch this off."),
+    cfg.FloatOpt("timeout", default=30, min=0.1, help="Seconds to wait for an answer."),
     cfg.IntOpt(
         "commands_a_second",
         default=10,
         min=3,
-        help="Commands a second that all processes with this `state_dir` give it together; two are kept for cuts.",
+        help="Commands per second that all processes with this `state_dir` send to it together; two are reserved for "
+        "cuts.",
     ),
 ]
 
