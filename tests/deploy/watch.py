@@ -48,12 +48,12 @@ class Watch:
         return [one["labels"] for one in found if one["state"] == "firing"]
 
     def seen(self, alert: str, since: float, **labels: str) -> None:
-        """Wait until an alert fires; its rule has to hold two scrapes after `since`, which is in seconds of the epoch.
+        """Wait until an alert has fired; its rule has to hold two scrapes after `since`, in seconds of the epoch.
 
         Scrapes are counted by their time stamps, so however late the test or Prometheus' evaluation comes, it is the
         same two.
         """
-        wait(lambda: self._fires(alert, labels), f"{alert} fires for {labels}", lambda: str(self.firing()))
+        wait(lambda: self._has_fired(alert, since, labels), f"{alert} fires for {labels}", lambda: str(self.firing()))
         scrapes = wait(lambda: self._second_scrapes(since, labels.get("instance")), "there are two scrapes")
         due = max(scrapes) + 0.001
         found = self.query(self._rules[alert], due)
@@ -78,6 +78,12 @@ class Watch:
 
     def _fires(self, alert: str, labels: Mapping[str, str]) -> bool:
         return any({"alertname": alert, **labels}.items() <= one.items() for one in self.firing())
+
+    def _has_fired(self, alert: str, since: float, labels: Mapping[str, str]) -> bool:
+        # Times in the rules are scaled, so that an alert may be over before anybody asks.
+        wanted = {"alertname": alert, "alertstate": "firing", **labels}
+        found = self.query(f"ALERTS{{{','.join(f'{name}={value!r}' for name, value in wanted.items())}}}[10m]")
+        return any(at > since for one in found for at, _ in one["values"])
 
     def _second_scrapes(self, since: float, instance: str | None) -> list[float] | None:
         """For each target, or the one that is named, when its second scrape after a time was; None if one has none."""

@@ -194,9 +194,10 @@ from stillframe import main
 from stillframe.cli.exit_codes import CommandFailed
 from stillframe.cli.running import run
 from stillframe.drivers.memory import MemoryDriver
-from tests.harness.surround import surround
+from stillframe.drivers.platform import Drivers
 from stillframe.service.caller import Caller
 from stillframe.settings import load
+from tests.harness.surround import surround
 
 folder = pathlib.Path(sys.argv[1])
 world = MemoryDriver()
