@@ -133,8 +133,8 @@ class Running:
     def everything(self) -> dict[str, Any]:
         """All that a refused request must leave alone: every row of every table, and the world."""
         with self.service.database.reader.connect() as connection:
-            # Without the signs of life of processes.
-            names = set(sa.inspect(connection).get_table_names()) - {"workers"}
+            # Without the signs of life of processes and of the state folders that are witnesses.
+            names = set(sa.inspect(connection).get_table_names()) - {"workers", "marks"}
             tables = {
                 # In some order: a server may tell rows in another one after each change.
                 name: sorted(map(repr, connection.execute(sa.select(sa.text("*")).select_from(sa.table(name)))))

@@ -35,7 +35,7 @@ def require_silence(host: Machine) -> None:
 def test_an_id_of_another_project_is_answered_like_one_that_nobody_has(host: Machine) -> None:
     theirs = replace(host.things(THEIRS), project_id=MINE)
     nobodys = Things(MINE, *(str(uuid.uuid4()) for _ in range(4)))
-    fields = ("server_id", "snapshot_id", "volume_id", "task_id")
+    fields = ("server_id", "snapshot_id", "volume_id", "task_id", "copy_id")
     names = {getattr(theirs, field): getattr(nobodys, field) for field in fields}
     host.said.clear()
     for foreign, unknown in zip(probes(theirs), probes(nobodys), strict=True):

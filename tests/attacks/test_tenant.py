@@ -91,8 +91,8 @@ def test_the_ids_of_another_project_lead_nowhere(service: Running) -> None:
 def test_an_id_of_another_project_is_answered_like_one_that_nobody_has(service: Running) -> None:
     theirs = replace(things(service, THEIRS, THEIR_NAME), project_id=MINE)
     nobodys = Things(MINE, *(str(uuid.uuid4()) for _ in range(4)))
-    names = {getattr(theirs, field): getattr(nobodys, field) for field in ("server_id", "snapshot_id", "volume_id")}
-    names[theirs.task_id] = nobodys.task_id
+    fields = ("server_id", "snapshot_id", "volume_id", "task_id", "copy_id")
+    names = {getattr(theirs, field): getattr(nobodys, field) for field in fields}
     for foreign, unknown in zip(probes(theirs), probes(nobodys), strict=True):
         status, text = send(service, foreign)
         for one, other in names.items():

@@ -26,7 +26,7 @@ __all__ = ["TestQuiesce"]
 pytestmark = [pytest.mark.openstack, needs_lab]
 
 # Longer than any cut in the lab that is not held up, shorter than what holds it up.
-LIMIT, SLOW = 15.0, 4.0
+LIMIT, SLOW = 20.0, 4.0
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_guest_whose_watchdog_died_too_runs_again_when_the_service_is_back(
     pausing.start()
     until(lambda: not guest.is_paused(), 30)
     shown = user.settled(snapshot_id)
-    assert shown["status"] == "available", shown
+    assert shown["status"] == "available", shown.get("fault")
     assert guest.is_whole()
     user.delete(snapshot_id)
 
