@@ -96,3 +96,4 @@ $(UV): requirements-uv.lock
 	@examples/install-packages.sh python3-venv
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-uv.lock
+	@touch $@
