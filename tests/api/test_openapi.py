@@ -67,6 +67,7 @@ def test_whatever_is_sent_is_answered_as_documented(api: Running, route: Any) ->
         "server_id": instance.id,
         "volume_id": instance.volume_ids[0],
         "id": snapshot_id,
+        "snapshot_id": next(iter(api.show(instance, snapshot_id)["snapshots"].values())),
     }
 
     @seed(20)
