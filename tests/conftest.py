@@ -11,7 +11,7 @@ from stillframe.domain.errors import StillframeError
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest ones first: started last, one of them would keep everybody waiting on one processor."""
-    items.sort(key=lambda item: item.get_closest_marker("crash") is None)
+    items.sort(key=lambda item: not any(item.get_closest_marker(kind) for kind in ("crash", "guest")))
 
 
 @pytest.hookimpl(wrapper=True)
