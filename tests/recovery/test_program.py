@@ -29,11 +29,6 @@ def database(place: Place) -> sa.URL:
     return sa.make_url(f"sqlite:///{place.folder / 'state' / 'stillframe.sqlite'}")
 
 
-def aside(place: Place) -> None:
-    for path in (place.folder / "state").glob("stillframe.sqlite*"):
-        path.rename(place.folder / path.name)
-
-
 def state(place: Place) -> dict[str, Any]:
     """What the doctor says of the database's state."""
     (found,) = [one for one in place.run("doctor", "-f", "json").document if one["check"] == "database's state"]
@@ -61,7 +56,6 @@ def test_an_operator_who_goes_by_what_the_program_says_loses_nothing(place: Plac
         write(place, b"two")
         place.good("snapshot", "create", "newest", "--instance", "web", "--wait")
     copies = sorted((place.folder / "disks" / ".stillframe").iterdir())
-    aside(place)
     dump.put_back()
 
     found = state(place)
@@ -98,7 +92,6 @@ def test_where_nobody_remembers_an_operator_can_say_it(place: Place) -> None:
         place.good("snapshot", "create", "gone", "--instance", "web", "--wait")
         dump = Dump(database(place), place.folder)
         place.good("snapshot", "delete", "gone", "--wait")
-    aside(place)
     dump.put_back()
     (place.folder / "state" / "witness.json").unlink()
     assert state(place)["result"] == "ok"
