@@ -239,7 +239,7 @@ def build_leftovers(
 ) -> Leftovers:
     """What finds and removes leftovers behind these drivers, as the registry opens them."""
     retries = _retries(settings, settings.drivers.attempts)
-    storage = StorageUnder(StorageUnder(drivers.storage, CheckPolicy()), retries)
+    storage = _with_retries(drivers, retries).storage
     # How old something is, is asked of the clock that its times are from.
     now = now or DatabaseClock(database).now
     return Leftovers(
@@ -255,7 +255,7 @@ def build_leftovers(
 def build_acceptance(settings: Settings, database: Database, drivers: Drivers) -> Acceptance:
     """What accepts an older state of the database that was put back, behind these drivers."""
     retries = _retries(settings, settings.drivers.attempts)
-    storage = StorageUnder(StorageUnder(drivers.storage, CheckPolicy()), retries)
+    storage = _with_retries(drivers, retries).storage
     epochs = EpochStore(database)
     witness = Witness(settings.state_dir, epochs)
     stores = SnapshotStore(database), OperationStore(database)
