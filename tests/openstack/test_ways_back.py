@@ -21,8 +21,9 @@ def problems(played: PlayedWorld) -> list[str]:
 
 def test_a_snapshot_without_a_way_back_is_refused_and_told_by_doctor(played: PlayedWorld) -> None:
     for capabilities in (SPARSE, THIN_LVM):
-        played.look_anew()
+        # First, as the threads of a service that has been started look at the back ends, too.
         played.cloud.capabilities = capabilities
+        played.look_anew()
         code, words = played.refused({"vm-snapshot": {"name": "s"}})
         assert (code, "could not be put back" in words) == (400, True), words
         assert played.cloud.asked("POST /volume") == []
@@ -33,7 +34,8 @@ def test_a_snapshot_without_a_way_back_is_refused_and_told_by_doctor(played: Pla
 
 def test_a_snapshot_with_one_is_taken(played: PlayedWorld) -> None:
     for capabilities in (THICK_LVM, {"volume_backend_name": "fast"}):
-        played.look_anew()
+        # First, as the threads of a service that has been started look at the back ends, too.
         played.cloud.capabilities = capabilities
+        played.look_anew()
         assert problems(played) == []
         assert played.show(played.create())["status"] == "available"
