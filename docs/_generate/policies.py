@@ -35,7 +35,7 @@ def page() -> Iterator[str]:
     enforcer = Policy(conf)
     documented = [rule for rule in RULES if isinstance(rule, policy.DocumentedRuleDefault)]
     rows = [
-        (f"`{rule.name}`", rule.description, *(_sight(enforcer, rule.name, roles) for roles in _PERSONAS.values()))
+        (f"`{rule.name}`", rule.description, *(_allowed(enforcer, rule.name, roles) for roles in _PERSONAS.values()))
         for rule in documented
     ]
     yield from table(("Rule", "Allows to", *_PERSONAS), rows)
@@ -47,7 +47,7 @@ def page() -> Iterator[str]:
     yield from table(("Rule", "Check", "Request"), written)
 
 
-def _sight(enforcer: Policy, rule: str, roles: frozenset[str]) -> str:
+def _allowed(enforcer: Policy, rule: str, roles: frozenset[str]) -> str:
     caller = Caller(user_id="somebody", project_id="own", roles=roles, request_id="")
     if enforcer.allows(caller, rule, "other"):
         return "all"

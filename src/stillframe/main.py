@@ -20,15 +20,15 @@ from stillframe.drivers.platform import Drivers
 from stillframe.drivers.preparation import Preparation
 from stillframe.drivers.problems import Problems
 from stillframe.drivers.remains import Remains, together
-from stillframe.drivers.sight import Sight
+from stillframe.drivers.visibility import Visibility
 from stillframe.drivers.wrappers import (
     CheckPolicy,
     ComputeUnder,
     FlashCopyUnder,
     LimitPolicy,
     RetryPolicy,
-    SightUnder,
     StorageUnder,
+    VisibilityUnder,
 )
 from stillframe.engine.board import Board, NoBoard
 from stillframe.engine.engine import Engine, Limits
@@ -153,7 +153,7 @@ def build(
     drivers = _with_retries(limited, hasty)
     patience = _retries(settings, settings.drivers.operation_attempts)
     patient = _with_retries(limited, patience)
-    flashcopy, sight = plain.ability(FlashCopy), plain.ability(Sight)
+    flashcopy, visibility = plain.ability(FlashCopy), plain.ability(Visibility)
     policy = Policy(settings.conf)
     policy.load()
     operations, snapshots = OperationStore(database), SnapshotStore(database)
@@ -187,7 +187,7 @@ def build(
         policy=policy,
         power=power,
         flashcopy=flashcopy and FlashCopyUnder(flashcopy, hasty),
-        sight=sight and SightUnder(sight, hasty),
+        visibility=visibility and VisibilityUnder(visibility, hasty),
         count_hosts=settings.limits.host > 0,
         count_backends=settings.limits.backend > 0,
     )

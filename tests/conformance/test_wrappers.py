@@ -14,8 +14,8 @@ from stillframe.domain.errors import BackendError, Superseded, Unavailable
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.flashcopy import FlashCopy
-from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import StorageDriver
+from stillframe.drivers.visibility import Visibility
 from stillframe.drivers.wrappers import (
     CheckPolicy,
     ComputeUnder,
@@ -23,8 +23,8 @@ from stillframe.drivers.wrappers import (
     LimitPolicy,
     Policy,
     RetryPolicy,
-    SightUnder,
     StorageUnder,
+    VisibilityUnder,
 )
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ PORTS: dict[type, Callable[[Any, Policy], Any]] = {
     ComputeDriver: ComputeUnder,
     StorageDriver: StorageUnder,
     FlashCopy: FlashCopyUnder,
-    Sight: SightUnder,
+    Visibility: VisibilityUnder,
 }
 #: What is done while a guest is held still.
 HURRIED = {"cut", "quiesced"}

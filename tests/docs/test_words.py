@@ -23,6 +23,7 @@ GIVEN_UP: Final = {
     "lifeline": "watchdog client",
     "passport": "credentials",
     "gathering": "batching",
+    "sight": "visibility",
     "turnstile": "claim lock",
     "volume_snapshot_id": "copy id",
 }

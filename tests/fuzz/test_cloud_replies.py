@@ -25,7 +25,7 @@ from stillframe.drivers.openstack.cloud import Cloud, Endpoints
 from stillframe.drivers.openstack.nova import NovaCompute
 from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.reverting import Reverter
-from stillframe.drivers.openstack.sight import CloudSight
+from stillframe.drivers.openstack.visibility import CloudVisibility
 from stillframe.drivers.openstack.volumes import Looking
 from stillframe.drivers.openstack.waiting import Waiting
 from stillframe.foreign.keystoneauth import CloudAdapter
@@ -169,7 +169,7 @@ class Story:
         reverter = Reverter(self.cloud, looking, waiting, Backends(self.cloud, ()), patience=0.05, reimage=True)
         self.storage = CinderStorage(self.cloud, looking, waiting, reverter, patience=0.05)
         self.compute = NovaCompute(self.cloud, waiting, Pausing(self.cloud, waiting, seconds=5), pauses=False)
-        self.sight = CloudSight(self.cloud)
+        self.visibility = CloudVisibility(self.cloud)
         self._checks = itertools.count()
 
     def call(self) -> Call:
@@ -197,10 +197,10 @@ def _cut(story: Story) -> None:
 
 
 ACTS: Final[dict[str, Callable[[Story], object]]] = {
-    "servers of a user": lambda story: story.sight.list_instances("users-token", all_projects=False),
-    "a server of a user": lambda story: story.sight.get_instance("users-token", SERVER),
-    "volumes of a user": lambda story: story.sight.list_volumes("users-token", all_projects=True),
-    "ids of a user": lambda story: story.sight.own_volumes("users-token"),
+    "servers of a user": lambda story: story.visibility.list_instances("users-token", all_projects=False),
+    "a server of a user": lambda story: story.visibility.get_instance("users-token", SERVER),
+    "volumes of a user": lambda story: story.visibility.list_volumes("users-token", all_projects=True),
+    "ids of a user": lambda story: story.visibility.own_volumes("users-token"),
     "servers": lambda story: story.compute.list_instances(None),
     "hold": lambda story: story.compute.hold(SERVER),
     "fence": lambda story: story.compute.unfence(SERVER, OURS),

@@ -52,7 +52,7 @@ class Guest:
             self.lab.order_fault("revert_to_snapshot", target=volume, times=1)
             yield
             return
-        names = f"snapshot-{snapshot['snapshots'][volume]}", "out-of-sight"
+        names = f"snapshot-{snapshot['snapshots'][volume]}", "elsewhere"
         self.lab.ceph.rename_snapshot(f"volume-{volume}", *names)
         try:
             yield

@@ -10,7 +10,7 @@ from typing import Any
 from stillframe import main
 from stillframe.drivers.call import Call
 from stillframe.drivers.registry import open_drivers
-from stillframe.drivers.sight import Sight
+from stillframe.drivers.visibility import Visibility
 from stillframe.settings import load
 from tests.harness.faults import Clock, Faults, wait_until
 from tests.harness.world import World
@@ -56,7 +56,7 @@ class PlayedWorld(World):
         )
         settings = load([str(config)])
         self.drivers = open_drivers(settings)
-        unseen = tuple(one for one in self.drivers.abilities if not isinstance(one, Sight))
+        unseen = tuple(one for one in self.drivers.abilities if not isinstance(one, Visibility))
         # Callers come without a Keystone, so that the platform is asked as the service.
         open_to_all = replace(settings, api=replace(settings.api, auth_strategy="noauth"))
         return main.build(open_to_all, drivers=replace(self.drivers, abilities=unseen), now=self.clock)

@@ -17,8 +17,8 @@ from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, ComputeDriver, Stillness
 from stillframe.drivers.flashcopy import FlashCopy
-from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities, StorageDriver
+from stillframe.drivers.visibility import Visibility
 
 LOG = logging.getLogger(__name__)
 
@@ -242,10 +242,10 @@ class FlashCopyUnder(FlashCopy):
 
 
 @dataclass(frozen=True, slots=True)
-class SightUnder(Sight):
+class VisibilityUnder(Visibility):
     """What the owner of a token sees, under a policy."""
 
-    driver: Sight
+    driver: Visibility
     policy: Policy
 
     def list_instances(self, token: str, *, all_projects: bool) -> Sequence[Instance]:

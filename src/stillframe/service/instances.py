@@ -11,8 +11,8 @@ from stillframe.domain.errors import Conflict, NotFound, NotSupported
 from stillframe.domain.instance import Instance, PowerState, Volume
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.flashcopy import FlashCopy
-from stillframe.drivers.sight import Sight
 from stillframe.drivers.storage import StorageDriver
+from stillframe.drivers.visibility import Visibility
 from stillframe.service.caller import Caller
 from stillframe.service.policy import Policy
 from stillframe.service.power import PowerAction, PowerActions
@@ -25,8 +25,8 @@ LOG = logging.getLogger(__name__)
 class InstanceService:
     """Instances and volumes as the caller may see them; what another project owns is not there.
 
-    Where the platform has users of its own (`sight`), it is asked with the caller's token; else the owner's project
-    decides.
+    Where the platform has users of its own (`visibility`), it is asked with the caller's token; else the owner's
+    project decides.
     """
 
     compute: ComputeDriver
@@ -35,20 +35,20 @@ class InstanceService:
     policy: Policy
     power: PowerActions
     flashcopy: FlashCopy | None = None
-    sight: Sight | None = None
+    visibility: Visibility | None = None
     count_hosts: bool = False
     count_backends: bool = False
 
     def list_instances(self, caller: Caller, *, all_projects: bool = False) -> Sequence[Instance]:
         project_id = self._project_seen(caller, "instance:show", all_projects=all_projects)
-        if self.sight is not None and caller.token is not None:
-            return self.sight.list_instances(caller.token, all_projects=all_projects)
+        if self.visibility is not None and caller.token is not None:
+            return self.visibility.list_instances(caller.token, all_projects=all_projects)
         return self.compute.list_instances(project_id)
 
     def get_instance(self, caller: Caller, instance_id: str, rule: str = "instance:show") -> Instance:
-        """One instance in the caller's sight; raises `NotFound`, or `Forbidden` by `rule`."""
-        if self.sight is not None and caller.token is not None:
-            instance = self.sight.get_instance(caller.token, instance_id)
+        """One instance visible to the caller; raises `NotFound`, or `Forbidden` by `rule`."""
+        if self.visibility is not None and caller.token is not None:
+            instance = self.visibility.get_instance(caller.token, instance_id)
         else:
             with _in_one_wording("Instance", instance_id):
                 instance = self.compute.get_instance(instance_id)
@@ -59,14 +59,14 @@ class InstanceService:
 
     def list_volumes(self, caller: Caller, *, all_projects: bool = False) -> Sequence[Volume]:
         project_id = self._project_seen(caller, "volume:show", all_projects=all_projects)
-        if self.sight is not None and caller.token is not None:
-            return self.sight.list_volumes(caller.token, all_projects=all_projects)
+        if self.visibility is not None and caller.token is not None:
+            return self.visibility.list_volumes(caller.token, all_projects=all_projects)
         return self.storage.list_volumes(project_id)
 
     def get_volume(self, caller: Caller, volume_id: str, rule: str = "volume:show") -> Volume:
-        """One volume in the caller's sight; raises `NotFound`, or `Forbidden` by `rule`."""
-        if self.sight is not None and caller.token is not None:
-            volume = self.sight.get_volume(caller.token, volume_id)
+        """One volume visible to the caller; raises `NotFound`, or `Forbidden` by `rule`."""
+        if self.visibility is not None and caller.token is not None:
+            volume = self.visibility.get_volume(caller.token, volume_id)
         else:
             with _in_one_wording("Volume", volume_id):
                 volume = self.storage.get_volume(volume_id)
@@ -81,10 +81,10 @@ class InstanceService:
         Only a platform that decides about each by itself can have such.
         """
         seen: Collection[str] = ()
-        if self.sight is not None and caller.token is not None and len(volume_ids) > 1:
+        if self.visibility is not None and caller.token is not None and len(volume_ids) > 1:
             self.policy.require(caller, "volume:show", caller.project_id)
-            seen = self.sight.own_volumes(caller.token)
-        if self.sight is not None:
+            seen = self.visibility.own_volumes(caller.token)
+        if self.visibility is not None:
             for volume_id in volume_ids:
                 if volume_id not in seen:
                     self.get_volume(caller, volume_id)
@@ -170,7 +170,7 @@ class InstanceService:
         return caller.project_id
 
     def _require_power_control(self) -> None:
-        if self.sight is not None or not self.compute.capabilities.power_control:
+        if self.visibility is not None or not self.compute.capabilities.power_control:
             raise NotSupported("Instances of this platform are not started and stopped through this service.")
 
 

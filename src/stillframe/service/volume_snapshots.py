@@ -72,7 +72,7 @@ class VolumeSnapshotService:
         """What the back end has of them; one that does not answer is no reason not to show the records."""
         owners = {copy.snapshot.id: copy.snapshot for copy in copies}
         one = next(iter(owners.values())) if len(owners) == 1 else None
-        if one is None and self.snapshots.instances.sight is not None:
+        if one is None and self.snapshots.instances.visibility is not None:
             # A cloud would be asked for all that is there; it shows its own volume snapshots itself.
             return Holdings({}, complete=False)
         try:

@@ -86,7 +86,7 @@ class SnapshotStore:
             return connection.execute(statement).scalars().all()
 
     def list(self, query: ListQuery) -> list[InstanceSnapshot]:
-        """One page; raises `InvalidInput` for a marker that is not in the caller's sight."""
+        """One page; raises `InvalidInput` for a marker that is not visible to the caller."""
         sort = [*query.sort]
         if all(item.key != "id" for item in sort):
             # The id makes the order total: without it, pages would lose or repeat rows with equal keys.

@@ -27,7 +27,7 @@ class OpenStackPlatform(Platform):
         from stillframe.drivers.openstack.pausing import Pausing
         from stillframe.drivers.openstack.remains import CloudRemains, HelpingImages
         from stillframe.drivers.openstack.reverting import Reverter
-        from stillframe.drivers.openstack.sight import CloudSight
+        from stillframe.drivers.openstack.visibility import CloudVisibility
         from stillframe.drivers.openstack.volumes import Looking
         from stillframe.drivers.openstack.waiting import Waiting
 
@@ -48,7 +48,7 @@ class OpenStackPlatform(Platform):
             compute,
             storage,
             (
-                CloudSight(connected),
+                CloudVisibility(connected),
                 CloudRemains(pausing, HelpingImages(connected) if chosen.reimage else None),
                 CloudProblems(connected, kinds, reverter),
             ),

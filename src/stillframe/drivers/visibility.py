@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from stillframe.domain.instance import Instance, Volume
 
 
-class Sight(ABC):
+class Visibility(ABC):
     """Instances and volumes as the owner of a token sees them.
 
     What the owner does not see raises `NotFound`; a token that does not hold raises `Unauthorized`, and a role that
