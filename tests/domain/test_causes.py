@@ -1,4 +1,4 @@
-"""Errors that cross a border: what they are raised with is text, never the foreign exception itself."""
+"""Translated errors: what they are raised with is text, never the foreign exception itself."""
 
 from __future__ import annotations
 

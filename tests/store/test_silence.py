@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from stillframe.domain.errors import Unavailable
-from stillframe.store.border import SILENT
+from stillframe.store.error_translation import SILENT
 from stillframe.store.silence import OnceAMinute
 
 

@@ -88,6 +88,6 @@ def remembered_database() -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """What the database itself said about what went wrong, where it did."""
-    from stillframe.store.border import words  # noqa: PLC0415  # most commands do without
+    from stillframe.store.error_translation import words  # noqa: PLC0415  # most commands do without
 
     return (error.detail if isinstance(error, StillframeError) else words(error)) or str(error)

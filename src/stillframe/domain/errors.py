@@ -1,4 +1,4 @@
-"""The one error tree; foreign errors are translated into it at the border they cross.
+"""The one error tree; foreign errors are translated into it where they come in.
 
 ::
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import StillframeError
-from stillframe.store.border import SILENT
+from stillframe.store.error_translation import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

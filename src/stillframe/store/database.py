@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from stillframe.domain.errors import InvalidInput
 from stillframe.posix import private
-from stillframe.store.border import translated
+from stillframe.store.error_translation import translated
 from stillframe.store.tables import WORKERS
 
 if TYPE_CHECKING:

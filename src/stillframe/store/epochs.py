@@ -16,9 +16,9 @@ from stillframe.domain.errors import Conflict, OlderDatabase
 from stillframe.domain.snapshot import Fault
 from stillframe.domain.status import Status, advance
 from stillframe.domain.verdict import Failure, Nothing, verdict
-from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_open
+from stillframe.store.error_translation import repeated
 from stillframe.store.rows import fault_to_json, not_before_creation, operation_from_row
 from stillframe.store.tables import EPOCHS, FENCES, INSTANCE_LOCKS, MARKS, OPERATIONS, PUT_BACKS, SNAPSHOTS
 

@@ -13,8 +13,8 @@ from stillframe.domain.errors import Conflict
 from stillframe.domain.leftover import Owner
 from stillframe.domain.operation import OperationState
 from stillframe.domain.status import Status
-from stillframe.store.border import repeated
 from stillframe.store.epochs import is_held
+from stillframe.store.error_translation import repeated
 from stillframe.store.operations import Fence
 from stillframe.store.rows import operation_from_row, snapshot_from_row
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS

@@ -12,10 +12,10 @@ from stillframe.domain.errors import Conflict, NotFound, Refused, Superseded
 from stillframe.domain.operation import FlowRecord, Operation, OperationState, Settlement, Unchanged
 from stillframe.domain.status import Event, Status, advance
 from stillframe.store import first_release
-from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_mine, is_open, unclaimed
 from stillframe.store.epochs import require_latest
+from stillframe.store.error_translation import repeated
 from stillframe.store.numbering import next_number
 from stillframe.store.rows import (
     consistency_to_json,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from stillframe.domain.errors import Conflict
-from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
+from stillframe.store.error_translation import repeated
 from stillframe.store.tables import WORKERS
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from stillframe.domain.errors import Superseded
 from stillframe.domain.operation import OperationState
 from stillframe.settings.limits import Shares
 from stillframe.store import first_release
-from stillframe.store.border import repeated
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_latest, is_mine, is_open, unclaimed
 from stillframe.store.epochs import is_held, marks
+from stillframe.store.error_translation import repeated
 from stillframe.store.rows import operation_from_row
 from stillframe.store.tables import CLAIM_LOCK, INSTANCE_LOCKS, OPERATIONS
 

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from stillframe.domain.errors import Conflict, Refused, Unavailable
-from stillframe.store.border import translated
+from stillframe.store.error_translation import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import Unavailable
-from stillframe.store.border import SILENT, is_silence, words
+from stillframe.store.error_translation import SILENT, is_silence, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable

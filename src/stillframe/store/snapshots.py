@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from stillframe.domain.errors import InvalidInput, NotFound
 from stillframe.domain.status import BUSY, Status, busy
-from stillframe.store.border import repeated
+from stillframe.store.error_translation import repeated
 from stillframe.store.rows import fitting, not_before_creation, snapshot_from_row
 from stillframe.store.tables import OPERATIONS, SNAPSHOTS
 

@@ -1,4 +1,4 @@
-"""The guest agent's border: what it says, or does not say, becomes a value or an error of the tree.
+"""What the guest agent says, or does not say, becomes a value or an error of the tree.
 
 Whoever is in the guest speaks as its agent. See `conversation` for the bounds.
 """
@@ -27,30 +27,30 @@ class AgentUnknown(BackendError):
 
 def freeze(path: Path, seconds: float) -> int:
     """Freeze the guest's file systems; how many. Raises `Unavailable` (not asked), `AgentRefused`, `AgentUnknown`."""
-    with _border("freeze the guest's file systems"), Agent(str(path), seconds) as agent:
+    with _translated("freeze the guest's file systems"), Agent(str(path), seconds) as agent:
         return agent.count("guest-fsfreeze-freeze")
 
 
 def thaw(path: Path, seconds: float) -> tuple[bool | None, bool]:
     """Thaw them; whether they were frozen until then (None: nobody knows), and are since. Raises as `freeze` does."""
-    with _border("thaw the guest's file systems"), Agent(str(path), seconds, seconds) as agent:
+    with _translated("thaw the guest's file systems"), Agent(str(path), seconds, seconds) as agent:
         return agent.thaw()
 
 
 def frozen(path: Path) -> bool:
     """Whether they are frozen, whoever asked for it. Raises as `freeze` does."""
-    with _border("say whether the guest's file systems are frozen"), Agent(str(path), _LOOK_SECONDS) as agent:
+    with _translated("say whether the guest's file systems are frozen"), Agent(str(path), _LOOK_SECONDS) as agent:
         return agent.frozen()
 
 
 def shut_down(path: Path) -> None:
     """Ask for the guest's end, which has no answer; raises `Unavailable`, `AgentUnknown`."""
-    with _border("shut the guest down"), Agent(str(path), _LOOK_SECONDS) as agent:
+    with _translated("shut the guest down"), Agent(str(path), _LOOK_SECONDS) as agent:
         agent.tell("guest-shutdown")
 
 
 @contextmanager
-def _border(doing: str) -> Iterator[None]:
+def _translated(doing: str) -> Iterator[None]:
     try:
         yield
     except NotAskedError as problem:

@@ -22,10 +22,10 @@ from stillframe.domain.errors import (
 )
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.local.alone import require_no_writer, require_open_in_qemu
-from stillframe.drivers.local.border import translated
 from stillframe.drivers.local.copies import Copies, require_sound
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
 from stillframe.drivers.local.dependents import Dependents
+from stillframe.drivers.local.error_translation import translation
 from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images, same_file
 from stillframe.drivers.local.opening import File
@@ -225,7 +225,7 @@ def about(declaration: Declaration, disk: Disk) -> Iterator[None]:
         raise
     except OSError as problem:
         LOG.warning("%s: %r: %r", what, str(disk.path), problem)
-        kind = Refused if problem.errno in _NOT_THERE else type(translated(problem, what))
+        kind = Refused if problem.errno in _NOT_THERE else type(translation(problem, what))
         why = f"cannot be looked at: {os.strerror(problem.errno or errno.EIO)}; put it back or correct the declaration."
         raise kind(f"{what} {_READ_ONLY if problem.errno == errno.EROFS else why}") from None
     except StillframeError as problem:

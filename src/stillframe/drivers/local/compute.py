@@ -16,8 +16,8 @@ from stillframe.domain.instance import Attachment, Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declaration, Declarations
+from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.holding import LONGEST_HOLD, NO_AGENT, NO_HOOKS, Holding
@@ -147,7 +147,7 @@ class LocalCompute:
         elif state is PowerState.SHUTOFF:
             command = _start_command(declaration)
             log = self._logs / f"{instance_id}.log"
-            with border("preparing the folder of the logs"):
+            with translated("preparing the folder of the logs"):
                 self._files.make_folder(self._logs)
             process = self._qemu.launch(command, log)
 
@@ -184,7 +184,7 @@ class LocalCompute:
     def fence(self, instance_id: str, owner: str) -> None:
         """See `ComputeDriver`."""
         self._declarations.instance(instance_id)
-        with border("fencing the instance"):
+        with translated("fencing the instance"):
             self._files.make_folder(self._fences)
             try:
                 self._files.write_new(self._fences / instance_id, owner.encode())
@@ -196,7 +196,7 @@ class LocalCompute:
     def unfence(self, instance_id: str, owner: str) -> None:
         """See `ComputeDriver`."""
         if self.fenced_by(instance_id) == owner:
-            with border("taking the fence away"):
+            with translated("taking the fence away"):
                 self._files.remove(self._fences / instance_id)
                 self._files.sync(self._fences)
 
@@ -262,7 +262,7 @@ class LocalCompute:
 
     def _write_out(self, declaration: Declaration) -> None:
         # What is written out before the pause need not be written during it.
-        with border("writing out the disks"):
+        with translated("writing out the disks"):
             for disk in declaration.disks:
                 self._files.write_out(disk.file)
 

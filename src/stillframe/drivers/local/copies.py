@@ -10,8 +10,8 @@ from typing import Final
 
 from stillframe.domain.errors import BackendError, Damaged, Refused
 from stillframe.drivers.local import opening
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declarations
+from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.records import Copy, Method, Records
 from stillframe.drivers.local.turns import PATIENCE
@@ -36,7 +36,7 @@ class Copies:
     def root(self, disk: Path) -> Path:
         """The folder for the copies of a disk, made if it is new; raises `Unverified`."""
         root = disk.parent / FOLDER
-        with border("preparing the folder of the copies"):
+        with translated("preparing the folder of the copies"):
             if not self._is_usable(disk.parent):
                 self._files.make_folder_beside(root)
                 self._files.sync(root.parent)

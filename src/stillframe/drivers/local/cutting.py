@@ -19,10 +19,10 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.local import opening
 from stillframe.drivers.local.alone import Alone, alone, require_open_in_qemu
 from stillframe.drivers.local.blocks import Tick
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.checks import about
 from stillframe.drivers.local.copies import Copies, mount_of
 from stillframe.drivers.local.declaration import Declaration, Disk
+from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.images import Format, Images, any_written, same_file
 from stillframe.drivers.local.power import power_state
@@ -56,7 +56,7 @@ class Cutter:
 
     def cut(self, call: Call, declaration: Declaration, names: Sequence[CopyName]) -> Cut:
         """Fix the content of one disk a name; copies that earlier attempts left are put aside, not used."""
-        with border("cutting the disks"), ExitStack() as held:
+        with translated("cutting the disks"), ExitStack() as held:
             plans = self._plans(declaration, names, held)
             for plan in plans:
                 with self._records.turn(call, plan.copy):
@@ -83,7 +83,7 @@ class Cutter:
     def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
         """Make a cut copy durable and check it; may be repeated whatever happened before."""
         copy = self._records.get(copy_id)
-        with border(f"completing the copy {copy_id}"):
+        with translated(f"completing the copy {copy_id}"):
             if copy.stage is not Stage.READY:
                 if copy.method is Method.BACKUP:
                     self._await_backup(call, copy)

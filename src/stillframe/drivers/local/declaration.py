@@ -14,8 +14,8 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stillframe.domain.errors import Conflict, InvalidInput, NotFound, NotSupported, Refused
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.cache import Cache
+from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format, Images, same_file
 from stillframe.drivers.local.opening import File, Unverified
@@ -146,7 +146,7 @@ class Declarations:
     def all(self) -> list[Declaration]:
         """Every readable declaration by name; one broken file must not hide the others and is logged."""
         found: dict[str, Declaration] = {}
-        with border("reading the folder of the instances"):
+        with translated("reading the folder of the instances"):
             paths = instance_files(self.folder)
         for path in paths:
             try:
@@ -205,7 +205,7 @@ class Declarations:
         content = tomli_w.dumps(
             declaration.model_copy(update={"disks": tuple(disks)}).model_dump(mode="json", exclude_none=True)
         )
-        with border("declaring the instance"):
+        with translated("declaring the instance"):
             files.make_folder(self.folder)
             try:
                 files.write_new(path, content.encode())
@@ -218,7 +218,7 @@ class Declarations:
         path = self.folder / f"{_plain_name(name)}{_SUFFIX}"
         if not path.is_file():
             raise NotFound(f"{path} does not exist")
-        with border("removing the declaration"):
+        with translated("removing the declaration"):
             files.remove(path)
             files.sync(self.folder)
 

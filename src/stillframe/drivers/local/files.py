@@ -49,7 +49,7 @@ class Draft:
 
 
 class Files:
-    """Changes files and folders of this machine; raises `OSError`, which the callers translate at the border.
+    """Changes files and folders of this machine; raises `OSError`, which the callers translate.
 
     Methods that reach into the folder of a disk raise `Unverified` too.
     """

@@ -24,8 +24,8 @@ from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.compute import Stillness
 from stillframe.drivers.local.agent import AgentRefused, AgentUnknown
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Declaration
+from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard, Order
 from stillframe.drivers.local.images import Images
@@ -147,7 +147,7 @@ class Holding:
 
     def abandoned(self) -> list[str]:
         """The ids of all instances whose guest may be held still, by no process that lives."""
-        with border("looking for guests that are held still"):
+        with translated("looking for guests that are held still"):
             noted = sorted(mark.name for mark in self.folder.iterdir()) if self.folder.is_dir() else []
         return [instance_id for instance_id in noted if not self._is_held(instance_id)]
 
@@ -262,7 +262,7 @@ class Holding:
                 time.sleep(_PAUSE_SECONDS)
         found = self._mark(declaration.id)
         if found is not None and found.token == mark.token:
-            with border("noting that a guest is held no longer"):
+            with translated("noting that a guest is held no longer"):
                 self._files.remove(self.folder / declaration.id)
         self._guard.disarm(declaration.id)
         return kept
@@ -289,7 +289,7 @@ class Holding:
     def _begin(self, declaration: Declaration, socket: Path, *, frozen: bool) -> Mark:
         process = self._qemu.process(socket)
         mark = Mark(secrets.token_hex(8), frozen=frozen, process=process, until=time.monotonic() + self._longest)
-        with border("preparing the folder of the marks"):
+        with translated("preparing the folder of the marks"):
             self._files.make_folder(self.folder)
         try:
             self._note(declaration, mark)
@@ -301,7 +301,7 @@ class Holding:
 
     def _note(self, declaration: Declaration, mark: Mark) -> None:
         path = self.folder / declaration.id
-        with border("noting what a guest is held by"):
+        with translated("noting what a guest is held by"):
             self._files.write(path, json.dumps(asdict(mark)).encode())
         monitor = declaration.qmp_socket if mark.paused else None
         agent = declaration.guest_agent_socket if mark.frozen else None
@@ -327,7 +327,7 @@ class Holding:
     @contextmanager
     def _locked(self, what: str, instance_id: str, seconds: float = _LOCK_SECONDS) -> Iterator[bool]:
         """A lock of one process at a time, which ends with it at the latest; whether it came within the time."""
-        with border("preparing the folder of the locks"):
+        with translated("preparing the folder of the locks"):
             self._files.make_folder(self._locks)
             path = self._locks / f"{instance_id}.{what}"
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

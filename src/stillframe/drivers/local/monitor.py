@@ -1,4 +1,4 @@
-"""The border to QEMU's monitors: sessions that are bounded in time and bytes, and errors of the tree.
+"""Sessions with QEMU's monitors: bounded in time and bytes, with errors of the tree.
 
 A monitor serves one client at a time. Whoever holds it, or speaks in its place, holds up nobody but those who ask it.
 """

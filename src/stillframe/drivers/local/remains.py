@@ -11,9 +11,9 @@ from typing import Final
 
 from stillframe.domain.errors import Refused
 from stillframe.drivers.local import opening
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.copies import Copies, trouble, trouble_below
 from stillframe.drivers.local.declaration import Declarations
+from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.holding import Holding
 from stillframe.drivers.local.records import Copy, Stage
@@ -45,14 +45,14 @@ class LocalRemains(Remains):
 
     def scraps(self, before: datetime) -> Sequence[str]:
         """See `Remains`: drafts that nobody holds, and empty folders in which no copy on record lies."""
-        with border("looking for drafts"):
+        with translated("looking for drafts"):
             found = [path for path in self._candidates() if self._is_scrap(path, before)]
         return [str(path) for path in found]
 
     def remove(self, scrap: str, before: datetime) -> None:
         """See `Remains`."""
         path = Path(scrap)
-        with border(f"removing '{path}'"):
+        with translated(f"removing '{path}'"):
             if path not in self._candidates() or not self._is_scrap(path, before):
                 return
             if path.parent == self._copies.records.folder:
@@ -64,13 +64,13 @@ class LocalRemains(Remains):
 
     def losses(self) -> Sequence[Loss]:
         """See `Remains`."""
-        with border("looking at the copies"):
+        with translated("looking at the copies"):
             return [Loss(copy.id, copy.name.snapshot_id, why) for copy in self._ready() if (why := self._why(copy))]
 
     def orphans(self) -> Sequence[str]:
         """See `Remains`."""
         known = {name for copy in self._copies.records.all() for name in (copy.id, copy.aside.name)}
-        with border("looking for orphans"):
+        with translated("looking for orphans"):
             return [
                 str(root / name)
                 for root in self._copies.roots()

@@ -14,8 +14,8 @@ from typing import Final
 from stillframe.drivers.call import Call
 from stillframe.drivers.local import opening
 from stillframe.drivers.local.alone import Alone, alone
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.declaration import Disk
+from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Draft, Files, names_in
 from stillframe.drivers.local.records import Copy, Method
 
@@ -31,14 +31,14 @@ class Replacer:
 
     def clear(self, copy: Copy) -> None:
         """Remove the drafts that earlier attempts for the copy's volume left, or hold and may not use any more."""
-        with border("removing what an earlier restore left"):
+        with translated("removing what an earlier restore left"):
             for name in names_in(Path(copy.root)):
                 if name.startswith(f"{copy.name.volume_id}.") and name.endswith(RESTORING):
                     self._files.remove_beside(Path(copy.root) / name)
 
     def replace(self, call: Call, disk: Disk, copy: Copy) -> None:
         """Put the copy's content in the disk's place; raises `Refused` if somebody else has the disk open."""
-        with border("restoring the disk"), opening.file(disk.path) as live, alone(live) as guard:
+        with translated("restoring the disk"), opening.file(disk.path) as live, alone(live) as guard:
             with opening.file(copy.data, links=False) as data:
                 if (data.found.st_dev, data.found.st_ino) != (live.found.st_dev, live.found.st_ino):
                     draft = self._draft(call, live, data, copy, guard)

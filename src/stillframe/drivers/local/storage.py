@@ -11,11 +11,11 @@ from stillframe.domain.errors import Refused
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.checks import Checks, about
 from stillframe.drivers.local.copies import Copies, require_mounted
 from stillframe.drivers.local.cutting import Cutter
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
+from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.power import power_state
@@ -106,7 +106,7 @@ class LocalStorage:
         project_id: str | None = None,  # noqa: ARG002 -- of the port
     ) -> Sequence[VolumeSnapshot]:
         """See `StorageDriver`."""
-        with border("looking for copies"):
+        with translated("looking for copies"):
             found = [copy.snapshot() for copy in self._books.records.all(snapshot_id)]
         return sorted(found, key=lambda one: one.id)
 
@@ -135,7 +135,7 @@ class LocalStorage:
 
     def delete(self, call: Call, copy_id: str) -> None:
         """See `StorageDriver`."""
-        with border(f"deleting the copy {copy_id}"):
+        with translated(f"deleting the copy {copy_id}"):
             copy = self._books.records.find(copy_id)
             if copy is None:
                 return

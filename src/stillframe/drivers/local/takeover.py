@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from stillframe.domain.errors import Refused
 from stillframe.drivers.local import opening
-from stillframe.drivers.local.border import border
 from stillframe.drivers.local.copies import mount_of
+from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.records import DATA, Copy, Records, Stage
 from stillframe.drivers.preparation import Preparation
@@ -52,7 +52,7 @@ class TakeOver(Preparation):
                 LOG.warning("the copies in %s are taken over when its file system is mounted at a start", root)
                 continue
             try:
-                with border(f"taking over the copies in '{root}'"):
+                with translated(f"taking over the copies in '{root}'"):
                     self._folder(root)
                     self._files.remove(note)
             except Exception:

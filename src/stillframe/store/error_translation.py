@@ -1,4 +1,4 @@
-"""The border to the database: what SQLAlchemy and the drivers below it raise leaves the store as the error tree."""
+"""Error translation: what SQLAlchemy and the drivers below it raise leaves the store as the error tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where errors of the operating system and of QEMU's programs become errors of the tree."""
+"""Error translation: what the operating system and QEMU's programs raise leaves as an error of the tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BUSY: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.ENFILE, errno.EMFILE, errno.ENOMEM})
 
 
-def translated(problem: OSError, doing: str) -> StillframeError:
+def translation(problem: OSError, doing: str) -> StillframeError:
     """The error of the tree that says what the operating system refused while `doing`."""
     where = f" ({str(problem.filename)!r})" if problem.filename else ""
     reason = f"{doing}: {problem.strerror or problem}{where}"
@@ -25,9 +25,9 @@ def translated(problem: OSError, doing: str) -> StillframeError:
 
 
 @contextmanager
-def border(doing: str) -> Iterator[None]:
+def translated(doing: str) -> Iterator[None]:
     """Translate every `OSError` of the block; `doing` completes the sentence for the reader of the message."""
     try:
         yield
     except OSError as problem:
-        raise translated(problem, doing) from None
+        raise translation(problem, doing) from None

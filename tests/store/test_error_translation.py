@@ -18,8 +18,8 @@ from stillframe.domain.operation import FlowRecord, Settlement
 from stillframe.domain.status import Event, Status
 from stillframe.engine.persistence import FlowBooks
 from stillframe.store import schema
-from stillframe.store.border import repeated
 from stillframe.store.database import Database, connect
+from stillframe.store.error_translation import repeated
 from stillframe.store.operations import OperationStore
 from stillframe.store.snapshots import ListQuery, SnapshotStore
 from stillframe.store.tables import FENCES, OPERATIONS, SNAPSHOTS
@@ -259,7 +259,7 @@ def test_a_statement_that_is_wrong_is_our_error(store: Store) -> None:
         assert statement not in str(raised.value)
 
 
-def test_errors_of_our_tree_pass_the_border_as_they_are_and_undo_the_transaction(store: Store) -> None:
+def test_errors_of_our_tree_are_not_translated_and_undo_the_transaction(store: Store) -> None:
     operation = available(store.operations)
     mine = Conflict("mine")
 
