@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import socket
@@ -18,8 +19,10 @@ from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.local.conversation import Conversation
 from stillframe.drivers.local.images import Format
+from stillframe.drivers.local.monitor import HungError, Monitors
 from stillframe.drivers.local.qemu import Qemu
 from tests.conformance.worlds import LocalWorld
+from tests.lab.speakers import line, messages, speaking
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
 EVENT = {"event": "JOB_STATUS_CHANGE", "timestamp": {"seconds": 1, "microseconds": 0}, "data": {"status": "waiting"}}
@@ -140,3 +143,28 @@ def test_a_monitor_before_which_many_wait_is_waited_for(tmp_path: Path, who: str
         assert wait([asking], 1.0).not_done
         let_in()
         assert asking.result(60) == "running"
+
+
+def test_a_session_that_is_given_up_lets_the_monitor_go_at_once(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def part(connection: socket.socket) -> None:
+        connection.sendall(line(GREETING))
+        next(messages(connection))
+        connection.sendall(line({"return": {}}))
+        if not given_up.wait(60):
+            return
+        while connection.recv(1 << 20):
+            continue
+        ended.set()
+
+    given_up = threading.Event()
+    gc.disable()
+    try:
+        with speaking(tmp_path / "qmp", part):
+            with pytest.raises(HungError):
+                Monitors(1.0).ask(tmp_path / "qmp", ("human-monitor-command", {"command-line": "x" * (16 << 20)}))
+            given_up.set()
+            assert ended.wait(30)
+    finally:
+        gc.enable()

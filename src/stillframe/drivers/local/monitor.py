@@ -102,7 +102,7 @@ class Monitors:
         if not turn.acquire(timeout=limit):
             raise HungError(f"QEMU's monitor has not answered an earlier call in {limit:g} s.")
         try:
-            again(lambda: asyncio.run(session.hold(str(socket), end)))
+            again(lambda: session.hold(str(socket), end))
         finally:
             turn.release()
         return session
@@ -120,11 +120,18 @@ class _Session:
         self.answers: list[Any] = []
         self.process: str | None = None
 
-    async def hold(self, path: str, end: float) -> None:
+    def hold(self, path: str, end: float) -> None:
         """Ask everything, until a moment of the monotonic clock.
 
         Raises as `Monitors.ask` does, and `_NoGreetingError`.
         """
+        # Where its disconnect is cut short, the library leaves the socket open until it is collected as garbage, and
+        # the monitor would serve nobody else meanwhile.
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.setblocking(False)
+            asyncio.run(self._talk(channel, path, end))
+
+    async def _talk(self, channel: socket.socket, path: str, end: float) -> None:
         client = QMPClient("stillframe", readbuflen=_MOST_LINE)
         # A machine that is off is no error, and every failure is raised from here in our own words.
         client.logger.setLevel(logging.CRITICAL)
@@ -133,7 +140,7 @@ class _Session:
         asked, self.answers = "", []
         try:
             async with asyncio.timeout(max(0.0, end - time.monotonic())):
-                await self._connect(client, path)
+                await self._connect(client, channel, path)
                 unsent = iter(self._descriptors)
                 for asked, arguments in self._commands:
                     if asked == "add-fd":
@@ -157,25 +164,22 @@ class _Session:
             with suppress(Exception):
                 async with asyncio.timeout(_END_SECONDS):
                     await client.disconnect()
+            # Whoever does not read must not keep us at what we have not sent yet.
+            with suppress(OSError):
+                channel.shutdown(socket.SHUT_RDWR)
 
     def _require_meant(self) -> None:
         if is_another(self.process, self._meant):
             raise ReplacedError("The QEMU process that was meant has ended, and another one has taken its place.")
 
-    async def _connect(self, client: QMPClient, path: str) -> None:
-        channel = socket.socket(socket.AF_UNIX)
+    async def _connect(self, client: QMPClient, channel: socket.socket, path: str) -> None:
         try:
-            channel.setblocking(False)
-            try:
-                await _reach(channel, path)
-            except OSError as problem:
-                raise _unconnected(problem) from None
-            self.process = listener(channel)
-            self._require_meant()
-            await client.connect(channel)
-        except BaseException:
-            channel.close()
-            raise
+            await _reach(channel, path)
+        except OSError as problem:
+            raise _unconnected(problem) from None
+        self.process = listener(channel)
+        self._require_meant()
+        await client.connect(channel)
 
 
 async def _reach(channel: socket.socket, path: str) -> None:
