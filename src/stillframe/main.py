@@ -149,17 +149,17 @@ def build(
     now = now or clock.now
     plain = drivers or registry.open_drivers(settings)
     limited = replace(plain, storage=StorageUnder(plain.storage, LimitPolicy(settings.drivers.concurrent_calls)))
-    hasty = _retries(settings, settings.drivers.attempts)
-    drivers = _with_retries(limited, hasty)
-    patience = _retries(settings, settings.drivers.operation_attempts)
-    patient = _with_retries(limited, patience)
+    request_retries = _retries(settings, settings.drivers.attempts)
+    drivers = _with_retries(limited, request_retries)
+    operation_retries = _retries(settings, settings.drivers.operation_attempts)
+    lasting = _with_retries(limited, operation_retries)
     flashcopy, visibility = plain.ability(FlashCopy), plain.ability(Visibility)
     policy = Policy(settings.conf)
     policy.load()
     operations, snapshots = OperationStore(database), SnapshotStore(database)
     graceful = settings.drivers.graceful_stop_seconds
-    records = Records(snapshots, operations, patience)
-    ports = Ports(records, patient.compute, patient.storage, hasty, patience, now, graceful)
+    records = Records(snapshots, operations, operation_retries)
+    ports = Ports(records, lasting.compute, lasting.storage, request_retries, operation_retries, now, graceful)
     epochs = EpochStore(database)
     witness = Witness(settings.state_dir, epochs)
     books, queue = FlowBooks(database.books), OperationQueue(database, settings.limits, witness.memory)
@@ -186,8 +186,8 @@ def build(
         operations=operations,
         policy=policy,
         power=power,
-        flashcopy=flashcopy and FlashCopyUnder(flashcopy, hasty),
-        visibility=visibility and VisibilityUnder(visibility, hasty),
+        flashcopy=flashcopy and FlashCopyUnder(flashcopy, request_retries),
+        visibility=visibility and VisibilityUnder(visibility, request_retries),
         count_hosts=settings.limits.host > 0,
         count_backends=settings.limits.backend > 0,
     )

@@ -36,7 +36,7 @@ PORTS: dict[type, Callable[[Any, Policy], Any]] = {
 }
 #: What is done while a guest is held still.
 HURRIED = {"cut", "quiesced"}
-HASTY = RetryPolicy(attempts=3, first_wait=0.0, longest_wait=0.0)
+RETRIES = RetryPolicy(attempts=3, first_wait=0.0, longest_wait=0.0)
 
 
 def methods() -> Iterator[tuple[type, str]]:
@@ -128,25 +128,25 @@ AWAY = Unavailable("away")
 def test_a_retry_is_made_of_what_is_unavailable_until_the_attempts_are_used_up() -> None:
     for times, attempts in ((0, 1), (2, 3)):
         asked, worked = Failing(times, AWAY), Failing(times, AWAY)
-        assert HASTY.asking("it", asked) == HASTY.working("it", a_call(), worked) == "done"
+        assert RETRIES.asking("it", asked) == RETRIES.working("it", a_call(), worked) == "done"
         assert (asked.done, worked.done) == (attempts, attempts)
     forever = Failing(9, AWAY)
     with pytest.raises(Unavailable):
-        HASTY.asking("it", forever)
-    assert forever.done == HASTY.attempts
+        RETRIES.asking("it", forever)
+    assert forever.done == RETRIES.attempts
 
 
 def test_a_retry_is_made_of_nothing_else() -> None:
     broken = Failing(1, BackendError("broken"))
     with pytest.raises(BackendError):
-        HASTY.working("it", a_call(), broken)
+        RETRIES.working("it", a_call(), broken)
     assert broken.done == 1
 
 
 def test_a_retry_is_never_made_while_a_guest_is_held_still() -> None:
     cut = Failing(1, AWAY)
     with pytest.raises(Unavailable):
-        HASTY.hurrying(a_call(), cut)
+        RETRIES.hurrying(a_call(), cut)
     assert cut.done == 1
 
 
@@ -156,7 +156,7 @@ def test_a_retry_is_not_made_for_an_operation_that_may_not_go_on() -> None:
 
     work = Failing(1, AWAY)
     with pytest.raises(Superseded):
-        HASTY.working("it", a_call(check), work)
+        RETRIES.working("it", a_call(check), work)
     assert work.done == 1
 
 

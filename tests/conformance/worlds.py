@@ -30,8 +30,8 @@ from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options
-from stillframe.drivers.storage_virtualize.places import DeclaredVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
+from stillframe.drivers.storage_virtualize.volumes import DeclaredVolumes
 from stillframe.testing.world import SIZE, World, a_call
 from tests.harness.surround import surround
 from tests.lab.storage_virtualize.server import PASSWORD, USER, SimulatedArray

@@ -21,6 +21,7 @@ WORDS: Final = re.findall(r"^## (.+)$", GLOSSARY, flags=re.MULTILINE)
 #: Words that others took the place of, in names of modules, classes, functions and variables.
 GIVEN_UP: Final = {
     "border": "error translation",
+    "hasty": "retry policy",
     "lifeline": "watchdog client",
     "passport": "credentials",
     "gathering": "batching",

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from stillframe import main
-from stillframe.settings.limits import Shares
+from stillframe.settings.limits import OperationLimits
 from stillframe.store.database import connect
 from tests.databases import database_url, mariadb_server, postgresql_server
 from tests.harness.faults import wait_until
@@ -109,7 +109,7 @@ def test_a_worker_that_is_told_to_stop_hands_over_between_two_tasks(tmp_path: Pa
 
 
 def test_a_limit_holds_over_two_workers_and_who_waits_sees_its_place(tmp_path: Path, url: sa.URL) -> None:
-    first = World(tmp_path, url, Shares(project=1), workers=2)
+    first = World(tmp_path, url, OperationLimits(project=1), workers=2)
     second = first.another_worker()
     gates = [world.faults.hold("complete") for world in (first, second)]
     others = [first.driver.add_instance("demo", f"other{number}", [1024]) for number in range(2)]

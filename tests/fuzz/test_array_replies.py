@@ -23,8 +23,8 @@ from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.mappings import FlashCopyCheck
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options, Strategy
-from stillframe.drivers.storage_virtualize.places import ManagedVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
+from stillframe.drivers.storage_virtualize.volumes import ManagedVolumes
 from stillframe.foreign.session import Bounded
 from tests.fuzz.hostility import CASES, PLANS, Twist, Twisting, require_ours
 from tests.lab.storage_virtualize import commands

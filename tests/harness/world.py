@@ -18,7 +18,7 @@ from stillframe.domain.errors import StillframeError
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.platform import Drivers
 from stillframe.settings import load
-from stillframe.settings.limits import Shares
+from stillframe.settings.limits import OperationLimits
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
 from tests.harness.client import client_of
 from tests.harness.faults import Clock, Faults, wait_until
@@ -40,13 +40,13 @@ class World:
         self,
         folder: Path,
         database_url: sa.URL | None = None,
-        shares: Shares | None = None,
+        limits: OperationLimits | None = None,
         **engine: Any,
     ) -> None:
         self.driver, self.faults, self.clock = MemoryDriver(), Faults(), Clock()
         self._folder, self._engine = folder, engine
         self._database_url = database_url
-        self._shares = shares or Shares()
+        self._limits = limits or OperationLimits()
         self.instance = self.driver.add_instance(PROJECT, "vm", [SIZE, SIZE])
         self.first, self.second = self.instance.volume_ids
         self.service = self._build()
@@ -71,7 +71,7 @@ class World:
         if self._database_url is not None:
             url = self._database_url.render_as_string(hide_password=False)
             overrides.append(("database", "connection", url))
-        settings = replace(load(overrides=overrides), limits=self._shares)
+        settings = replace(load(overrides=overrides), limits=self._limits)
         settings = replace(settings, engine=replace(settings.engine, **self._engine))
         compute = surround(self.driver.compute, self.faults.around)
         storage = surround(self.driver.storage, self.faults.around)

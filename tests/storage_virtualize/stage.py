@@ -24,8 +24,8 @@ from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import read
-from stillframe.drivers.storage_virtualize.places import DeclaredVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
+from stillframe.drivers.storage_virtualize.volumes import DeclaredVolumes
 from stillframe.foreign.session import Bounded
 from stillframe.settings import Settings, load
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, SNAPSHOTS

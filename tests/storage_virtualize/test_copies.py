@@ -15,8 +15,8 @@ from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Strategy
-from stillframe.drivers.storage_virtualize.places import DeclaredVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
+from stillframe.drivers.storage_virtualize.volumes import DeclaredVolumes
 from stillframe.testing.world import SNAPSHOT, Watched, a_call, pattern
 from tests.conformance.worlds import ArrayWorld
 from tests.lab.storage_virtualize.array import Array as Simulated

@@ -19,8 +19,8 @@ from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import ArrayOptions, Options, Strategy
-from stillframe.drivers.storage_virtualize.places import ManagedVolumes
 from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
+from stillframe.drivers.storage_virtualize.volumes import ManagedVolumes
 from stillframe.foreign.session import Bounded
 from tests.lab.storage_virtualize import commands
 from tests.lab.storage_virtualize.array import Array as Simulated

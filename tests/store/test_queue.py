@@ -13,7 +13,7 @@ from stillframe.domain.errors import Superseded
 from stillframe.domain.operation import OperationState, Settlement
 from stillframe.domain.status import Event
 from stillframe.engine.persistence import FlowBooks
-from stillframe.settings.limits import Shares
+from stillframe.settings.limits import OperationLimits
 from stillframe.store.clock import utc_now
 from stillframe.store.queue import OperationQueue
 from tests.store.samples import LATER, NOON, creating
@@ -82,17 +82,17 @@ def test_the_position_is_that_in_which_they_are_taken(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shares", "expected"),
+    ("limits", "expected"),
     [
-        (Shares(project=2), [0, 1]),
-        (Shares(host=3), [0, 1, 2]),
-        (Shares(backend=1), [0]),
-        (Shares(project=3, host=2), [0, 1]),
+        (OperationLimits(project=2), [0, 1]),
+        (OperationLimits(host=3), [0, 1, 2]),
+        (OperationLimits(backend=1), [0]),
+        (OperationLimits(project=3, host=2), [0, 1]),
     ],
 )
-def test_limits_hold_over_all_workers(store: Store, shares: Shares, expected: list[int]) -> None:
-    ids = many(store, "aaaa", places=("host:h", "backend:b"))
-    queue = OperationQueue(store.database, shares)
+def test_limits_hold_over_all_workers(store: Store, limits: OperationLimits, expected: list[int]) -> None:
+    ids = many(store, "aaaa", limit_keys=("host:h", "backend:b"))
+    queue = OperationQueue(store.database, limits)
     taken = [one for worker in ("first", "second") for one in queue.take(worker, 3, 30)]
     assert [ids.index(one.id) for one in taken] == expected
     store.operations.finish(taken[0], CREATED, LATER)
@@ -100,9 +100,9 @@ def test_limits_hold_over_all_workers(store: Store, shares: Shares, expected: li
 
 
 def test_a_full_host_keeps_nobody_else_waiting(store: Store) -> None:
-    full = many(store, "aaaaa", places=("host:full",))
-    other = creating(store.operations, instance_id="other", project_id="a", created_at=LATER, places=("host:free",))
-    taken = OperationQueue(store.database, Shares(host=1)).take("first", 5, 30)
+    full = many(store, "aaaaa", limit_keys=("host:full",))
+    other = creating(store.operations, instance_id="other", project_id="a", created_at=LATER, limit_keys=("host:free",))
+    taken = OperationQueue(store.database, OperationLimits(host=1)).take("first", 5, 30)
     assert [one.id for one in taken] == [full[0], other.id]
 
 

@@ -175,7 +175,7 @@ def test_what_an_older_release_writes_and_reads_fits_the_newer_schema(database: 
         for table in old.tables.values():
             connection.execute(sa.select(table)).all()
     read = OperationStore(database).get(operation["id"])
-    assert (read.state, read.attempts, read.generation, read.places) == (OperationState.RUNNING, 1, 0, ())
+    assert (read.state, read.attempts, read.generation, read.limit_keys) == (OperationState.RUNNING, 1, 0, ())
 
 
 def test_text_is_compared_by_code_points_whatever_the_servers_default_is(database: Database, server_kind: str) -> None:

@@ -42,7 +42,7 @@ class Operation:
 
     `committed` is the point of no return: beyond it a failure is settled by retry or rollback, never by undoing.
     `progress` is 0..100 and never falls; `record` is kept when the flow's details go.
-    `generation` numbers its claims: only the worker of the latest may change anything. `places` are what limits of
+    `generation` numbers its claims: only the worker of the latest may change anything. `limit_keys` are what limits of
     concurrency count it by besides its project, such as `host:NAME` and `backend:NAME`. `fault` is why it failed, or
     what went wrong although it succeeded.
     """
@@ -62,7 +62,7 @@ class Operation:
     finished_at: datetime | None = None
     record: FlowRecord | None = None
     generation: int = 0
-    places: tuple[str, ...] = ()
+    limit_keys: tuple[str, ...] = ()
     fault: Fault | None = None
 
     @property

@@ -43,7 +43,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how patiently something is tried again that was `Unavailable`; waits in seconds, with jitter.
+    """How often, and after which waits, something is tried again that was `Unavailable`; waits in seconds, with jitter.
 
     What is done while a guest is held still is never tried again by itself: a flow tries the whole cut again, with the
     guest let go in between.

@@ -15,37 +15,37 @@ from stillframe.store.snapshots import SnapshotStore
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The store, with patience: that it is away for a moment is no reason for an operation to fail.
+    """The store, with retries: that it is away for a moment is no reason for an operation to fail.
 
     Each method is that of the store's own of the same name.
     """
 
     snapshots: SnapshotStore
     operations: OperationStore
-    patience: RetryPolicy
+    retries: RetryPolicy
 
     def snapshot(self, snapshot_id: str) -> InstanceSnapshot:
         """One row; raises `NotFound`."""
-        return self.patience.asking("snapshot", lambda: self.snapshots.get(snapshot_id))
+        return self.retries.asking("snapshot", lambda: self.snapshots.get(snapshot_id))
 
     def operation(self, operation_id: str) -> Operation:
         """One operation; raises `NotFound`."""
-        return self.patience.asking("operation", lambda: self.operations.get(operation_id))
+        return self.retries.asking("operation", lambda: self.operations.get(operation_id))
 
     def fence(self, instance_id: str) -> Fence | None:
-        return self.patience.asking("fence", lambda: self.operations.fence(instance_id))
+        return self.retries.asking("fence", lambda: self.operations.fence(instance_id))
 
     def note_power(self, operation: Operation, *, was_active: bool) -> None:
-        self.patience.asking("note_power", lambda: self.operations.note_power(operation, was_active=was_active))
+        self.retries.asking("note_power", lambda: self.operations.note_power(operation, was_active=was_active))
 
     def forget_untouched(self, operation: Operation) -> None:
-        self.patience.asking("forget_untouched", lambda: self.operations.forget_untouched(operation))
+        self.retries.asking("forget_untouched", lambda: self.operations.forget_untouched(operation))
 
     def commit(self, operation: Operation, safety_copies: Mapping[str, str] | None) -> None:
-        self.patience.asking("commit", lambda: self.operations.commit(operation, safety_copies))
+        self.retries.asking("commit", lambda: self.operations.commit(operation, safety_copies))
 
     def make_durable(self, operation: Operation) -> None:
-        self.patience.asking("make_durable", lambda: self.operations.make_durable(operation))
+        self.retries.asking("make_durable", lambda: self.operations.make_durable(operation))
 
     def finish(self, operation: Operation, settlement: Settlement, now: datetime, percent: int) -> None:
-        self.patience.asking("finish", lambda: self.operations.finish(operation, settlement, now, percent))
+        self.retries.asking("finish", lambda: self.operations.finish(operation, settlement, now, percent))

@@ -34,15 +34,15 @@ _AT_A_TIME: Final = 8
 class Ports:
     """Everything outside a flow that its tasks may touch.
 
-    The records and the drivers have patience by themselves; `patience` is for what consists of more than one call, and
-    `retries` for what somebody is held still by.
+    The records and the drivers try again by themselves; `operation_retries` is for what consists of more than one call,
+    and `retries` for what somebody is held still by.
     """
 
     records: Records
     compute: ComputeDriver
     storage: StorageDriver
     retries: RetryPolicy
-    patience: RetryPolicy
+    operation_retries: RetryPolicy
     now: Callable[[], datetime]
     graceful_stop_seconds: float
 
@@ -107,7 +107,7 @@ class Step(Task[T_co]):
 
     def require(self, call: Call) -> None:
         """Raises `Interrupted` if the operation may not go on; waits for a store that cannot say."""
-        self.ports.patience.retrying("the store", None)(call.check)
+        self.ports.operation_retries.retrying("the store", None)(call.check)
 
     def undo_call(self) -> Call:
         """What drivers are told while this task is reverted: nothing but another worker stops its cleaning up."""

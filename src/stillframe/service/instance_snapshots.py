@@ -316,7 +316,7 @@ class SnapshotService:
             created_at=now,
             deadline=now + self.deadlines[asked.action],
             # A deletion may be of an instance that is long gone, and no work for its host.
-            places=self.instances.places(None if asked.action is Action.DELETE else instance_id, volume_ids),
+            limit_keys=self.instances.limit_keys(None if asked.action is Action.DELETE else instance_id, volume_ids),
         )
 
     def _hand_on(self, operation: Operation) -> Accepted:

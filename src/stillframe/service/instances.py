@@ -89,7 +89,7 @@ class InstanceService:
                 if volume_id not in seen:
                     self.get_volume(caller, volume_id)
 
-    def places(self, instance_id: str | None, volume_ids: Collection[str]) -> tuple[str, ...]:
+    def limit_keys(self, instance_id: str | None, volume_ids: Collection[str]) -> tuple[str, ...]:
         """What limits of concurrency count an operation by, besides its project; asked for only where there are some.
 
         What is gone is nowhere.

@@ -19,7 +19,7 @@ GROUP: Final = Group("limits", OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class OperationLimits:
     """How many operations may run at a time, over all workers: of one project, on one host, on one back end.
 
     0 is no limit.
@@ -29,11 +29,11 @@ class Shares:
     host: int = 0
     backend: int = 0
 
-    def of(self, place: str) -> int:
-        """The limit of a place such as `host:NAME`."""
-        return {"project": self.project, "host": self.host, "backend": self.backend}[place.partition(":")[0]]
+    def of(self, key: str) -> int:
+        """The limit of what a key such as `host:NAME` counts."""
+        return {"project": self.project, "host": self.host, "backend": self.backend}[key.partition(":")[0]]
 
 
-def read(conf: cfg.ConfigOpts) -> Shares:
+def read(conf: cfg.ConfigOpts) -> OperationLimits:
     """What the options say."""
-    return Shares(conf.limits.project, conf.limits.host, conf.limits.backend)
+    return OperationLimits(conf.limits.project, conf.limits.host, conf.limits.backend)

@@ -35,7 +35,7 @@ class Settings:
     api: api.ApiSettings
     database: database.DatabaseSettings
     engine: engine.EngineSettings
-    limits: limits.Shares
+    limits: limits.OperationLimits
     job_board: job_board.JobBoardOptions | None
     worker: worker.WorkerSettings
     drivers: drivers.DriverSettings

@@ -20,7 +20,7 @@ from stillframe.domain.arguments import Action
 from stillframe.domain.epoch import Memory, Standing, judge
 from stillframe.domain.errors import Superseded
 from stillframe.domain.operation import OperationState
-from stillframe.settings.limits import Shares
+from stillframe.settings.limits import OperationLimits
 from stillframe.store import first_release
 from stillframe.store.clock import utc_now
 from stillframe.store.conditions import is_latest, is_mine, is_open, unclaimed
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-# Looked through for operations whose places are free; whoever is further back waits for a later look.
+# Looked through for operations that the limits have room for; whoever is further back waits for a later look.
 _LOOK_AHEAD: Final = 200
 _CLAIMS_ROW: Final = 1
 
@@ -54,11 +54,11 @@ class OperationQueue:
     def __init__(
         self,
         database: Database,
-        shares: Shares | None = None,
+        limits: OperationLimits | None = None,
         memory: Callable[[], Memory | None] = lambda: None,
     ) -> None:
         self._database = database
-        self._shares = shares or Shares()
+        self._limits = limits or OperationLimits()
         self._memory = memory
         self._silence = first_release.Silence()
         self._first_release_works = False
@@ -253,15 +253,15 @@ class OperationQueue:
         )
         chosen: list[str] = []
         for row in waiting:
-            places = [_project(row.project_id), *(row.places or ())]
-            if row.id not in without and len(chosen) < most and all(self._has_room(place, taken) for place in places):
+            keys = [_project(row.project_id), *(row.places or ())]
+            if row.id not in without and len(chosen) < most and all(self._has_room(key, taken) for key in keys):
                 chosen.append(row.id)
-                taken.update(places)
+                taken.update(keys)
         return chosen
 
-    def _has_room(self, place: str, taken: Mapping[str, int]) -> bool:
-        limit = self._shares.of(place)
-        return not limit or taken.get(place, 0) < limit
+    def _has_room(self, key: str, taken: Mapping[str, int]) -> bool:
+        limit = self._limits.of(key)
+        return not limit or taken.get(key, 0) < limit
 
     @staticmethod
     def _claim(
@@ -303,7 +303,7 @@ def _project(project_id: str) -> str:
 
 
 def _running(connection: sa.Connection, now: datetime) -> Counter[str]:
-    """How many claims there are by place."""
+    """How many claims there are by the key of a limit."""
     statement = sa.select(OPERATIONS.c.project_id, OPERATIONS.c.places).where(
         OPERATIONS.c.state == OperationState.RUNNING.value,
         OPERATIONS.c.worker.is_not(None),

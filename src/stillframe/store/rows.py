@@ -82,7 +82,7 @@ def operation_from_row(row: sa.RowMapping) -> Operation:
         finished_at=row["finished_at"],
         record=_record_from_json(row["record"]),
         generation=row["generation"],
-        places=tuple(row["places"] or ()),
+        limit_keys=tuple(row["places"] or ()),
         fault=_fault_from_json(row["fault"]),
     )
 
@@ -105,7 +105,7 @@ def operation_to_row(operation: Operation) -> dict[str, Any]:
         "committed": operation.committed,
         "record": None if operation.record is None else record_to_json(operation.record),
         "generation": operation.generation,
-        "places": list(operation.places),
+        "places": list(operation.limit_keys),
         "fault": fault_to_json(operation.fault),
     }
 

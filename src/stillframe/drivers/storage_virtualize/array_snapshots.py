@@ -27,8 +27,8 @@ from stillframe.drivers.storage_virtualize.checks import CUT_SECONDS, Checks, Fo
 from stillframe.drivers.storage_virtualize.objects import WHOLE, SnapshotMember, Vdisk
 from stillframe.drivers.storage_virtualize.objects import Mapping as FlashCopyMapping
 from stillframe.drivers.storage_virtualize.options import Options, Strategy
-from stillframe.drivers.storage_virtualize.places import Volumes
 from stillframe.drivers.storage_virtualize.together import Crowd, alone
+from stillframe.drivers.storage_virtualize.volumes import Volumes
 
 #: From this code level on an array restores from such snapshots.
 LEVEL: Final = (8, 6, 2)

@@ -88,10 +88,10 @@ class Arrays:
         """The answers of arrays; those that do not answer within `seconds` are missing, as are those that refuse."""
         found: Answers[T] = Answers()
 
-        def hasty(array: Array) -> T:
+        def bounded(array: Array) -> T:
             return question(array if arrays else array.within(_COMMAND_SECONDS))
 
-        for name, answer in self._answers(hasty, arrays, seconds):
+        for name, answer in self._answers(bounded, arrays, seconds):
             if isinstance(answer, StillframeError):
                 found.missing[name] = answer
             else:

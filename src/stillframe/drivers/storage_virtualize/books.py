@@ -14,7 +14,7 @@ from stillframe.drivers.storage_virtualize.arrays import Arrays, Place
 from stillframe.drivers.storage_virtualize.checks import Found, Mapped, by_array
 from stillframe.drivers.storage_virtualize.copies import Copies, Copy
 from stillframe.drivers.storage_virtualize.objects import Vdisk
-from stillframe.drivers.storage_virtualize.places import Volumes
+from stillframe.drivers.storage_virtualize.volumes import Volumes
 
 #: A volume's id and a copy's.
 Pair = tuple[str, str]

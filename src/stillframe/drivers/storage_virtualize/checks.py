@@ -14,7 +14,7 @@ from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays, Place
 from stillframe.drivers.storage_virtualize.copies import Copy
 from stillframe.drivers.storage_virtualize.objects import Vdisk
-from stillframe.drivers.storage_virtualize.places import Volumes
+from stillframe.drivers.storage_virtualize.volumes import Volumes
 
 C = TypeVar("C")
 

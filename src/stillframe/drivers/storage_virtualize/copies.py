@@ -9,7 +9,7 @@ from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.objects import Mapping, Vdisk
-from stillframe.drivers.storage_virtualize.places import Volumes
+from stillframe.drivers.storage_virtualize.volumes import Volumes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from stillframe.drivers.storage_virtualize import objects
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
 from stillframe.drivers.storage_virtualize.objects import Vdisk
-from stillframe.drivers.storage_virtualize.places import Volumes
+from stillframe.drivers.storage_virtualize.volumes import Volumes
 
 #: What every entry has; where the array's concise view has no such column, the value is null.
 _KEYS: Final = (

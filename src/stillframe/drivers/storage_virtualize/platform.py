@@ -13,7 +13,7 @@ from stillframe.settings import Settings
 
 if TYPE_CHECKING:
     from stillframe.drivers.storage_virtualize.arrays import Arrays
-    from stillframe.drivers.storage_virtualize.places import Volumes
+    from stillframe.drivers.storage_virtualize.volumes import Volumes
 
 
 class StorageVirtualizePlatform(Platform):
@@ -59,7 +59,7 @@ class StorageVirtualizePlatform(Platform):
 def _volumes(beside: Sequence[Offer], arrays: Arrays, template: str) -> Volumes:
     """Instances that are declared name their vdisks; the volumes of any other platform are named by the template."""
     from stillframe.drivers.local.declaration import Declarations
-    from stillframe.drivers.storage_virtualize.places import DeclaredVolumes, ManagedVolumes
+    from stillframe.drivers.storage_virtualize.volumes import DeclaredVolumes, ManagedVolumes
 
     for offer in beside:
         for declarations in found(offer.abilities, Declarations):

@@ -20,10 +20,10 @@ from stillframe.drivers.storage_virtualize.copies import Copies, Copy
 from stillframe.drivers.storage_virtualize.cutting import Cutter
 from stillframe.drivers.storage_virtualize.deleting import Deleter
 from stillframe.drivers.storage_virtualize.options import Options
-from stillframe.drivers.storage_virtualize.places import Volumes
 from stillframe.drivers.storage_virtualize.restoring import Restorer
 from stillframe.drivers.storage_virtualize.roles import Roles
 from stillframe.drivers.storage_virtualize.together import Crowd, Crowds
+from stillframe.drivers.storage_virtualize.volumes import Volumes
 
 # A restored volume reads as its copy from the start of the reverse mapping on, whatever happens to us.
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=True)
