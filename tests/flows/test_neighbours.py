@@ -9,6 +9,7 @@ import pytest
 
 from stillframe.domain.errors import BackendError, Refused
 from stillframe.domain.instance import PowerState
+from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.call import Call
 from tests.harness.world import PROJECT, SIZE
 
@@ -180,3 +181,18 @@ def test_an_instance_that_is_started_before_a_restore_without_force_begins_is_le
     assert world.read() == [b"later", b"later"]
     assert world.driver.instances[world.instance.id].power_state is PowerState.ACTIVE
     assert world.fences() == (None, None)
+
+
+@pytest.mark.parametrize("kind", list(CopyKind))
+def test_a_copy_that_lies_in_another_project_under_a_name_of_ours_is_left_alone(world: World, kind: CopyKind) -> None:
+    snapshot_id = world.restore_error()
+    names = [copy.name for copy in world.driver.storage.find(None) if copy.name.kind is kind]
+    pretended = {world.driver.pretend(name, "theirs") for name in names}
+    world.faults.fail("delete", BROKEN, times=1)
+    for act in (world.retry, world.restore, world.restore):
+        shown = act(snapshot_id)
+        assert shown["status"] == "available"
+        assert not pretended & {*(shown["snapshots"] or {}).values(), *(shown["temp_snapshots"] or {}).values()}
+    world.delete(snapshot_id)
+    assert world.is_gone(snapshot_id)
+    assert {copy.id for copy in world.driver.storage.find(None)} == pretended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -198,6 +199,83 @@ def test_a_snapshot_that_was_being_taken_then_is_kept(world: World, database_url
     world.write(b"two")
     assert world.restore(snapshot_id)["status"] == "available"
     assert world.read() == [b"one", b"one"]
+
+
+@pytest.mark.parametrize("server_kind", ["sqlite"])
+def test_a_copy_of_another_project_s_is_no_evidence(world: World, database_url: sa.URL, tmp_path: Path) -> None:
+    gate = world.faults.hold("cut")
+    creating, _task = world.begin_create()
+    gate.arrived()
+    dump = Dump(database_url, tmp_path)
+    gate.let_go()
+    world.settle()
+    made = world.show(creating)["snapshots"]
+    world.faults.mend()
+    names = [copy.name for copy in world.driver.storage.find(None)]
+    # One for a volume that has a copy already, and one for a volume that was never part of it.
+    pretended = {world.driver.pretend(names[0], "theirs")}
+    pretended.add(world.driver.pretend(replace(names[1], volume_id="their own"), "theirs"))
+
+    put_back(world, dump)
+    accept(world)
+    shown = world.show(creating)
+    assert (shown["status"], shown["snapshots"]) == ("available", made)
+    world.delete(creating)
+    assert world.is_gone(creating)
+    assert {copy.id for copy in world.driver.storage.find(None)} == pretended
+
+
+@pytest.mark.parametrize("server_kind", ["sqlite"])
+def test_a_cut_is_not_completed_by_a_copy_of_another_project_s(
+    world: World, database_url: sa.URL, tmp_path: Path
+) -> None:
+    gate = world.faults.hold("cut")
+    creating, _task = world.begin_create()
+    gate.arrived()
+    dump = Dump(database_url, tmp_path)
+    gate.let_go()
+    world.settle()
+    world.faults.mend()
+    _kept, lost = world.driver.storage.find(None)
+    del world.driver.copies[lost.id]
+    world.driver.pretend(lost.name, "theirs")
+
+    put_back(world, dump)
+    accept(world)
+    assert world.show(creating)["status"] == "error"
+
+
+@pytest.mark.parametrize("server_kind", ["sqlite"])
+def test_of_two_copies_of_one_volume_none_is_taken_for_the_one(
+    world: World, database_url: sa.URL, tmp_path: Path
+) -> None:
+    gate = world.faults.hold("cut")
+    creating, _task = world.begin_create()
+    gate.arrived()
+    dump = Dump(database_url, tmp_path)
+    gate.let_go()
+    world.settle()
+    world.faults.mend()
+    world.driver.pretend(world.driver.storage.find(None)[0].name, PROJECT)
+
+    put_back(world, dump)
+    accept(world)
+    assert world.show(creating)["status"] == "error"
+
+
+@pytest.mark.parametrize("server_kind", ["sqlite"])
+def test_the_fence_of_an_instance_is_looked_for_once_for_all(
+    world: World, database_url: sa.URL, tmp_path: Path
+) -> None:
+    others = [world.driver.add_instance(PROJECT, f"other {number}", [1]) for number in range(3)]
+    for instance in (world.instance, *others):
+        world.begin_create(instance)
+    world.settle()
+    put_back(world, Dump(database_url, tmp_path))
+    epochs(world).hold("a test", None)
+    world.faults.calls.clear()
+    accept(world)
+    assert [name for name in world.faults.calls if name.startswith("fence")] == ["fences"]
 
 
 def test_snapshots_are_taken_before_it_is_accepted(world: World, database_url: sa.URL, tmp_path: Path) -> None:

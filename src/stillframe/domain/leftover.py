@@ -89,7 +89,7 @@ def judge_copy(copy: VolumeSnapshot, maker: Operation | None, owner: Owner, befo
         return Judgement(Verdict.KEEP, "it is being worked on")
     if snapshot is not None and not _useless(copy, snapshot):
         return Judgement(Verdict.KEEP, f"it belongs to an instance snapshot that is {snapshot.status}")
-    if copy.project_id is not None and owner.project_id not in (None, copy.project_id):
+    if not copy.may_be_of(owner.project_id):
         return Judgement(Verdict.KEEP, "it only pretends to be ours: it lies in another project")
     if not owner.deleted and (maker is None or maker.snapshot_id != copy.name.snapshot_id):
         return Judgement(Verdict.ASK, _unknown(snapshot, maker))

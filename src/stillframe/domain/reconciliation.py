@@ -7,7 +7,6 @@ ended since, and what the guest has written after it must not be overwritten by 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -78,12 +77,14 @@ def _created_after_all(snapshot: InstanceSnapshot, evidence: Evidence) -> Change
     """A cut that was under way has come to its end since, if each volume has its copy, all by one operation."""
     if snapshot.fault is None or snapshot.fault.code != OlderDatabase.code or not evidence.wanted:
         return None
-    copies = {
-        copy.name.volume_id: copy.id
+    made = [
+        copy
         for copy in evidence.copies
         if copy.name.kind is CopyKind.SNAPSHOT and copy.name.operation_id == snapshot.task_id
-    }
-    if copies.keys() != evidence.wanted:
+    ]
+    copies = {copy.name.volume_id: copy.id for copy in made}
+    # Of two copies of one volume nobody knows which is of the same instant as the others.
+    if copies.keys() != evidence.wanted or len(copies) != len(made):
         return None
     why = (
         f"{_OLDER}, in which this was being created. All of its copies are there; how consistent they are is not on "
@@ -114,12 +115,9 @@ def _released_since(snapshot: InstanceSnapshot, there: set[str]) -> Change | Non
 
 
 def _safety_copies(volumes: Mapping[str, str], evidence: Evidence) -> dict[str, str] | None:
-    """By volume, if all are there, and of one operation only; else nobody knows which are the right ones."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for copy in evidence.copies:
-        if copy.name.kind is CopyKind.SAFETY:
-            found[copy.name.operation_id][copy.name.volume_id] = copy.id
-    if len(found) != 1:
+    """By volume, if all are there once, and of one operation only; else nobody knows which are the right ones."""
+    made = [copy for copy in evidence.copies if copy.name.kind is CopyKind.SAFETY]
+    found = {copy.name.volume_id: copy.id for copy in made}
+    if len({copy.name.operation_id for copy in made}) != 1 or len(found) != len(made):
         return None
-    (only,) = found.values()
-    return only if only.keys() >= volumes.keys() else None
+    return found if found.keys() >= volumes.keys() else None

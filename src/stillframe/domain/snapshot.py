@@ -103,6 +103,10 @@ class VolumeSnapshot:
     ready: bool
     project_id: str | None = None
 
+    def may_be_of(self, project_id: str | None) -> bool:
+        """Whether it may belong to an instance snapshot of that project (None: nobody knows which)."""
+        return self.project_id is None or project_id in (None, self.project_id)
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceSnapshot:

@@ -263,8 +263,7 @@ class UpdatingSnapshots(Step[SafetyCopiesDeleted]):
 
     def _leftovers(self) -> dict[str, str]:
         try:
-            operation = self.operation
-            found = self.ports.storage.find(operation.snapshot_id, self.instance_id, operation.project_id)
+            found = self.copies()
         except StillframeError:
             LOG.exception("task %s: nobody knows which safety copies are left over", self.operation.id)
             return dict(self.snapshot().temp_snapshots or {})

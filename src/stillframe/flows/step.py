@@ -127,7 +127,7 @@ class Step(Task[T_co]):
     def copies(self) -> list[VolumeSnapshot]:
         """The copies that belong to the instance snapshot, whole or half-made."""
         found = self.ports.storage.find(self.operation.snapshot_id, self.instance_id, self.operation.project_id)
-        return [copy for copy in found if copy.project_id in (None, self.operation.project_id)]
+        return [copy for copy in found if copy.may_be_of(self.operation.project_id)]
 
     def delete_copies(self, call: Call, kind: CopyKind, operation_id: str | None = None) -> None:
         """Delete the snapshot's copies of a kind, whole or half-made (None: whichever operation made them).

@@ -76,14 +76,15 @@ class Acceptance:
         """Look at everything; changes nothing. Raises `Unavailable` where a part of the platform does not answer."""
         on_record = list(self._all())
         lost = {loss.copy_id for loss in self._remains.losses()} if self._remains is not None else set()
+        owners = {snapshot.id: snapshot.project_id for snapshot in on_record}
         copies: dict[str, list[VolumeSnapshot]] = defaultdict(list)
         for copy in self._storage.find(None):
-            if copy.ready and copy.id not in lost:
+            if copy.ready and copy.id not in lost and copy.may_be_of(owners.get(copy.name.snapshot_id)):
                 copies[copy.name.snapshot_id].append(copy)
-        fences = {instance_id: self._fenced_by(instance_id) for instance_id in {one.instance_id for one in on_record}}
+        fences = self._compute.fences()
         changes = []
         for snapshot in on_record:
-            fenced = fences[snapshot.instance_id] == snapshot.id
+            fenced = fences.get(snapshot.instance_id) == snapshot.id
             evidence = Evidence(copies.pop(snapshot.id, ()), fenced, self._wanted(snapshot))
             change = reconcile(snapshot, evidence)
             if change is not None:
@@ -101,12 +102,6 @@ class Acceptance:
         while page := self._snapshots.list(query):
             yield from page
             query = replace(query, marker=page[-1].id)
-
-    def _fenced_by(self, instance_id: str) -> str | None:
-        try:
-            return self._compute.fenced_by(instance_id)
-        except NotFound:
-            return None
 
     def _wanted(self, snapshot: InstanceSnapshot) -> frozenset[str]:
         if snapshot.status is not Status.ERROR or snapshot.fault is None or snapshot.task_id is None:

@@ -92,6 +92,16 @@ class TestPower:
         world.compute.unfence(instance.id, "snapshot")
         assert world.compute.fenced_by(instance.id) is None
 
+    def test_the_look_at_all_fences_tells_of_an_instance_that_is_gone_what_is_told_of_it_alone(
+        self, world: World
+    ) -> None:
+        instance = world.add()
+        world.compute.fence(instance.id, "snapshot")
+        world.forget(instance)
+        assert world.compute.fences().get(instance.id) == world.compute.fenced_by(instance.id)
+        world.compute.unfence(instance.id, "snapshot")
+        assert instance.id not in world.compute.fences()
+
     def test_an_operation_past_its_deadline_does_not_wait_on(self, world: World) -> None:
         instance = world.add()
         world.compute.start(a_call(), instance.id)

@@ -209,7 +209,10 @@ class LocalCompute:
 
     def fences(self) -> Mapping[str, str]:
         """See `ComputeDriver`."""
-        held = ((one.id, self.fenced_by(one.id)) for one in self._declarations.all())
+        # Those too whose instance is not declared any more, or not at present.
+        with translated("looking at the fences"):
+            names = [path.name for path in self._fences.iterdir()] if self._fences.is_dir() else []
+        held = ((name, self.fenced_by(name)) for name in names if not name.startswith("."))
         return {instance_id: owner for instance_id, owner in held if owner is not None}
 
     def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
