@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from stillframe import main
 from stillframe.api.http_server import HttpServer
-from stillframe.domain.instance import Attachment, Instance, PowerState, Volume
+from stillframe.domain.instance import Attachment, Instance, MemorySource, PowerState, Volume
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.platform import Drivers
 from stillframe.settings import load
@@ -46,7 +46,7 @@ def _driver() -> MemoryDriver:
         volume_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"volume of {instance_id}"))
         volume = Volume(volume_id, PROJECT, "volume", 1024, "in-use", instance_id=instance_id, device="/dev/vda")
         driver.volumes[volume_id], driver.contents[volume_id] = volume, bytearray(1024)
-        attachments = (Attachment(volume_id, "/dev/vda", bootable=True),)
+        attachments = (Attachment(volume_id, "/dev/vda", MemorySource(), bootable=True),)
         driver.instances[instance_id] = Instance(instance_id, PROJECT, "vm", PowerState.SHUTOFF, attachments)
     return driver
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.domain.errors import Interrupted
-from stillframe.domain.instance import Attachment, Instance, PowerState, Volume
+from stillframe.domain.instance import Attachment, CinderSource, Instance, PowerState, Volume
 from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage_virtualize.array import Array
@@ -68,7 +68,7 @@ class Platform:
         return Volume(volume_id, "p", "v", 4 * GRAIN, "in-use", instance_id="i")
 
 
-INSTANCE: Final = Instance("i", "p", "vm", PowerState.SHUTOFF, (Attachment(VOLUME, "vda"),))
+INSTANCE: Final = Instance("i", "p", "vm", PowerState.SHUTOFF, (Attachment(VOLUME, "vda", CinderSource()),))
 
 
 class Story:

@@ -12,7 +12,7 @@ import requests
 import urllib3
 
 from stillframe.domain.errors import Interrupted
-from stillframe.domain.instance import Attachment, Instance, PowerState, Volume
+from stillframe.domain.instance import Attachment, CinderSource, Instance, PowerState, Volume
 from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage_virtualize.array import Array
@@ -52,7 +52,7 @@ COMMANDS: Final = {
     ),
     Strategy.SNAPSHOTS: ("lsvolumesnapshot", "addsnapshot", "chsnapshot", "restorefromsnapshot", "rmsnapshot"),
 }
-INSTANCE: Final = Instance("i", "p", "vm", PowerState.SHUTOFF, (Attachment(VOLUME, "vda"),))
+INSTANCE: Final = Instance("i", "p", "vm", PowerState.SHUTOFF, (Attachment(VOLUME, "vda", CinderSource()),))
 
 
 class Wire(Bounded):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
 
 class PowerState(StrEnum):
@@ -19,12 +20,48 @@ class PowerState(StrEnum):
     ERROR = "error"
 
 
+class Source:
+    """What a volume is where it lies; the compute driver says so, and the storage driver for its type sees to it.
+
+    Drivers of other distributions have types of their own. None of it is shown to anybody.
+    """
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource(Source):
+    """An image file on this machine, in a format such as `raw` or `qcow2`."""
+
+    path: Path
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class VdiskSource(Source):
+    """A vdisk on an IBM Storage Virtualize array of the settings; without `array`, on the one that has the vdisk."""
+
+    vdisk: str
+    array: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CinderSource(Source):
+    """A volume of the cloud's Cinder, which has the same id there."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySource(Source):
+    """A volume of the reference driver, which has the same id there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """One volume as it is attached to one instance; `device` is what the guest sees, such as `/dev/vda`."""
 
     volume_id: str
     device: str
+    source: Source
     bootable: bool = False
 
 
@@ -52,6 +89,10 @@ class Instance:
     @property
     def volume_ids(self) -> tuple[str, ...]:
         return tuple(attachment.volume_id for attachment in self.attachments)
+
+    def source(self, volume_id: str) -> Source | None:
+        """What one of its volumes is, None for a volume that it does not have."""
+        return next((one.source for one in self.attachments if one.volume_id == volume_id), None)
 
 
 @dataclass(frozen=True, slots=True)

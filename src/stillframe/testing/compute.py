@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stillframe.domain.errors import BackendError, Conflict, DeadlineExceeded, NotFound, Refused
-from stillframe.domain.instance import PowerState
+from stillframe.domain.instance import PowerState, Source
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.testing.world import SIZE, Watched, World, a_call, pattern
 
@@ -26,6 +26,13 @@ class TestLooking:
     def test_the_first_disk_is_the_one_it_boots_from(self, world: World) -> None:
         instance = world.add((SIZE, SIZE))
         assert [one.bootable for one in instance.attachments] == [True, False]
+
+    def test_every_volume_says_what_it_is(self, world: World) -> None:
+        instance = world.add((SIZE, SIZE))
+        for looked in (instance, world.compute.get_instance(instance.id), world.compute.list_instances(None)[0]):
+            assert all(isinstance(one.source, Source) for one in looked.attachments)
+            assert looked.source(instance.volume_ids[1]) == instance.attachments[1].source
+        assert instance.source("unknown") is None
 
     def test_what_is_not_there_is_not_found(self, world: World) -> None:
         with pytest.raises(NotFound):

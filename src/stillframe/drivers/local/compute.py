@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import BackendError, Conflict, NotSupported, Refused, StillframeError, Unavailable
-from stillframe.domain.instance import Attachment, Instance, PowerState
+from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness
@@ -295,10 +295,7 @@ class LocalCompute:
             project_id=declaration.project_id,
             name=declaration.name,
             power_state=state or self._state(declaration),
-            attachments=tuple(
-                Attachment(declaration.volume_id(disk), disk.name, bootable=disk.bootable or number == 0)
-                for number, disk in enumerate(declaration.attached)
-            ),
+            attachments=declaration.attachments,
             host=platform.node(),
         )
 

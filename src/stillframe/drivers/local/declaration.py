@@ -14,6 +14,8 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stillframe.domain.errors import Conflict, InvalidInput, NotFound, NotSupported, Refused
+from stillframe.domain.instance import Attachment, FileSource, VdiskSource
+from stillframe.drivers.inventory import Attached, Inventory
 from stillframe.drivers.local.cache import Cache
 from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files
@@ -71,6 +73,10 @@ class Disk(BaseModel):
         """The file itself, behind any symbolic links."""
         return Path(os.path.realpath(self.path))  # which a loop of links does not disturb
 
+    @property
+    def source(self) -> FileSource:
+        return FileSource(self.path, self.format.value)
+
 
 class DeclaredVdisk(BaseModel):
     """A volume of an instance that lies on an array of the settings, under the name it has there."""
@@ -81,6 +87,10 @@ class DeclaredVdisk(BaseModel):
     vdisk: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9 ._-]{0,62}$")]
     array: str | None = None
     bootable: bool = False
+
+    @property
+    def source(self) -> VdiskSource:
+        return VdiskSource(self.vdisk, self.array)
 
 
 class Declaration(BaseModel):
@@ -116,6 +126,14 @@ class Declaration(BaseModel):
         """Everything that is attached to the instance, in boot order."""
         return (*self.disks, *self.vdisks)
 
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The same as every driver sees it."""
+        return tuple(
+            Attachment(self.volume_id(disk), disk.name, disk.source, bootable=disk.bootable or number == 0)
+            for number, disk in enumerate(self.attached)
+        )
+
     def volume_id(self, disk: Disk | DeclaredVdisk) -> str:
         """The id of a disk's volume: it depends on the instance's id and the disk's name, not on its path."""
         return str(uuid.uuid5(_NAMESPACE, f"{self.id}/{disk.name}"))
@@ -136,7 +154,7 @@ def instance_files(folder: Path) -> list[Path]:
         return []
 
 
-class Declarations:
+class Declarations(Inventory):
     """The folder of instance files; looked through at every call, so that an edited file counts at once."""
 
     def __init__(self, folder: Path) -> None:
@@ -160,6 +178,14 @@ class Declarations:
             found[declaration.id] = declaration
         return sorted(found.values(), key=lambda one: (one.name, one.id))
 
+    def attached(self) -> list[Attached]:
+        """See `Inventory`."""
+        return [
+            Attached(one.id, one.name, one.project_id, attachment)
+            for one in self.all()
+            for attachment in one.attachments
+        ]
+
     def instance(self, instance_id: str) -> Declaration:
         """The declaration of one instance; raises `NotFound`."""
         for declaration in self.all():
@@ -174,14 +200,6 @@ class Declarations:
             if disk is not None:
                 return declaration, disk
         raise NotFound(f"no disk with the volume id {volume_id} is declared in '{self.folder}'")
-
-    def vdisk(self, volume_id: str) -> tuple[Declaration, DeclaredVdisk]:
-        """The instance and vdisk behind a volume id; raises `NotFound`."""
-        for declaration in self.all():
-            for vdisk in declaration.vdisks:
-                if declaration.volume_id(vdisk) == volume_id:
-                    return declaration, vdisk
-        raise NotFound(f"no vdisk with the volume id {volume_id} is declared in '{self.folder}'")
 
     def disks(self) -> Iterator[tuple[Declaration, Disk]]:
         """Every declared disk with its instance."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from stillframe.domain.errors import BackendError, Conflict, NotFound, OutOfSpace, Refused
-from stillframe.domain.instance import Attachment, Instance, PowerState, Volume
+from stillframe.domain.instance import Attachment, Instance, MemorySource, PowerState, Volume
 from stillframe.domain.snapshot import ConsistencyLevel, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness
@@ -57,7 +57,7 @@ class MemoryDriver:
             for number, size in enumerate(sizes):
                 volume_id, device = str(uuid.uuid4()), f"/dev/vd{chr(ord('a') + number)}"
                 boot = number == 0
-                attachments.append(Attachment(volume_id, device, bootable=boot))
+                attachments.append(Attachment(volume_id, device, MemorySource(), bootable=boot))
                 self.contents[volume_id] = bytearray(size)
                 self.volumes[volume_id] = Volume(
                     volume_id, project_id, f"{name}-{number}", size, "in-use", boot, instance_id, device

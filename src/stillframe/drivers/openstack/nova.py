@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused
-from stillframe.domain.instance import Attachment, Instance, PowerState
+from stillframe.domain.instance import Attachment, CinderSource, Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness
@@ -322,13 +322,14 @@ def get_server(api: Api, instance_id: str) -> Instance:
     return _instance(
         server,
         tuple(
-            Attachment(one["volumeId"], one["device"] or "", bootable=number == 0) for number, one in enumerate(ordered)
+            Attachment(one["volumeId"], one["device"] or "", CinderSource(), bootable=number == 0)
+            for number, one in enumerate(ordered)
         ),
     )
 
 
 def _listed(server: Mapping[str, Any]) -> tuple[Attachment, ...]:
-    return tuple(Attachment(one["id"], "") for one in server["os-extended-volumes:volumes_attached"])
+    return tuple(Attachment(one["id"], "", CinderSource()) for one in server["os-extended-volumes:volumes_attached"])
 
 
 def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) -> Instance:

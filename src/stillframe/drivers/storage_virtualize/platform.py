@@ -58,12 +58,12 @@ class StorageVirtualizePlatform(Platform):
 
 def _volumes(beside: Sequence[Offer], arrays: Arrays, template: str) -> Volumes:
     """Instances that are declared name their vdisks; the volumes of any other platform are named by the template."""
-    from stillframe.drivers.local.declaration import Declarations
+    from stillframe.drivers.inventory import Inventory
     from stillframe.drivers.storage_virtualize.volumes import DeclaredVolumes, ManagedVolumes
 
     for offer in beside:
-        for declarations in found(offer.abilities, Declarations):
-            return DeclaredVolumes(declarations, arrays)
+        for inventory in found(offer.abilities, Inventory):
+            return DeclaredVolumes(inventory, arrays)
         if offer.storage is not None:
             return ManagedVolumes(offer.storage, template)
     raise InvalidInput("the package of the compute driver does not say which volumes there are", "drivers.compute")

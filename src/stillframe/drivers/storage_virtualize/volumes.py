@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from stillframe.domain.instance import Volume
-from stillframe.drivers.local.declaration import Declaration, Declarations, DeclaredVdisk
+from stillframe.domain.errors import NotFound
+from stillframe.domain.instance import VdiskSource, Volume
+from stillframe.drivers.inventory import Attached, Inventory
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Answers, Arrays, Place
@@ -85,90 +86,91 @@ class ManagedVolumes:
 
 
 class DeclaredVolumes:
-    """The vdisks that the local driver's declarations name."""
+    """The vdisks that are declared with the instances that have them."""
 
-    def __init__(self, declarations: Declarations, arrays: Arrays) -> None:
-        self._declarations = declarations
+    def __init__(self, inventory: Inventory, arrays: Arrays) -> None:
+        self._inventory = inventory
         self._arrays = arrays
 
     def list_volumes(self, project_id: str | None) -> Sequence[Volume]:
         """See `StorageDriver`; what is on an array that does not answer is shown as `unknown`."""
-        chosen = [
-            (declaration, vdisk)
-            for declaration in self._declarations.all()
-            if project_id in (None, declaration.project_id)
-            for vdisk in declaration.vdisks
-        ]
+        chosen = [one for one in self._vdisks() if project_id in (None, one[0].project_id)]
 
         def look(array: Array) -> dict[str, Vdisk]:
-            return array.vdisks({vdisk.vdisk for _, vdisk in chosen if vdisk.array in (None, array.name)})
+            return array.vdisks({source.vdisk for _, source in chosen if source.array in (None, array.name)})
 
         answers = self._arrays.ask(look, seconds=self._arrays.list_seconds)
-        found = [_listed(declaration, vdisk, answers) for declaration, vdisk in chosen]
+        found = [_listed(attached, source, answers) for attached, source in chosen]
         return sorted(found, key=lambda volume: (volume.name, volume.id))
 
     def get_volume(self, volume_id: str) -> Volume:
         """See `StorageDriver`; as in the list of all."""
-        declaration, declared = self._declarations.vdisk(volume_id)
-        arrays = None if declared.array is None else self._arrays.named(frozenset({declared.array}))
-        answers = self._arrays.ask(lambda array: array.vdisks({declared.vdisk}), arrays, self._arrays.list_seconds)
-        return _listed(declaration, declared, answers)
+        attached, source = self._vdisk(volume_id)
+        arrays = None if source.array is None else self._arrays.named(frozenset({source.array}))
+        answers = self._arrays.ask(lambda array: array.vdisks({source.vdisk}), arrays, self._arrays.list_seconds)
+        return _listed(attached, source, answers)
 
     def place(self, volume_id: str) -> Place:
         """See `Volumes`."""
-        _declaration, vdisk = self._declarations.vdisk(volume_id)
-        return Place(vdisk.vdisk, vdisk.array)
+        _attached, source = self._vdisk(volume_id)
+        return Place(source.vdisk, source.array)
 
     def volume_on(self, array: str, vdisk: str) -> str | None:
         """See `Volumes`."""
-        for declaration in self._declarations.all():
-            for declared in declaration.vdisks:
-                if declared.vdisk == vdisk and declared.array in (None, array):
-                    return declaration.volume_id(declared)
+        for attached, source in self._vdisks():
+            if source.vdisk == vdisk and source.array in (None, array):
+                return attached.attachment.volume_id
         return None
 
     def ids(self) -> Sequence[str]:
         """See `Volumes`."""
-        return [
-            declaration.volume_id(vdisk) for declaration in self._declarations.all() for vdisk in declaration.vdisks
-        ]
+        return [attached.attachment.volume_id for attached, _ in self._vdisks()]
 
     def of_instance(self, instance_id: str) -> Sequence[str]:
         """See `Volumes`."""
-        declaration = self._declared(instance_id)
-        return [declaration.volume_id(vdisk) for vdisk in declaration.vdisks] if declaration else []
+        return [one.attachment.volume_id for one, _ in self._vdisks() if one.instance_id == instance_id]
 
     def arrays_of(self, instance_id: str) -> frozenset[str] | None:
         """See `Volumes`."""
-        declaration = self._declared(instance_id)
-        named = {vdisk.array for vdisk in declaration.vdisks} if declaration else {None}
+        if all(one.instance_id != instance_id for one in self._inventory.attached()):
+            return None
+        named = {source.array for one, source in self._vdisks() if one.instance_id == instance_id}
         known = frozenset(name for name in named if name is not None and self._arrays.has(name))
         return known if len(known) == len(named) else None
 
-    def _declared(self, instance_id: str) -> Declaration | None:
-        return next((one for one in self._declarations.all() if one.id == instance_id), None)
+    def _vdisks(self) -> list[tuple[Attached, VdiskSource]]:
+        return [
+            (one, one.attachment.source)
+            for one in self._inventory.attached()
+            if isinstance(one.attachment.source, VdiskSource)
+        ]
+
+    def _vdisk(self, volume_id: str) -> tuple[Attached, VdiskSource]:
+        for attached, source in self._vdisks():
+            if attached.attachment.volume_id == volume_id:
+                return attached, source
+        raise NotFound(f"no instance has a vdisk with the volume id {volume_id}")
 
 
-def _listed(declaration: Declaration, declared: DeclaredVdisk, answers: Answers[dict[str, Vdisk]]) -> Volume:
+def _listed(attached: Attached, source: VdiskSource, answers: Answers[dict[str, Vdisk]]) -> Volume:
     for name, vdisks in sorted(answers.given.items()):
-        if declared.array in (None, name) and declared.vdisk in vdisks:
-            return _volume(declaration, declared, "in-use", vdisks[declared.vdisk].size, name)
-    unseen = answers.missing if declared.array is None else {declared.array} & answers.missing.keys()
+        if source.array in (None, name) and source.vdisk in vdisks:
+            return _volume(attached, source, "in-use", vdisks[source.vdisk].size, name)
+    unseen = answers.missing if source.array is None else {source.array} & answers.missing.keys()
     # It is still declared where the array does not have it, and the checks say so.
-    return _volume(declaration, declared, "unknown" if unseen else "error")
+    return _volume(attached, source, "unknown" if unseen else "error")
 
 
-def _volume(
-    declaration: Declaration, declared: DeclaredVdisk, status: str, size: int = 0, array: str | None = None
-) -> Volume:
+def _volume(attached: Attached, source: VdiskSource, status: str, size: int = 0, array: str | None = None) -> Volume:
+    attachment = attached.attachment
     return Volume(
-        id=declaration.volume_id(declared),
-        project_id=declaration.project_id,
-        name=f"{declaration.name}-{declared.name}",
+        id=attachment.volume_id,
+        project_id=attached.project_id,
+        name=f"{attached.instance_name}-{attachment.device}",
         size=size,
         status=status,
-        bootable=declared.bootable or declared is declaration.attached[0],
-        instance_id=declaration.id,
-        device=declared.name,
-        backend=declared.array or array,
+        bootable=attachment.bootable,
+        instance_id=attached.instance_id,
+        device=attachment.device,
+        backend=source.array or array,
     )
