@@ -118,8 +118,8 @@ def test_the_watchdog_outlives_every_hostile_agent_and_thaws_the_guest_in_the_en
         for name, guest in guests.items():
             stack.enter_context(speaking(tmp_path / name, guest.part))
             mark = tmp_path / f"{name}.mark"
-            mark.write_text(json.dumps({"token": "t", "paused": False, "frozen": True}))
-            guard.arm(name, Order(None, tmp_path / name, mark, "t", None, time.monotonic() + 600, 600))
+            mark.write_text(json.dumps({"token": name, "paused": False, "frozen": True}))
+            guard.arm(Order(None, tmp_path / name, mark, name, None, time.monotonic() + 600, 600))
         process_id = guard.process_id
         guard.close()
         eventually(lambda: not (tmp_path / "honest.mark").exists(), 30)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from stillframe.domain.errors import BackendError, Conflict, GuestHeld, Refused
+from stillframe.domain.errors import BackendError, Conflict, GuestHeld, Refused, StillframeError
 from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.local.compute import LocalCompute
@@ -45,13 +47,14 @@ class Scene:
         self.use(Qemu(freeze_timeout=0.5))
         self.world.compute.start(a_call(), self.instance.id)
 
-    def use(self, qemu: Qemu, hold_seconds: float = LONGEST_HOLD) -> None:
+    def use(self, qemu: Qemu, hold_seconds: float = LONGEST_HOLD, lock_seconds: float = 2.0) -> None:
         world = self.world
         self.compute = LocalCompute(
             *(world.instances, world.state, world.files, world.images, qemu),
             guard=world.guard,
             release_seconds=0.5,
             hold_seconds=hold_seconds,
+            lock_seconds=lock_seconds,
         )
         self.remains = LocalRemains(world.instances, world.state, world.files, self.compute.holding)
 
@@ -270,9 +273,8 @@ def test_a_process_that_has_taken_the_place_of_the_one_that_was_held_is_left_alo
         monitor, mark = scene.world.declarations.instance(scene.instance.id).qmp_socket, Mark.read(left)
         guard = Guard()
         agent = scene.world.sockets / "agent"
-        guard.arm(
-            scene.instance.id, Order(monitor, agent, scene.mark, mark.token, mark.process, time.monotonic() + 600, 60.0)
-        )
+        until = time.monotonic() + 600
+        guard.arm(Order(monitor, agent, scene.mark, mark.token, mark.process, until, 60.0))
         guard.close()
         eventually(lambda: not scene.mark.exists(), 60)
     else:
@@ -378,3 +380,119 @@ def test_the_watchdog_leaves_a_guest_alone_that_somebody_holds_anew(scene: Scene
     # Whoever looks later judges by the mark that is there.
     scene.remains.let_run(scene.instance.id)
     assert (scene.agent.frozen, scene.run_state) == (False, "running")
+
+
+class Overtaken:
+    """Holds the guest in a thread of its own, and is suspended right before one of the calls that it makes to QEMU."""
+
+    def __init__(self, scene: Scene, at: int) -> None:
+        self.problem: BaseException | None = None
+        self.suspended = False
+        self._reached, self._goes_on = threading.Event(), threading.Event()
+        self._holds, self._ends = threading.Event(), threading.Event()
+        self._count = itertools.count()
+        self._at = at
+        scene.use(surround(Qemu(freeze_timeout=0.5), self._around), lock_seconds=0.05)
+        self._thread = threading.Thread(target=self._run, args=(scene.compute, scene.instance.id), daemon=True)
+        self._thread.start()
+        assert self._reached.wait(60)
+        scene.use(Qemu(freeze_timeout=0.5), lock_seconds=0.05)
+
+    def go_on_until_it_holds(self) -> None:
+        self._goes_on.set()
+        assert self._holds.wait(60)
+
+    def go_on(self) -> None:
+        self._goes_on.set()
+        self._ends.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+    def _run(self, compute: LocalCompute, instance_id: str) -> None:
+        try:
+            with compute.quiesced(a_call(), instance_id):
+                self._holds.set()
+                assert not self.suspended or self._ends.wait(60)
+        except StillframeError as problem:
+            self.problem = problem
+        self._holds.set()
+        self._reached.set()
+
+    def _around(self, _name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if next(self._count) == self._at:
+            self.suspended = True
+            self._reached.set()
+            assert self._goes_on.wait(60)
+        return method(*args, **kwargs)
+
+
+def is_free(scene: Scene) -> bool:
+    """Whether the guest is, once all that may be held by nobody was let go; nothing else says that it is held then."""
+    for instance_id in scene.remains.quiesced():
+        scene.remains.let_run(instance_id)
+    return (scene.run_state, scene.agent.frozen, scene.mark.exists()) == ("running", False, False)
+
+
+@pytest.mark.parametrize("comes_back", ["after the other hold", "within the other hold", "across its end"])
+def test_a_holder_that_is_overtaken_anywhere_leaves_no_guest_held(scene: Scene, comes_back: str) -> None:
+    for at in itertools.count():
+        late = Overtaken(scene, at)
+        if not late.suspended:
+            break
+        stayed, problem = False, None
+        try:
+            with scene.compute.quiesced(a_call(), scene.instance.id):
+                if comes_back == "within the other hold":
+                    late.go_on()
+                elif comes_back == "across its end":
+                    late.go_on_until_it_holds()
+                stayed = scene.run_state == "paused"
+        except StillframeError as raised:
+            problem = raised
+        late.go_on()
+        assert stayed or problem is not None, at
+        assert is_free(scene), (at, late.problem, problem, scene.run_state, scene.agent.frozen, scene.mark.exists())
+    assert at >= 8
+
+
+DYING = HOLDER.replace(
+    "compute =",
+    """
+import os, signal
+from tests.harness.surround import surround
+def around(name, method, args, kwargs):
+    if name != sys.argv[4]:
+        return method(*args, **kwargs)
+    print("about to", flush=True)
+    sys.stdin.readline()
+    method(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+whole = Qemu
+Qemu = lambda **more: surround(whole(**more), around)
+compute =""",
+)
+
+
+@pytest.mark.parametrize("step", ["freeze", "pause"])
+def test_a_holder_that_is_overtaken_and_dies_right_after_a_step_leaves_no_guest_held(scene: Scene, step: str) -> None:
+    process = subprocess.Popen(
+        (sys.executable, "-c", DYING, str(scene.world.instances), str(scene.world.state), scene.instance.id, step),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "about to\n"
+        scene.use(Qemu(), lock_seconds=0.05)
+        assert scene.cut() is ConsistencyLevel.FILESYSTEM
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        process.wait(60)
+        eventually(lambda: is_free(scene), 60)
+    finally:
+        process.kill()
+        process.communicate()

@@ -164,9 +164,9 @@ class TestWatchdog:
     def test_the_watchdog_answers_its_first_use_before_it_is_given_up(self, tmp_path: Path) -> None:
         guard = Guard()
         start = time.monotonic()
-        guard.arm("instance", Order(tmp_path / "none", None, tmp_path / "mark", "token", None, start + 600, 600))
+        guard.arm(Order(tmp_path / "none", None, tmp_path / "mark", "token", None, start + 600, 600))
         taken = time.monotonic() - start
-        guard.disarm("instance")
+        guard.disarm("token")
         guard.close()
         assert taken < 5
 

@@ -39,7 +39,8 @@ _HELD: Final = frozenset({PowerState.PAUSED, PowerState.ERROR})
 class LocalCompute:
     """Instances are declared files; `start_seconds` and `end_seconds` bound the waits for a process to come and go.
 
-    `release_seconds` bounds the wait for a guest to be seen free, `hold_seconds` how long it is held at all.
+    `release_seconds` bounds the wait for a guest to be seen free, `hold_seconds` how long it is held at all, and
+    `lock_seconds` the wait for another process that has to do with it.
     """
 
     def __init__(  # noqa: PLR0913 -- the composition root passes everything in
@@ -55,12 +56,18 @@ class LocalCompute:
         end_seconds: float = 30.0,
         release_seconds: float = 30.0,
         hold_seconds: float = LONGEST_HOLD,
+        lock_seconds: float = 2.0,
     ) -> None:
         self._declarations = Declarations(instances)
         self._files = files
         self._images = images
         self._qemu = qemu
-        self.holding = Holding(state, files, images, qemu, guard, seconds=release_seconds, longest=hold_seconds)
+        self.holding = Holding(
+            *(state, files, images, qemu, guard),
+            seconds=release_seconds,
+            longest=hold_seconds,
+            lock_seconds=lock_seconds,
+        )
         self._fences = state / "fences"
         self._logs = state / "logs"
         self._start_seconds = start_seconds

@@ -17,6 +17,7 @@ class Order:
 
     Nothing is done once the `mark` has another `token`, or the QEMU `process` has ended (see `processes`). It is done
     at our death, or at the moment `until` of the monotonic clock, and then each `seconds` as long as the order stands.
+    Where we were not `alone`, the mark stays, for another one may hold the instance yet.
     """
 
     qmp: Path | None
@@ -26,6 +27,7 @@ class Order:
     process: str | None
     until: float
     seconds: float
+    alone: bool = True
 
 
 class Guard:
@@ -35,17 +37,17 @@ class Guard:
         # Isolated, without site packages: it has to start at once, and to work whatever happened to our environment.
         self._watchdog = WatchdogClient(_PROGRAM, "-I", "-S")
 
-    def arm(self, instance_id: str, order: Order) -> None:
-        """Have the instance let go if we die or take too long; in the place of an earlier order.
+    def arm(self, order: Order) -> None:
+        """Have the instance let go if we die or take too long; in the place of an earlier order of the same token.
 
         Returns when the watchdog knows, raises `Unavailable` if it does not.
         """
         qmp, agent = (str(path) if path else None for path in (order.qmp, order.agent))
-        self._watchdog.arm(instance_id, {**asdict(order), "qmp": qmp, "agent": agent, "mark": str(order.mark)})
+        self._watchdog.arm(order.token, {**asdict(order), "qmp": qmp, "agent": agent, "mark": str(order.mark)})
 
-    def disarm(self, instance_id: str) -> None:
+    def disarm(self, token: str) -> None:
         """Have the instance left alone from now on."""
-        self._watchdog.disarm(instance_id)
+        self._watchdog.disarm(token)
 
     def close(self) -> None:
         """End the watchdog; what is still armed is let go."""

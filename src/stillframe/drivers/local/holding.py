@@ -6,10 +6,8 @@ when somebody has seen the guest free, whoever that is: who held it, the watchdo
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +26,7 @@ from stillframe.drivers.local.declaration import Declaration
 from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard, Order
+from stillframe.drivers.local.holders import Holders
 from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.monitor import ReplacedError
 from stillframe.drivers.local.power import power_state
@@ -45,11 +44,6 @@ LONGEST_HOLD: Final = 60.0
 # What an agent answers to a freeze while another tool has the guest frozen (qga/main.c, qapi/qmp-dispatch.c).
 _NOT_NOW: Final = "has been disabled"
 _PAUSE_SECONDS: Final = 0.2
-# Who holds the guest, and whose turn it is to ask something of it. A process that was stopped in the middle keeps both,
-# and must not keep the others from theirs.
-_HOLDER: Final = "holder"
-_TURN: Final = "turn"
-_LOCK_SECONDS: Final = 2.0
 
 
 # Says whether the guest was held until then (None: nobody knows), and is since.
@@ -60,7 +54,8 @@ Release = Callable[[], tuple[bool | None, bool]]
 class Mark:
     """What may be ours to end; `token` tells one hold from the next, `process` is the QEMU process that it is in.
 
-    `until`: the moment of the monotonic clock at which the watchdog lets it go.
+    `until`: the moment of the monotonic clock at which the watchdog lets it go. `alone`: nobody else held the guest as
+    this hold began.
     """
 
     token: str
@@ -68,6 +63,7 @@ class Mark:
     frozen: bool = True
     process: str | None = None
     until: float = 0.0
+    alone: bool = True
 
     @classmethod
     def read(cls, content: bytes) -> Mark:
@@ -87,7 +83,7 @@ class Holding:
     held for `longest` seconds is let go by the watchdog, whoever holds it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the driver passes everything in
         self,
         state: Path,
         files: Files,
@@ -97,9 +93,10 @@ class Holding:
         *,
         seconds: float = 30.0,
         longest: float = LONGEST_HOLD,
+        lock_seconds: float = 2.0,
     ) -> None:
         self.folder = state / "quiesced"
-        self._locks = state / "holding"
+        self._holders = Holders(state / "holding", files, lock_seconds)
         self._files = files
         self._images = images
         self._qemu = qemu
@@ -114,19 +111,23 @@ class Holding:
         Raises `BackendError` if it was let go meanwhile, `GuestHeld` if nobody knows whether it is free afterwards,
         and `Unavailable`.
         """
-        with self._locked(_HOLDER, declaration.id), self._locked(_TURN, declaration.id):
-            self.release(declaration)
+        with self._holders.turn(declaration.id), self._holders.one_more(declaration.id) as alone:
+            earlier = self._mark(declaration.id)
+            if earlier is not None:
+                self._end(declaration, earlier, stays=None if alone else earlier)
             before, reason = self._look(declaration)
-            mark = self._begin(declaration, socket, frozen=before is Seen.FREE)
+            mark = self._begin(declaration, socket, frozen=before is Seen.FREE, alone=alone)
+            # Of whoever may come back, whatever was seen of the guest until now is nothing that lasts.
+            stays = None if alone else earlier or replace(mark, frozen=True, paused=True)
             try:
                 mark, stillness = self._freeze(declaration, mark, reason)
                 mark, paused = self._pause(declaration, socket, mark)
                 self._require_in_time(declaration, mark)
                 yield stillness
             except BaseException as problem:
-                self._let_go_after(declaration, mark, problem)
+                self._let_go_after(declaration, mark, stays, problem)
                 raise
-            if not self._let_go(declaration, mark, paused) or not self._stayed(socket, mark, paused):
+            if not self._let_go(declaration, mark, stays, paused) or not self._stayed(socket, mark, paused):
                 raise BackendError(
                     f"'{declaration.name}' did not stay still while its disks were cut: somebody let it go meanwhile, "
                     f"as the watchdog does after {self._longest:g} s; repeat the cut"
@@ -136,12 +137,12 @@ class Holding:
         """Let a guest go that may still be held by us; any other is left alone. Raises `GuestHeld`."""
         mark = self._mark(declaration.id)
         if mark is not None:
-            self._end(declaration, mark)
+            self._end(declaration, mark, stays=mark if self._holders.any(declaration.id) else None)
 
     def release_abandoned(self, declaration: Declaration) -> None:
         """As `release`, if no process holds it that lives; raises `Conflict` if one does."""
-        with self._locked(_TURN, declaration.id, 0.0) as ours:
-            if not ours or self._is_held(declaration.id):
+        with self._holders.turn(declaration.id, 0.0) as ours:
+            if not ours or self._holders.any(declaration.id):
                 raise Conflict(f"A process holds the guest of '{declaration.name}' still, or is letting it go.")
             self.release(declaration)
 
@@ -149,7 +150,7 @@ class Holding:
         """The ids of all instances whose guest may be held still, by no process that lives."""
         with translated("looking for guests that are held still"):
             noted = sorted(mark.name for mark in self.folder.iterdir()) if self.folder.is_dir() else []
-        return [instance_id for instance_id in noted if not self._is_held(instance_id)]
+        return [instance_id for instance_id in noted if not self._holders.any(instance_id)]
 
     def _look(self, declaration: Declaration) -> tuple[Seen, str]:
         """Whether the guest's file systems are frozen before we ask for it, and why there is no use in asking."""
@@ -214,17 +215,18 @@ class Holding:
         if time.monotonic() > mark.until:
             raise BackendError(f"'{declaration.name}' could not be held still within {self._longest:g} s.")
 
-    def _let_go(self, declaration: Declaration, mark: Mark, paused: Paused | None = None) -> bool:
-        """Let the guest go; whether it was held until then, and all the time since it was paused."""
-        found = self._mark(declaration.id)
-        if found is not None and found.token != mark.token:
-            # Somebody has let it go, and holds it anew.
-            return False
-        return self._end(declaration, mark, paused) and found is not None
+    def _let_go(self, declaration: Declaration, mark: Mark, stays: Mark | None, paused: Paused | None = None) -> bool:
+        """Let the guest go; whether it was held until then, and all the time since it was paused.
 
-    def _let_go_after(self, declaration: Declaration, mark: Mark, problem: BaseException) -> None:
+        Whoever holds it anew does not know what of it is ours. It may lose its own hold by this, and sees that.
+        """
+        found = self._mark(declaration.id)
+        kept = self._end(declaration, mark, paused, stays=stays)
+        return kept and found is not None and found.token == mark.token
+
+    def _let_go_after(self, declaration: Declaration, mark: Mark, stays: Mark | None, problem: BaseException) -> None:
         try:
-            self._let_go(declaration, mark)
+            self._let_go(declaration, mark, stays)
         except GuestHeld as held:
             if isinstance(problem, StillframeError):
                 raise GuestHeld(f"{problem.message} {held.message}") from None
@@ -234,8 +236,11 @@ class Holding:
         """Whether a guest that somebody else holds is still held; ours was looked at when we let it go."""
         return mark.paused or self._qemu.look(socket) == paused
 
-    def _end(self, declaration: Declaration, mark: Mark, paused: Paused | None = None) -> bool:
-        """End what may be ours, until that is certain; whether the guest was held until then. Raises `GuestHeld`."""
+    def _end(self, declaration: Declaration, mark: Mark, paused: Paused | None = None, *, stays: Mark | None) -> bool:
+        """End what may be ours, until that is certain; whether the guest was held until then. Raises `GuestHeld`.
+
+        `stays`: the mark of one who was stopped in the middle, and may hold the guest when it comes back.
+        """
         end, kept, why = time.monotonic() + self._seconds, True, ""
         left = self._releases(declaration, mark, end, paused)
         while left:
@@ -260,12 +265,18 @@ class Holding:
                 raise GuestHeld(_held_still(declaration, mark, why))
             if left:
                 time.sleep(_PAUSE_SECONDS)
+        self._forget(declaration, mark, stays)
+        return kept
+
+    def _forget(self, declaration: Declaration, mark: Mark, stays: Mark | None) -> None:
         found = self._mark(declaration.id)
         if found is not None and found.token == mark.token:
             with translated("noting that a guest is held no longer"):
-                self._files.remove(self.folder / declaration.id)
-        self._guard.disarm(declaration.id)
-        return kept
+                if stays is None:
+                    self._files.remove(self.folder / declaration.id)
+                else:
+                    self._write(declaration, stays)
+        self._guard.disarm(mark.token)
 
     def _releases(self, declaration: Declaration, mark: Mark, end: float, paused: Paused | None) -> list[Release]:
         """What ends the hold."""
@@ -286,9 +297,9 @@ class Holding:
         # done nothing that a copy could show.
         return done.held and (paused is None or done.requests == paused.requests), done.still
 
-    def _begin(self, declaration: Declaration, socket: Path, *, frozen: bool) -> Mark:
-        process = self._qemu.process(socket)
-        mark = Mark(secrets.token_hex(8), frozen=frozen, process=process, until=time.monotonic() + self._longest)
+    def _begin(self, declaration: Declaration, socket: Path, *, frozen: bool, alone: bool) -> Mark:
+        process, until = self._qemu.process(socket), time.monotonic() + self._longest
+        mark = Mark(secrets.token_hex(8), frozen=frozen, process=process, until=until, alone=alone)
         with translated("preparing the folder of the marks"):
             self._files.make_folder(self.folder)
         try:
@@ -300,13 +311,17 @@ class Holding:
         return mark
 
     def _note(self, declaration: Declaration, mark: Mark) -> None:
-        path = self.folder / declaration.id
         with translated("noting what a guest is held by"):
-            self._files.write(path, json.dumps(asdict(mark)).encode())
+            self._write(declaration, mark)
         monitor = declaration.qmp_socket if mark.paused else None
         agent = declaration.guest_agent_socket if mark.frozen else None
-        order = Order(monitor, agent, path, mark.token, mark.process, mark.until, self._longest)
-        self._guard.arm(declaration.id, order)
+        path = self.folder / declaration.id
+        self._guard.arm(
+            Order(monitor, agent, path, mark.token, mark.process, mark.until, self._longest, alone=mark.alone)
+        )
+
+    def _write(self, declaration: Declaration, mark: Mark) -> None:
+        self._files.write(self.folder / declaration.id, json.dumps(asdict(mark)).encode())
 
     def _mark(self, instance_id: str) -> Mark | None:
         try:
@@ -319,35 +334,6 @@ class Holding:
             return power_state(declaration, self._images, self._qemu) is PowerState.SHUTOFF
         except StillframeError:
             return False
-
-    def _is_held(self, instance_id: str) -> bool:
-        with self._locked(_HOLDER, instance_id, 0.0) as ours:
-            return not ours
-
-    @contextmanager
-    def _locked(self, what: str, instance_id: str, seconds: float = _LOCK_SECONDS) -> Iterator[bool]:
-        """A lock of one process at a time, which ends with it at the latest; whether it came within the time."""
-        with translated("preparing the folder of the locks"):
-            self._files.make_folder(self._locks)
-            path = self._locks / f"{instance_id}.{what}"
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            yield _lock(file, seconds)
-        finally:
-            os.close(file)
-
-
-def _lock(file: int, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(_PAUSE_SECONDS / 4)
-        else:
-            return True
 
 
 def _held_still(declaration: Declaration, mark: Mark, why: str) -> str:

@@ -71,8 +71,8 @@ class Watch:
 
 
 def rescue(armed: dict[str, Any]) -> None:
-    """Let one instance go, and take the mark away once that is certain."""
-    if release(armed, threading.Event()) and _stands(armed):
+    """Let one instance go, and take the mark away once that is certain, and nobody else may hold it yet."""
+    if release(armed, threading.Event()) and armed["alone"] and _stands(armed):
         with suppress(OSError):
             Path(armed["mark"]).unlink()
 
