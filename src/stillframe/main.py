@@ -16,10 +16,10 @@ from stillframe.domain.errors import InvalidInput
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.drivers import registry
 from stillframe.drivers.flashcopy import FlashCopy
+from stillframe.drivers.leftovers import DriverLeftovers, together
 from stillframe.drivers.platform import Drivers
 from stillframe.drivers.preparation import Preparation
 from stillframe.drivers.problems import Problems
-from stillframe.drivers.remains import Remains, together
 from stillframe.drivers.visibility import Visibility
 from stillframe.drivers.wrappers import (
     CheckPolicy,
@@ -246,7 +246,7 @@ def build_leftovers(
         LeftoverStore(database),
         drivers.compute,
         storage,
-        together(drivers.all(Remains)),
+        together(drivers.all(DriverLeftovers)),
         now,
         settings.engine.janitor_grace,
     )
@@ -259,7 +259,7 @@ def build_acceptance(settings: Settings, database: Database, drivers: Drivers) -
     epochs = EpochStore(database)
     witness = Witness(settings.state_dir, epochs)
     stores = SnapshotStore(database), OperationStore(database)
-    return Acceptance(epochs, *stores, drivers.compute, storage, together(drivers.all(Remains)), witness)
+    return Acceptance(epochs, *stores, drivers.compute, storage, together(drivers.all(DriverLeftovers)), witness)
 
 
 def _board(settings: Settings, queue: OperationQueue) -> Board:

@@ -25,8 +25,8 @@ from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.guard import Guard, Order
 from stillframe.drivers.local.holding import LONGEST_HOLD, Mark
 from stillframe.drivers.local.images import Format
+from stillframe.drivers.local.leftovers import LocalLeftovers
 from stillframe.drivers.local.qemu import Qemu
-from stillframe.drivers.local.remains import LocalRemains
 from stillframe.testing.world import SIZE, a_call
 from tests.conformance.test_local_qemu import eventually, run_state
 from tests.conformance.worlds import LocalWorld, ask, run
@@ -56,7 +56,7 @@ class Scene:
             hold_seconds=hold_seconds,
             lock_seconds=lock_seconds,
         )
-        self.remains = LocalRemains(world.instances, world.state, world.files, self.compute.holding)
+        self.leftovers = LocalLeftovers(world.instances, world.state, world.files, self.compute.holding)
 
     def cut(self) -> ConsistencyLevel:
         """A cut of nothing; the level that it would have."""
@@ -106,13 +106,13 @@ def test_a_freeze_that_comes_late_is_thawed_as_soon_as_somebody_gets_through(sce
     scene.agent.hangs = {"guest-fsfreeze-freeze"}
     with pytest.raises(GuestHeld, match="may still be held"):
         scene.cut()
-    assert scene.remains.quiesced() == [scene.instance.id]
+    assert scene.leftovers.quiesced() == [scene.instance.id]
     with pytest.raises(GuestHeld):
-        scene.remains.let_run(scene.instance.id)
+        scene.leftovers.let_run(scene.instance.id)
     scene.agent.go_on()
     eventually(lambda: scene.agent.frozen, 30)
-    scene.remains.let_run(scene.instance.id)
-    assert (scene.remains.quiesced(), scene.agent.frozen, scene.run_state) == ([], False, "running")
+    scene.leftovers.let_run(scene.instance.id)
+    assert (scene.leftovers.quiesced(), scene.agent.frozen, scene.run_state) == ([], False, "running")
 
 
 def test_a_thaw_that_nobody_confirms_spoils_the_cut_and_stays_on_the_list(scene: Scene) -> None:
@@ -120,10 +120,10 @@ def test_a_thaw_that_nobody_confirms_spoils_the_cut_and_stays_on_the_list(scene:
     with pytest.raises(GuestHeld, match="guest-fsfreeze-thaw"):
         scene.cut()
     assert scene.run_state == "running"
-    assert scene.remains.quiesced() == [scene.instance.id]
+    assert scene.leftovers.quiesced() == [scene.instance.id]
     scene.agent.go_on()
-    scene.remains.let_run(scene.instance.id)
-    assert (scene.remains.quiesced(), scene.agent.frozen) == ([], False)
+    scene.leftovers.let_run(scene.instance.id)
+    assert (scene.leftovers.quiesced(), scene.agent.frozen) == ([], False)
 
 
 def test_a_cut_that_follows_is_made_only_of_a_guest_that_is_free(scene: Scene) -> None:
@@ -133,7 +133,7 @@ def test_a_cut_that_follows_is_made_only_of_a_guest_that_is_free(scene: Scene) -
             scene.cut()
     scene.agent.go_on()
     assert scene.cut() is ConsistencyLevel.FILESYSTEM
-    assert (scene.remains.quiesced(), scene.agent.frozen) == ([], False)
+    assert (scene.leftovers.quiesced(), scene.agent.frozen) == ([], False)
 
 
 def test_a_freeze_of_another_tool_is_left_to_it(scene: Scene) -> None:
@@ -154,20 +154,20 @@ def test_a_freeze_that_fails_and_leaves_the_guest_frozen_is_thawed(scene: Scene)
     scene.agent.botches = {"guest-fsfreeze-freeze"}
     with pytest.raises(BackendError, match="frozen since"):
         scene.cut()
-    assert (scene.agent.frozen, scene.run_state, scene.remains.quiesced()) == (False, "running", [])
+    assert (scene.agent.frozen, scene.run_state, scene.leftovers.quiesced()) == (False, "running", [])
 
 
 def test_a_guest_without_file_systems_to_freeze_is_cut_as_after_a_power_failure(scene: Scene) -> None:
     scene.agent.file_systems = 0
     assert scene.cut() is ConsistencyLevel.CRASH
     assert "no file system" in scene.reason
-    assert (scene.run_state, scene.remains.quiesced()) == ("running", [])
+    assert (scene.run_state, scene.leftovers.quiesced()) == ("running", [])
 
 
 def test_a_freeze_that_somebody_ends_meanwhile_spoils_the_cut(scene: Scene) -> None:
     with pytest.raises(BackendError, match="stay still"), scene.compute.quiesced(a_call(), scene.instance.id):
         scene.agent.frozen = False
-    assert scene.remains.quiesced() == []
+    assert scene.leftovers.quiesced() == []
 
 
 def test_an_agent_that_is_silent_is_told_of_without_a_path(scene: Scene) -> None:
@@ -186,15 +186,15 @@ def test_a_pause_by_somebody_else_just_before_ours_is_not_ended(scene: Scene) ->
 
     scene.use(surround(Qemu(), around))
     assert scene.cut() is ConsistencyLevel.FILESYSTEM
-    assert (scene.run_state, scene.agent.frozen, scene.remains.quiesced()) == ("paused", False, [])
+    assert (scene.run_state, scene.agent.frozen, scene.leftovers.quiesced()) == ("paused", False, [])
     scene.world.monitor(scene.instance.id, "cont")
 
 
 def test_a_guest_that_a_living_process_holds_is_left_alone(scene: Scene) -> None:
     with scene.compute.quiesced(a_call(), scene.instance.id):
-        assert scene.remains.quiesced() == []
+        assert scene.leftovers.quiesced() == []
         with pytest.raises(Conflict):
-            scene.remains.let_run(scene.instance.id)
+            scene.leftovers.let_run(scene.instance.id)
         assert scene.run_state == "paused"
     assert scene.run_state == "running"
 
@@ -209,7 +209,7 @@ def test_a_monitor_that_another_client_holds_is_refused_before_anything_is_done(
             scene.compute.outlook(scene.instance.id)
         with pytest.raises(Refused, match="another client"):
             scene.cut()
-    assert (scene.agent.heard, scene.remains.quiesced(), scene.run_state) == ([], [], "running")
+    assert (scene.agent.heard, scene.leftovers.quiesced(), scene.run_state) == ([], [], "running")
 
 
 # A boot sector of the 8086: xor ax,ax; mov ds,ax; mov es,ax; then again and again, by the BIOS (int 13h, ax 0301h), the
@@ -225,7 +225,7 @@ def test_a_guest_that_somebody_lets_go_and_pauses_anew_in_a_cut_spoils_it(scene:
     assert scene.cut() is ConsistencyLevel.FILESYSTEM
     with pytest.raises(BackendError, match="stay still"), scene.compute.quiesced(a_call(), scene.instance.id):
         scene.run_for_a_while()
-    assert (scene.run_state, scene.agent.frozen, scene.remains.quiesced()) == ("running", False, [])
+    assert (scene.run_state, scene.agent.frozen, scene.leftovers.quiesced()) == ("running", False, [])
 
 
 def test_a_guest_that_was_paused_before_and_ran_in_a_cut_spoils_it_too(scene: Scene) -> None:
@@ -243,7 +243,7 @@ def test_a_guest_is_held_no_longer_than_a_cut_may_take(scene: Scene) -> None:
     scene.use(Qemu(), hold_seconds=1.0)
     with pytest.raises(BackendError, match="after 1 s"), scene.compute.quiesced(a_call(), scene.instance.id):
         eventually(lambda: scene.run_state == "running" and not scene.agent.frozen and scene.mark.exists(), 60)
-    assert scene.remains.quiesced() == []
+    assert scene.leftovers.quiesced() == []
 
 
 def test_a_guest_whose_holder_is_stopped_in_the_middle_is_let_go_again_and_again(scene: Scene) -> None:
@@ -258,7 +258,7 @@ def test_a_guest_whose_holder_is_stopped_in_the_middle_is_let_go_again_and_again
     scene.use(surround(Qemu(), around), hold_seconds=1.0)
     with pytest.raises(BackendError, match="could not be held still within 1 s"):
         scene.cut()
-    assert (scene.run_state, scene.agent.frozen, scene.remains.quiesced()) == ("running", False, [])
+    assert (scene.run_state, scene.agent.frozen, scene.leftovers.quiesced()) == ("running", False, [])
 
 
 @pytest.mark.parametrize("by", ["whoever looks later", "the watchdog"])
@@ -278,8 +278,8 @@ def test_a_process_that_has_taken_the_place_of_the_one_that_was_held_is_left_alo
         guard.close()
         eventually(lambda: not scene.mark.exists(), 60)
     else:
-        scene.remains.let_run(scene.instance.id)
-    assert (scene.run_state, scene.agent.frozen, scene.remains.quiesced()) == ("paused", True, [])
+        scene.leftovers.let_run(scene.instance.id)
+    assert (scene.run_state, scene.agent.frozen, scene.leftovers.quiesced()) == ("paused", True, [])
 
 
 def test_a_mark_that_does_not_know_its_process_counts_for_any(scene: Scene) -> None:
@@ -288,8 +288,8 @@ def test_a_mark_that_does_not_know_its_process_counts_for_any(scene: Scene) -> N
     scene.start_anew()
     scene.world.monitor(scene.instance.id, "stop")
     scene.mark.write_text(json.dumps({key: left[key] for key in ("token", "paused", "frozen")}))
-    scene.remains.let_run(scene.instance.id)
-    assert (scene.run_state, scene.remains.quiesced()) == ("running", [])
+    scene.leftovers.let_run(scene.instance.id)
+    assert (scene.run_state, scene.leftovers.quiesced()) == ("running", [])
 
 
 def with_options(scene: Scene, *options: str) -> None:
@@ -362,7 +362,7 @@ def test_the_watchdog_waits_for_a_freeze_that_comes_after_the_death_of_who_asked
     eventually(lambda: scene.agent.heard == ["guest-fsfreeze-freeze"], 60)
     kill(process)
     scene.agent.go_on()
-    eventually(lambda: scene.remains.quiesced() == [], 60)
+    eventually(lambda: scene.leftovers.quiesced() == [], 60)
     assert (scene.agent.frozen, scene.agent.heard[-1]) == (False, "guest-fsfreeze-thaw")
 
 
@@ -378,7 +378,7 @@ def test_the_watchdog_leaves_a_guest_alone_that_somebody_holds_anew(scene: Scene
     eventually(lambda: scene.agent.frozen, 30)
     assert scene.run_state == "paused"
     # Whoever looks later judges by the mark that is there.
-    scene.remains.let_run(scene.instance.id)
+    scene.leftovers.let_run(scene.instance.id)
     assert (scene.agent.frozen, scene.run_state) == (False, "running")
 
 

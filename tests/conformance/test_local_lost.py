@@ -50,17 +50,17 @@ def test_harm_to_the_data_is_told_by_the_check_the_restore_and_the_round(
 ) -> None:
     instance, copy_id = kept(plain)
     volume_id = instance.volume_ids[0]
-    assert plain.remains.losses() == []
+    assert plain.leftovers.losses() == []
     harm(plain.disks / ".stillframe" / copy_id / "data")
     with pytest.raises(Damaged, match=words):
         plain.storage.check_restore(instance, {volume_id: copy_id})
     with pytest.raises(Damaged, match=words):
         plain.storage.restore(a_call(), volume_id, copy_id)
-    (loss,) = plain.remains.losses()
+    (loss,) = plain.leftovers.losses()
     assert (loss.copy_id, words in loss.why) == (copy_id, True)
     assert plain.read(volume_id) == pattern(2)
     plain.storage.delete(a_call(), copy_id)
-    assert plain.remains.losses() == []
+    assert plain.leftovers.losses() == []
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_harm_to_an_image_below_a_copy_is_told_by_the_round(
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(below), "-F", "raw", str(above))
     instance = plain.declare("above", [Disk(name="disk0", path=above, format=Format.QCOW2)])
     copy_id = plain.snapshot(instance)[0].id
-    assert plain.remains.losses() == []
+    assert plain.leftovers.losses() == []
     harm(below)
-    (loss,) = plain.remains.losses()
+    (loss,) = plain.leftovers.losses()
     assert (loss.copy_id, words in loss.why, str(plain.folder) in loss.why) == (copy_id, True, False)
     with pytest.raises(Refused, match="image below"):
         plain.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
@@ -107,7 +107,7 @@ class TestFileSystem:
             ):
                 with pytest.raises(BackendError, match="not mounted"):
                     way()
-            assert [loss.copy_id for loss in apart.remains.losses()] == [copy_id]
+            assert [loss.copy_id for loss in apart.leftovers.losses()] == [copy_id]
             assert [one.id for one in apart.storage.find(None)] == [copy_id]
         finally:
             subprocess.run(["mount", "-o", "loop", str(point.parent / "ext4.img"), str(point)], check=True)
@@ -145,7 +145,7 @@ class TestFileSystem:
 def test_the_janitor_counts_them(plain: LocalWorld) -> None:
     _, copy_id = kept(plain)
     settings = load(overrides=[(None, "state_dir", str(plain.folder / "service")), (None, "auth_strategy", "noauth")])
-    drivers = Drivers(plain.compute, plain.storage, (plain.remains,))
+    drivers = Drivers(plain.compute, plain.storage, (plain.leftovers,))
     service = main.build(settings, drivers=drivers)
     wsgi = service.wsgi
 

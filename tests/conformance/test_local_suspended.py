@@ -252,14 +252,14 @@ class TestTidying:
         # As it is after a kill between the two effects that put a disk in its place.
         held = os.open(root / name, os.O_RDWR | os.O_CREAT)
         draft = Draft(root, name, held, named=True)
-        assert local.remains.scraps(_LATE) == []
-        local.remains.remove(str(root / name), _LATE)
+        assert local.leftovers.drafts(_LATE) == []
+        local.leftovers.remove(str(root / name), _LATE)
         assert (root / name).exists()
         draft.named = False
         draft.close()
-        assert local.remains.scraps(_EARLY) == []
-        assert local.remains.scraps(_LATE) == [str(root / name)]
-        local.remains.remove(str(root / name), _LATE)
+        assert local.leftovers.drafts(_EARLY) == []
+        assert local.leftovers.drafts(_LATE) == [str(root / name)]
+        local.leftovers.remove(str(root / name), _LATE)
         assert [path.name for path in root.iterdir()] == [copy.id]
 
     def test_nothing_else_is_ever_taken_for_a_draft(self, local: LocalWorld) -> None:
@@ -267,6 +267,6 @@ class TestTidying:
         local.snapshot(instance)
         (local.disks / ".stillframe" / "somebody-s").write_bytes(b"bytes")
         for path in [*local.disks.rglob("*"), *local.state.rglob("*")]:
-            local.remains.remove(str(path), _LATE)
+            local.leftovers.remove(str(path), _LATE)
             assert path.exists()
-        assert local.remains.orphans() == [str(local.disks / ".stillframe" / "somebody-s")]
+        assert local.leftovers.orphans() == [str(local.disks / ".stillframe" / "somebody-s")]

@@ -155,7 +155,7 @@ def test_what_does_not_hold_together_is_left_as_an_orphan_and_named(
     assert [one.ready for one in before.storage.find(None)] == [False]
     with pytest.raises(NotFound):
         before.storage.check_restore(instance, {instance.volume_ids[0]: whole})
-    orphans = before.remains.orphans()
+    orphans = before.leftovers.orphans()
     assert str(root / whole) in orphans
 
 

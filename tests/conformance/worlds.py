@@ -20,8 +20,8 @@ from stillframe.drivers.local.declaration import Declaration, Declarations, Decl
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.leftovers import LocalLeftovers
 from stillframe.drivers.local.qemu import Qemu
-from stillframe.drivers.local.remains import LocalRemains
 from stillframe.drivers.local.storage import LocalStorage
 from stillframe.drivers.local.turns import PATIENCE
 from stillframe.drivers.memory import MemoryDriver
@@ -86,7 +86,7 @@ class LocalWorld(World):
         self.storage = LocalStorage(self.instances, self.state, files, self.images, talk, patience=self.patience)
         compute = LocalCompute(self.instances, self.state, files, self.images, talk, guard=self.guard)
         self.compute = compute
-        self.remains = LocalRemains(self.instances, self.state, files, compute.holding)
+        self.leftovers = LocalLeftovers(self.instances, self.state, files, compute.holding)
 
     def close(self) -> None:
         for declaration in self.declarations.all():

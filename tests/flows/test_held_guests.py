@@ -13,8 +13,8 @@ from stillframe.drivers.local.compute import LocalCompute
 from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Format
+from stillframe.drivers.local.leftovers import LocalLeftovers
 from stillframe.drivers.local.qemu import Qemu
-from stillframe.drivers.local.remains import LocalRemains
 from stillframe.drivers.platform import Drivers
 from stillframe.service.held_guests import HeldGuests
 from stillframe.settings import Settings, load
@@ -57,8 +57,8 @@ class Ward:
             guard=self.guard,
             release_seconds=0.5,
         )
-        remains = LocalRemains(local.instances, local.state, local.files, compute.holding)
-        self.drivers = Drivers(compute, local.storage, (remains,))
+        leftovers = LocalLeftovers(local.instances, local.state, local.files, compute.holding)
+        self.drivers = Drivers(compute, local.storage, (leftovers,))
         self.service = main.build(self.settings, drivers=self.drivers)
         self.service.start()
 

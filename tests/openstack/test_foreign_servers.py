@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from stillframe.domain.leftover import LeftoverKind
-from stillframe.drivers.openstack import remains, strangers
+from stillframe.drivers.openstack import leftovers as cloud_leftovers
+from stillframe.drivers.openstack import strangers
 from stillframe.main import build_leftovers
 from tests.lab.scripted.things import SERVICE_USER
 
@@ -30,7 +31,7 @@ def _neighbours(played: PlayedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
         kind = KINDS[number % len(KINDS)]
         played.cloud.add_server(0, project_id=f"others-{number % 7}", actions=[("pause", "somebody")], **kind)
     # Rounds follow each other at once, and Nova's seconds are shorter.
-    monkeypatch.setattr(remains, "_SECONDS", 0.0)
+    monkeypatch.setattr(cloud_leftovers, "_SECONDS", 0.0)
     monkeypatch.setattr(strangers, "_SECONDS", 0.0)
 
 

@@ -12,8 +12,8 @@ import pytest
 from stillframe.domain.errors import GuestHeld, Unavailable
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack.cloud import Cloud
+from stillframe.drivers.openstack.leftovers import CloudLeftovers
 from stillframe.drivers.openstack.pausing import Pausing
-from stillframe.drivers.openstack.remains import CloudRemains
 from stillframe.drivers.openstack.waiting import Waiting
 from stillframe.drivers.watchdog_client import WatchdogClient
 
@@ -87,10 +87,10 @@ def test_a_pause_whose_answer_is_lost_stays_with_the_watchdog(scene: Scene) -> N
         pytest.fail("nobody knows that it is paused")
     assert scene.armed == {"one"}
     scene.nova.arrive()
-    remains = CloudRemains(scene.pausing)
-    assert (scene.nova.status, remains.quiesced()) == ("PAUSED", ["one"])
-    remains.let_run("one")
-    assert (scene.nova.status, remains.quiesced()) == ("ACTIVE", [])
+    leftovers = CloudLeftovers(scene.pausing)
+    assert (scene.nova.status, leftovers.quiesced()) == ("PAUSED", ["one"])
+    leftovers.let_run("one")
+    assert (scene.nova.status, leftovers.quiesced()) == ("ACTIVE", [])
 
 
 def test_a_pause_that_is_known_of_is_no_longer_watched_once_it_has_ended(scene: Scene) -> None:
@@ -107,6 +107,6 @@ def test_an_unpause_that_nobody_sees_is_a_guest_that_may_be_held(scene: Scene) -
 
 def test_a_server_that_its_owner_has_paused_is_neither_ours_nor_left_over(scene: Scene) -> None:
     scene.nova.change("pause", "its owner")
-    assert CloudRemains(scene.pausing).quiesced() == []
+    assert CloudLeftovers(scene.pausing).quiesced() == []
     scene.pausing.let_run("one")
     assert scene.nova.status == "PAUSED"

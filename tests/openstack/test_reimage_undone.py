@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from stillframe.drivers.remains import Remains
+from stillframe.drivers.leftovers import DriverLeftovers
 
 if TYPE_CHECKING:
     from tests.openstack.played import PlayedWorld
@@ -35,16 +35,16 @@ def test_an_image_that_is_left_is_found_and_removed_once_nobody_needs_it(played:
     played.create()
     played.cloud.failures = 1
     assert played.restore(older, force=True)["status"] == "restore-error"
-    remains, later = played.drivers.ability(Remains), played.cloud.now() + timedelta(days=1)
-    assert remains is not None
+    leftovers, later = played.drivers.ability(DriverLeftovers), played.cloud.now() + timedelta(days=1)
+    assert leftovers is not None
     later = later.replace(tzinfo=None)
     # A retry may still need it.
-    assert remains.scraps(later) == []
+    assert leftovers.drafts(later) == []
     played.server.locked, played.server.locked_reason = False, None
-    (scrap,) = remains.scraps(later)
-    assert remains.scraps(later - timedelta(days=400)) == []
-    remains.remove(scrap, later - timedelta(days=400))
+    (draft,) = leftovers.drafts(later)
+    assert leftovers.drafts(later - timedelta(days=400)) == []
+    leftovers.remove(draft, later - timedelta(days=400))
     assert len(played.cloud.images) == 1
     for _ in range(2):
-        remains.remove(scrap, later)
+        leftovers.remove(draft, later)
     assert played.cloud.images == {}

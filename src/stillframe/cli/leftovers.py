@@ -11,8 +11,8 @@ from stillframe.cli.exit_codes import CommandFailed, ExitCode, usable_settings
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.drivers.finding import Finding, fail, ok, warn
+from stillframe.drivers.leftovers import DriverLeftovers, together
 from stillframe.drivers.registry import open_drivers
-from stillframe.drivers.remains import Remains, together
 from stillframe.main import build_leftovers
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _CHECKS: Final = {
     LeftoverKind.FENCE: "fences",
     LeftoverKind.QUIESCE: "guests held still",
     LeftoverKind.LOCK: "instance locks",
-    LeftoverKind.SCRAP: "drafts",
+    LeftoverKind.DRAFT: "drafts",
 }
 # What keeps somebody from using an instance.
 _FAILURES: Final = frozenset({LeftoverKind.FENCE, LeftoverKind.QUIESCE, LeftoverKind.LOCK})
@@ -52,13 +52,13 @@ def findings(settings: Settings, database: Database, drivers: Drivers) -> Iterat
 
 def losses(settings: Settings, database: Database | None, drivers: Drivers) -> Iterator[Finding]:
     """Copies that are on record and cannot be restored from, and what is on no record and lies where copies lie."""
-    remains = together(drivers.all(Remains))
+    of_drivers = together(drivers.all(DriverLeftovers))
     try:
         if database is not None:
             lost = build_leftovers(settings, database, drivers).losses()
         else:
-            lost = remains.losses() if remains is not None else ()
-        orphans = remains.orphans() if remains is not None else ()
+            lost = of_drivers.losses() if of_drivers is not None else ()
+        orphans = of_drivers.orphans() if of_drivers is not None else ()
     except StillframeError as error:
         yield fail("copies that are lost", error.message, "see that the platform behind answers")
         return
@@ -76,10 +76,10 @@ def losses(settings: Settings, database: Database | None, drivers: Drivers) -> I
 
 def place(drivers: Drivers, leftover: Leftover) -> str:
     """Where it lies, if that is on this machine, else its id."""
-    remains = together(drivers.all(Remains))
-    if remains is None or leftover.kind is not LeftoverKind.COPY:
+    of_drivers = together(drivers.all(DriverLeftovers))
+    if of_drivers is None or leftover.kind is not LeftoverKind.COPY:
         return leftover.id
-    return remains.place(leftover.id) or leftover.id
+    return of_drivers.place(leftover.id) or leftover.id
 
 
 def _grouped(left: Sequence[Leftover]) -> dict[tuple[str, str, bool], list[Leftover]]:

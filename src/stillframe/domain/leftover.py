@@ -34,13 +34,13 @@ _USELESS: Final = {
 
 
 class LeftoverKind(StrEnum):
-    """What is left: a copy, a fence, a guest that is held still, the right to an instance, a driver's own remains."""
+    """What is left: a copy, a fence, a guest that is held still, the right to an instance, a draft of a driver's."""
 
     COPY = "copy"
     FENCE = "fence"
     QUIESCE = "quiesce"
     LOCK = "lock"
-    SCRAP = "scrap"
+    DRAFT = "scrap"  # as metrics and the doctor have shown it from the beginning
 
 
 class Verdict(StrEnum):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stillframe.domain.snapshot import InstanceSnapshot, VolumeSnapshot
     from stillframe.drivers.compute import ComputeDriver
-    from stillframe.drivers.remains import Remains
+    from stillframe.drivers.leftovers import DriverLeftovers
     from stillframe.drivers.storage import StorageDriver
     from stillframe.service.witness import Witness
     from stillframe.store.epochs import EpochStore, PutBack
@@ -48,7 +48,7 @@ class Acceptance:
         operations: OperationStore,
         compute: ComputeDriver,
         storage: StorageDriver,
-        remains: Remains | None,
+        left: DriverLeftovers | None,
         witness: Witness,
     ) -> None:
         self._epochs = epochs
@@ -56,7 +56,7 @@ class Acceptance:
         self._operations = operations
         self._compute = compute
         self._storage = storage
-        self._remains = remains
+        self._left = left
         self._witness = witness
 
     def notice(self, *, unnoticed: bool) -> PutBack | None:
@@ -75,7 +75,7 @@ class Acceptance:
     def plan(self, noticed: PutBack) -> Plan:
         """Look at everything; changes nothing. Raises `Unavailable` where a part of the platform does not answer."""
         on_record = list(self._all())
-        lost = {loss.copy_id for loss in self._remains.losses()} if self._remains is not None else set()
+        lost = {loss.copy_id for loss in self._left.losses()} if self._left is not None else set()
         owners = {snapshot.id: snapshot.project_id for snapshot in on_record}
         copies: dict[str, list[VolumeSnapshot]] = defaultdict(list)
         for copy in self._storage.find(None):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from stillframe.domain.errors import Conflict, Interrupted, StillframeError
 from stillframe.domain.leftover import Judgement, LeftoverKind, Verdict, judge_copy, judge_fence, judge_lock
 from stillframe.drivers.call import Call
-from stillframe.drivers.remains import Loss
+from stillframe.drivers.leftovers import Loss
 from stillframe.drivers.storage import PartOnly
 from stillframe.logs.context import about
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stillframe.domain.snapshot import VolumeSnapshot
     from stillframe.drivers.compute import ComputeDriver
-    from stillframe.drivers.remains import Remains
+    from stillframe.drivers.leftovers import DriverLeftovers
     from stillframe.drivers.storage import StorageDriver
     from stillframe.store.leftovers import LeftoverStore
 
@@ -68,14 +68,14 @@ class Leftovers:
         store: LeftoverStore,
         compute: ComputeDriver,
         storage: StorageDriver,
-        remains: Remains | None,
+        driver_leftovers: DriverLeftovers | None,
         now: Callable[[], datetime],
         grace: timedelta,
     ) -> None:
         self._store = store
         self._compute = compute
         self._storage = storage
-        self._remains = remains
+        self._driver_leftovers = driver_leftovers
         self._now = now
         self._grace = grace
 
@@ -86,7 +86,7 @@ class Leftovers:
             LeftoverKind.FENCE: self._fences,
             LeftoverKind.QUIESCE: self._quiesced,
             LeftoverKind.LOCK: self._locks,
-            LeftoverKind.SCRAP: self._scraps,
+            LeftoverKind.DRAFT: self._drafts,
         }
         if kind in _JUDGED and self._store.is_held():
             return [replace(one, sure=False, why=f"{one.why}; {_OLDER}") for one in looks[kind]()]
@@ -94,7 +94,7 @@ class Leftovers:
 
     def losses(self) -> Sequence[Loss]:
         """What is missing instead of left over: copies that cannot be restored from; raises as `look`."""
-        told = list(self._remains.losses()) if self._remains is not None else []
+        told = list(self._driver_leftovers.losses()) if self._driver_leftovers is not None else []
         known = {loss.copy_id for loss in told}
         return [*told, *(loss for loss in self._missing() if loss.copy_id not in known)]
 
@@ -121,7 +121,7 @@ class Leftovers:
             LeftoverKind.FENCE: self._remove_fence,
             LeftoverKind.QUIESCE: self._let_run,
             LeftoverKind.LOCK: self._remove_lock,
-            LeftoverKind.SCRAP: self._remove_scrap,
+            LeftoverKind.DRAFT: self._remove_draft,
         }
         request_id = f"req-{uuid.uuid4()}"
         with about(request_id):
@@ -199,7 +199,7 @@ class Leftovers:
         return None
 
     def _quiesced(self) -> Iterator[Leftover]:
-        noted = self._remains.quiesced() if self._remains is not None else ()
+        noted = self._driver_leftovers.quiesced() if self._driver_leftovers is not None else ()
         # An operation lets its guest go by itself, or its next attempt does.
         held = {lock.instance_id for lock in self._store.locks()} if noted else frozenset()
         for instance_id in noted:
@@ -211,8 +211,8 @@ class Leftovers:
         if any(lock.instance_id == leftover.id for lock in self._store.locks()):
             return "an operation runs on it"
         # Not holding the instance: a guest that does not answer is waited for, and no operation must wait for that.
-        if self._remains is not None:
-            self._remains.let_run(leftover.id)
+        if self._driver_leftovers is not None:
+            self._driver_leftovers.let_run(leftover.id)
         return None
 
     def _locks(self) -> Iterator[Leftover]:
@@ -229,13 +229,13 @@ class Leftovers:
                 self._store.drop_lock(leftover.id, leftover.about)
         return None
 
-    def _scraps(self) -> Iterator[Leftover]:
-        for scrap in self._remains.scraps(self._before) if self._remains is not None else ():
-            yield Leftover(LeftoverKind.SCRAP, scrap, scrap, "an empty draft that nobody has touched", sure=True)
+    def _drafts(self) -> Iterator[Leftover]:
+        for draft in self._driver_leftovers.drafts(self._before) if self._driver_leftovers is not None else ():
+            yield Leftover(LeftoverKind.DRAFT, draft, draft, "an empty draft that nobody has touched", sure=True)
 
-    def _remove_scrap(self, leftover: Leftover, _call: Call) -> str | None:
-        if self._remains is not None:
-            self._remains.remove(leftover.id, self._before)
+    def _remove_draft(self, leftover: Leftover, _call: Call) -> str | None:
+        if self._driver_leftovers is not None:
+            self._driver_leftovers.remove(leftover.id, self._before)
         return None
 
 

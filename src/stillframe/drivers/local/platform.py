@@ -25,8 +25,8 @@ class LocalPlatform(Platform):
         from stillframe.drivers.local.files import Files
         from stillframe.drivers.local.guard import Guard
         from stillframe.drivers.local.images import Images
+        from stillframe.drivers.local.leftovers import LocalLeftovers
         from stillframe.drivers.local.qemu import Qemu
-        from stillframe.drivers.local.remains import LocalRemains
         from stillframe.drivers.local.storage import LocalStorage
         from stillframe.drivers.local.takeover import TakeOver
 
@@ -37,7 +37,7 @@ class LocalPlatform(Platform):
             compute,
             LocalStorage(chosen.instances, chosen.state, files, images, qemu),
             (
-                LocalRemains(chosen.instances, chosen.state, files, compute.holding),
+                LocalLeftovers(chosen.instances, chosen.state, files, compute.holding),
                 TakeOver(files, chosen.state),
                 Declarations(chosen.instances),
             ),

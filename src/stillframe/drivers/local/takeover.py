@@ -77,7 +77,7 @@ class TakeOver(Preparation):
                 self._one(root, base, root / name, ready=not suffix)
             except (Refused, ValueError, FileNotFoundError) as problem:
                 LOG.error(  # noqa: TRY400 -- the message says it all
-                    "%s is not taken over, and remains as an orphan: %s", root / name, problem
+                    "%s is not taken over, and stays as an orphan: %s", root / name, problem
                 )
         self._files.close_folder(root)
         self._files.sync(root)

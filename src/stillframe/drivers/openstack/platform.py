@@ -22,10 +22,10 @@ class OpenStackPlatform(Platform):
         from stillframe.drivers.openstack import cloud
         from stillframe.drivers.openstack.backends import Backends
         from stillframe.drivers.openstack.cinder import CinderStorage
+        from stillframe.drivers.openstack.leftovers import CloudLeftovers, HelpingImages
         from stillframe.drivers.openstack.login import CloudProblems
         from stillframe.drivers.openstack.nova import NovaCompute
         from stillframe.drivers.openstack.pausing import Pausing
-        from stillframe.drivers.openstack.remains import CloudRemains, HelpingImages
         from stillframe.drivers.openstack.reverting import Reverter
         from stillframe.drivers.openstack.visibility import CloudVisibility
         from stillframe.drivers.openstack.volumes import Looking
@@ -49,7 +49,7 @@ class OpenStackPlatform(Platform):
             storage,
             (
                 CloudVisibility(connected),
-                CloudRemains(pausing, HelpingImages(connected) if chosen.reimage else None),
+                CloudLeftovers(pausing, HelpingImages(connected) if chosen.reimage else None),
                 CloudProblems(connected, kinds, reverter),
             ),
         )

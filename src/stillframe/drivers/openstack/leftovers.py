@@ -10,13 +10,13 @@ from typing import Final
 
 from stillframe.domain.errors import NotFound
 from stillframe.drivers.call import Call
+from stillframe.drivers.leftovers import DriverLeftovers, Loss
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.openstack.nova import fence_owner
 from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.reimaging import Reimaging
 from stillframe.drivers.openstack.volumes import STORAGE, Document, get_snapshot, get_volume
-from stillframe.drivers.remains import Loss, Remains
 
 # All paused servers of the cloud are looked through, and several processes do so.
 _SECONDS: Final = 60.0
@@ -65,8 +65,8 @@ class HelpingImages:
         return fence_owner(server) is not None
 
 
-class CloudRemains(Remains):
-    """See `Remains`; Nova is asked once a minute at most. Without reimaging there are no `images`."""
+class CloudLeftovers(DriverLeftovers):
+    """See `DriverLeftovers`; Nova is asked once a minute at most. Without reimaging there are no `images`."""
 
     def __init__(self, pausing: Pausing, images: HelpingImages | None = None) -> None:
         self._pausing = pausing
@@ -76,7 +76,7 @@ class CloudRemains(Remains):
         self._found: list[str] = []
 
     def quiesced(self) -> Sequence[str]:
-        """See `Remains`; of a server that an operation holds at present Nova says the same."""
+        """See `DriverLeftovers`; of a server that an operation holds at present Nova says the same."""
         with self._lock:
             if time.monotonic() - self._looked > _SECONDS:
                 self._found = self._pausing.abandoned()
@@ -84,24 +84,24 @@ class CloudRemains(Remains):
             return list(self._found)
 
     def let_run(self, instance_id: str) -> None:
-        """See `Remains`."""
+        """See `DriverLeftovers`."""
         self._pausing.let_run(instance_id)
         with self._lock:
             self._found = [one for one in self._found if one != instance_id]
 
     def losses(self) -> Sequence[Loss]:
-        """See `Remains`."""
+        """See `DriverLeftovers`."""
         return ()
 
     def orphans(self) -> Sequence[str]:
-        """See `Remains`."""
+        """See `DriverLeftovers`."""
         return ()
 
-    def scraps(self, before: datetime) -> Sequence[str]:
-        """See `Remains`: the snapshots that helping images were made for."""
+    def drafts(self, before: datetime) -> Sequence[str]:
+        """See `DriverLeftovers`: the snapshots that helping images were made for."""
         return () if self._images is None else self._images.unused(before)
 
-    def remove(self, scrap: str, before: datetime) -> None:
-        """See `Remains`: the volume gets back what it was noted to have been."""
-        if self._images is not None and scrap in self._images.unused(before):
-            self._images.remove(scrap)
+    def remove(self, draft: str, before: datetime) -> None:
+        """See `DriverLeftovers`: the volume gets back what it was noted to have been."""
+        if self._images is not None and draft in self._images.unused(before):
+            self._images.remove(draft)

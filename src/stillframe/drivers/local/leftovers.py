@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import Refused
+from stillframe.drivers.leftovers import DriverLeftovers, Loss
 from stillframe.drivers.local import opening
 from stillframe.drivers.local.copies import Copies, trouble, trouble_below
 from stillframe.drivers.local.declaration import Declarations
@@ -18,14 +19,13 @@ from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.holding import Holding
 from stillframe.drivers.local.records import Copy, Stage
 from stillframe.drivers.local.replacing import RESTORING
-from stillframe.drivers.remains import Loss, Remains
 
 # The draft of a record; see `Records.write`.
 _DRAFT: Final = ".new"
 
 
-class LocalRemains(Remains):
-    """See `Remains`; `instances` and `state` are the folders that the drivers have them in."""
+class LocalLeftovers(DriverLeftovers):
+    """See `DriverLeftovers`; `instances` and `state` are the folders that the drivers have them in."""
 
     def __init__(self, instances: Path, state: Path, files: Files, holding: Holding) -> None:
         self._declarations = Declarations(instances)
@@ -36,24 +36,24 @@ class LocalRemains(Remains):
         self._trusted = opening.trusted_users(state)
 
     def quiesced(self) -> Sequence[str]:
-        """See `Remains`; who is not declared any more cannot be let run by us, and is left out."""
+        """See `DriverLeftovers`; who is not declared any more cannot be let run by us, and is left out."""
         return sorted(set(self._holding.abandoned()) & {declaration.id for declaration in self._declarations.all()})
 
     def let_run(self, instance_id: str) -> None:
-        """See `Remains`."""
+        """See `DriverLeftovers`."""
         self._holding.release_abandoned(self._declarations.instance(instance_id))
 
-    def scraps(self, before: datetime) -> Sequence[str]:
-        """See `Remains`: drafts that nobody holds, and empty folders in which no copy on record lies."""
+    def drafts(self, before: datetime) -> Sequence[str]:
+        """See `DriverLeftovers`: drafts that nobody holds, and empty folders in which no copy on record lies."""
         with translated("looking for drafts"):
-            found = [path for path in self._candidates() if self._is_scrap(path, before)]
+            found = [path for path in self._candidates() if self._is_draft(path, before)]
         return [str(path) for path in found]
 
-    def remove(self, scrap: str, before: datetime) -> None:
-        """See `Remains`."""
-        path = Path(scrap)
+    def remove(self, draft: str, before: datetime) -> None:
+        """See `DriverLeftovers`."""
+        path = Path(draft)
         with translated(f"removing '{path}'"):
-            if path not in self._candidates() or not self._is_scrap(path, before):
+            if path not in self._candidates() or not self._is_draft(path, before):
                 return
             if path.parent == self._copies.records.folder:
                 self._files.remove(path)
@@ -63,12 +63,12 @@ class LocalRemains(Remains):
                 self._files.remove_beside(path)
 
     def losses(self) -> Sequence[Loss]:
-        """See `Remains`."""
+        """See `DriverLeftovers`."""
         with translated("looking at the copies"):
             return [Loss(copy.id, copy.name.snapshot_id, why) for copy in self._ready() if (why := self._why(copy))]
 
     def orphans(self) -> Sequence[str]:
-        """See `Remains`."""
+        """See `DriverLeftovers`."""
         known = {name for copy in self._copies.records.all() for name in (copy.id, copy.aside.name)}
         with translated("looking for orphans"):
             return [
@@ -79,7 +79,7 @@ class LocalRemains(Remains):
             ]
 
     def place(self, copy_id: str) -> str | None:
-        """See `Remains`: its folder."""
+        """See `DriverLeftovers`: its folder."""
         copy = self._copies.records.find(copy_id)
         return None if copy is None else str(copy.folder)
 
@@ -107,7 +107,7 @@ class LocalRemains(Remains):
             root / name for root in self._copies.roots() for name in self._names(root) if name not in known
         ]
 
-    def _is_scrap(self, path: Path, before: datetime) -> bool:
+    def _is_draft(self, path: Path, before: datetime) -> bool:
         try:
             touched = datetime.fromtimestamp(path.lstat().st_ctime, UTC).replace(tzinfo=None)
             if touched > before:

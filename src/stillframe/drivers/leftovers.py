@@ -1,4 +1,4 @@
-"""The port to drivers that keep notes or drafts of their own, which a step that was interrupted can leave."""
+"""The port to leftovers that only a driver knows of: its notes and drafts, which an interrupted step can leave."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Loss:
     why: str
 
 
-class Remains(ABC):
+class DriverLeftovers(ABC):
     """What a driver left behind that no other port shows. May raise `Unavailable` and `BackendError`."""
 
     @abstractmethod
@@ -35,12 +35,12 @@ class Remains(ABC):
         ...
 
     @abstractmethod
-    def scraps(self, before: datetime) -> Sequence[str]:
+    def drafts(self, before: datetime) -> Sequence[str]:
         """Drafts that hold nothing, and were not touched after `before`, UTC without a zone."""
         ...
 
     @abstractmethod
-    def remove(self, scrap: str, before: datetime) -> None:
+    def remove(self, draft: str, before: datetime) -> None:
         """Remove one of those; nothing happens to what is gone already, holds something by now, or was touched."""
         ...
 
@@ -59,8 +59,8 @@ class Remains(ABC):
         return None
 
 
-class _Together(Remains):
-    def __init__(self, parts: Sequence[Remains]) -> None:
+class _Together(DriverLeftovers):
+    def __init__(self, parts: Sequence[DriverLeftovers]) -> None:
         self._parts = parts
 
     def quiesced(self) -> Sequence[str]:
@@ -71,13 +71,13 @@ class _Together(Remains):
             if instance_id in part.quiesced():
                 part.let_run(instance_id)
 
-    def scraps(self, before: datetime) -> Sequence[str]:
-        return [one for part in self._parts for one in part.scraps(before)]
+    def drafts(self, before: datetime) -> Sequence[str]:
+        return [one for part in self._parts for one in part.drafts(before)]
 
-    def remove(self, scrap: str, before: datetime) -> None:
+    def remove(self, draft: str, before: datetime) -> None:
         for part in self._parts:
-            if scrap in part.scraps(before):
-                part.remove(scrap, before)
+            if draft in part.drafts(before):
+                part.remove(draft, before)
 
     def losses(self) -> Sequence[Loss]:
         return [one for part in self._parts for one in part.losses()]
@@ -89,6 +89,6 @@ class _Together(Remains):
         return next((place for part in self._parts if (place := part.place(copy_id)) is not None), None)
 
 
-def together(parts: Sequence[Remains]) -> Remains | None:
+def together(parts: Sequence[DriverLeftovers]) -> DriverLeftovers | None:
     """Those of several platforms as those of one; None where there are none."""
     return parts[0] if len(parts) == 1 else _Together(parts) if parts else None
