@@ -209,7 +209,7 @@ def _statements(server: Server) -> dict[str, float]:
         counted: Counter[str] = Counter()
 
         def count(_connection: Any, _cursor: Any, text: str, *_rest: Any) -> None:
-            if threading.current_thread().name in ("taker", "overseer", "heartbeat", "sweeper"):
+            if threading.current_thread().name in ("taker", "overseer", "heartbeat", "background", "sweeper"):
                 who = "taking it up" if "FOR UPDATE" in text or "UPDATE operations" in text else None
             elif threading.current_thread() is threading.main_thread():
                 who = "accepting it" if "COUNT(*) FROM operations WHERE state" not in text else None

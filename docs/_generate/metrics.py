@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 from prometheus_client import CollectorRegistry, Metric
 
 from _generate.tables import table
+from stillframe.domain.job import JobRecord
 from stillframe.service.held_guests import HeldGuests
+from stillframe.service.janitor import COPIES_LOST, UNSURE, Janitor
 from stillframe.service.metrics import Metrics, Sources
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ def page() -> Iterator[str]:
     yield "`GET /metrics` answers in Prometheus' text format; it needs no credentials. A `stillframe worker` does so on"
     yield "the port of `[worker] metrics_bind_port`. Times are in seconds. Counters and histograms count from the start"
     yield "of the process; gauges say what is now. All series are there from the start, at 0 where nothing has happened"
-    yield "yet; while the database does not answer, what is read from it is absent."
+    yield "yet. What the janitor counts is there once it has gone round. While the database does not answer, what is"
+    yield "read from it is absent."
     yield ""
     yield from table(("Name", "Type", "Labels", "Meaning"), sorted(map(_metric, _families())))
 
@@ -33,13 +36,16 @@ def _families() -> list[Metric]:
 
     registry, now = CollectorRegistry(), datetime.now(UTC)
     held, nothing, yes = HeldGuests(tuple), lambda: 0, lambda: True
+    counts = dict.fromkeys((COPIES_LOST, *UNSURE.values()), 0)
+    janitor = JobRecord(Janitor.name, 1, now, counts=counts)
     sources = Sources(
         *(cast("Any", Nothing()), nothing, lambda: now, held, yes, nothing, nothing, yes, nothing, nothing, nothing),
-        yes,
+        *(yes, lambda: ([janitor], now)),
     )
     metrics = Metrics(registry, sources)
     metrics.expect_requests("GET", "/", 200)
     metrics.watch_file("policy", yes)
+    metrics.expect_job(Janitor.name)
     return list(registry.collect())
 
 

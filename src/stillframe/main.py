@@ -39,6 +39,7 @@ from stillframe.flows.plans import planner
 from stillframe.flows.records import Records
 from stillframe.flows.step import Ports
 from stillframe.service.acceptance import Acceptance
+from stillframe.service.background import Background
 from stillframe.service.held_guests import HeldGuests, Releaser
 from stillframe.service.instance_snapshots import SnapshotService
 from stillframe.service.instances import InstanceService
@@ -50,12 +51,14 @@ from stillframe.service.power import PowerActions, PowerLocks
 from stillframe.service.preparing import Preparing
 from stillframe.service.readiness import Readiness
 from stillframe.service.room import free_part
+from stillframe.service.sweeper import Sweeper
 from stillframe.service.witness import Witness
 from stillframe.service.workers import WorkerService
 from stillframe.settings import Settings
 from stillframe.store import schema
 from stillframe.store.database import Database, connect
 from stillframe.store.epochs import EpochStore
+from stillframe.store.jobs import JobStore
 from stillframe.store.leftovers import LeftoverStore
 from stillframe.store.operations import OperationStore
 from stillframe.store.presence import Presence
@@ -80,8 +83,7 @@ class Service:
     snapshots: SnapshotService
     instances: InstanceService
     policy: Policy
-    janitor: Janitor
-    releaser: Releaser
+    background: Background
     power: PowerActions
     preparing: Preparing
     readiness: Readiness
@@ -98,12 +100,11 @@ class Service:
     def stop(self, seconds: float = 10.0) -> bool:
         """Stop working; False if something still ran after `seconds`, which the next start resumes."""
         self.preparing.stop()
-        self.janitor.stop()
-        self.releaser.stop()
+        self.background.stop()
         switched = self.power.stop(seconds=2.0)
         ended = self.engine.stop(seconds)
-        # A copy that is being deleted is no operation; whoever sweeps next deletes it again.
-        ended = self.preparing.ended(seconds=1.0) and self.janitor.ended(seconds=1.0) and ended and switched
+        # A copy that a job is deleting is no operation; whoever does the job next deletes it again.
+        ended = self.preparing.ended(seconds=1.0) and self.background.ended(seconds=1.0) and ended and switched
         self.database.close()
         return ended
 
@@ -168,6 +169,7 @@ def build(
     board = _board(settings, queue)
     presence = Presence(database)
     engine = Engine(operations, queue, presence, witness, board, execution, _limits(settings, alone=database.is_file))
+    jobs = JobStore(database)
     leftovers = build_leftovers(settings, database, plain, now)
     held = HeldGuests(lambda: [one.id for one in leftovers.look(LeftoverKind.QUIESCE)])
     readiness, claim_seconds = Readiness(database.require_answer), settings.engine.claim_seconds
@@ -175,7 +177,7 @@ def build(
         *(operations, queue.waiting, now, held, readiness.answers),
         *(lambda: presence.alive(claim_seconds), engine.hung, lambda: board.answers),
         *(LeftoverStore(database).fenced_for_good, clock.machine_ahead, lambda: free_part(settings.state_dir)),
-        witness.doubts,
+        *(witness.doubts, jobs.look),
     )
     metrics = Metrics(CollectorRegistry(), sources)
     execution.on_finished = metrics.operation_finished
@@ -203,12 +205,19 @@ def build(
         deadlines=settings.engine.deadlines,
         held=held,
     )
-    janitor = Janitor(leftovers, metrics, settings.engine.janitor_interval.total_seconds())
-    releaser = Releaser(leftovers)
+    background = Background(
+        *(jobs, metrics, engine.worker, claim_seconds),
+        [
+            Sweeper(engine.sweep, settings.engine.hang_seconds),
+            Janitor(leftovers, metrics, settings.engine.janitor_interval.total_seconds()),
+        ],
+        [Releaser(leftovers)],
+        alone=database.is_file,
+    )
     preparing = Preparing(
         drivers.all(Preparation),
         None if database.is_file else queue.quiet,
-        [engine.start, janitor.start, releaser.start],
+        [engine.start, background.start],
     )
     if serve:
         metrics.watch_file("policy", policy.usable)
@@ -225,8 +234,7 @@ def build(
         service,
         instances,
         policy,
-        janitor,
-        releaser,
+        background,
         power,
         preparing,
         readiness,

@@ -16,6 +16,7 @@ from stillframe.domain.instance import Instance
 from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.platform import Drivers
+from stillframe.service.janitor import Janitor
 from stillframe.settings import load
 from stillframe.testing.world import MIB, a_call, pattern
 from tests.conformance.worlds import LocalWorld, run
@@ -158,10 +159,10 @@ def test_the_janitor_counts_them(plain: LocalWorld) -> None:
         return next(line for line in text.splitlines() if line.startswith("stillframe_copies_lost "))
 
     try:
-        service.janitor.sweep()
+        service.background.run(Janitor.name)
         assert counted() == "stillframe_copies_lost 0.0"
         (plain.disks / ".stillframe" / copy_id / "data").unlink()
-        service.janitor.sweep()
+        service.background.run(Janitor.name)
         assert counted() == "stillframe_copies_lost 1.0"
     finally:
         service.stop()

@@ -210,10 +210,10 @@ def copies_get_lost(stack: Stack, snapshot_id: str) -> None:
     (copy,) = stack.snapshot(snapshot_id)["snapshots"].values()
     data = stack.place.folder / "disks" / ".stillframe" / copy / "data"
     aside = shutil.move(data, stack.place.folder / "aside")
-    rounds = 'min(stillframe_janitor_sweeps_total{outcome="complete"} > 0)'
+    rounds = 'sum(stillframe_janitor_sweeps_total{outcome="complete"})'
     swept = stack.watch.value(rounds)
     # Whichever was under way has ended then, and one that began after the loss.
-    wait(lambda: stack.watch.value(rounds) > swept + 1, "each janitor has gone round")
+    wait(lambda: stack.watch.value(rounds) > swept + 1, "the janitor has gone round")
     stack.watch.seen("StillframeCopiesLost", moment())
     shown = stack.play("StillframeCopiesLost")
     assert copy in shown, shown

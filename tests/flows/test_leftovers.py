@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,16 @@ import pytest
 import sqlalchemy as sa
 
 from stillframe import main
-from stillframe.domain.errors import BackendError, Interrupted, StillframeError, Unavailable
+from stillframe.domain.errors import BackendError, StillframeError, Unavailable
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.domain.snapshot import CopyKind, CopyName
 from stillframe.drivers.call import Call
+from stillframe.service.background import RunOutcome
+from stillframe.service.janitor import Janitor
 from stillframe.service.leftovers import Leftover, Leftovers, Outcome
-from stillframe.store.tables import FENCES, OPERATIONS
+from stillframe.store.jobs import JobStore
+from stillframe.store.tables import FENCES, JOBS, OPERATIONS
+from tests.harness.faults import wait_until
 from tests.harness.world import World
 
 if TYPE_CHECKING:
@@ -62,8 +67,8 @@ def deleted(world: World) -> tuple[str, str]:
     return snapshot_id, operation_id
 
 
-def sweep(world: World) -> None:
-    world.service.janitor.sweep()
+def sweep(world: World) -> RunOutcome:
+    return world.service.background.run(Janitor.name)
 
 
 def metrics(world: World) -> str:
@@ -234,14 +239,20 @@ def test_two_sweeps_at_a_time_do_what_one_does(world: World) -> None:
     appear(world, *deleted(world))
     kept = world.create()
     world.clock.jump(GRACE + 1)
-    gate = world.faults.hold("delete")
-    sweeps = [threading.Thread(target=sweep, args=(world,)) for _ in range(2)]
-    for one in sweeps:
-        one.start()
-    gate.arrived(2)
-    gate.let_go()
-    for one in sweeps:
-        one.join(30)
+    other = world.another_worker()
+    gates = [one.faults.hold("delete") for one in (world, other)]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(sweep, world)
+        gates[0].arrived()
+        # Its claim runs out, for the whole process was suspended.
+        JobStore(world.service.database).put_all_back()
+        second = pool.submit(sweep, other)
+        gates[1].arrived()
+        for gate in gates:
+            gate.let_go()
+        assert second.result(30) is RunOutcome.SUCCEEDED
+        assert first.result(30) is RunOutcome.SUPERSEDED
+    other.stop()
     assert {copy.name.snapshot_id for copy in world.driver.storage.find(None)} == {kept}
     swept = [line for line in metrics(world).splitlines() if line.startswith("stillframe_leftovers_swept_total")]
     failed = [line for line in swept if 'outcome="failed"' in line]
@@ -328,17 +339,19 @@ def test_the_rounds_are_made_by_themselves_and_end_with_the_service(tmp_path: Pa
 def test_a_removal_that_lasts_is_broken_off_when_the_service_ends(world: World) -> None:
     appear(world, *deleted(world))
     world.clock.jump(GRACE + 1)
-    world.service.janitor.stop()
-    with pytest.raises(Interrupted):
-        sweep(world)
+    world.service.background.stop()
+    assert sweep(world) is RunOutcome.INTERRUPTED
     assert len(world.copies()) == 2
 
 
 def test_the_janitor_can_be_switched_off(tmp_path: Path) -> None:
-    # Services of other tests may run in this process.
-    before = threading.enumerate()
-    world = World(tmp_path, janitor_interval=timedelta(0))
+    world = World(tmp_path, janitor_interval=timedelta(0), claim_seconds=2.0)
+    jobs = JobStore(world.service.database)
     try:
-        assert "janitor" not in {thread.name for thread in threading.enumerate() if thread not in before}
+        with world.service.database.writing() as connection:
+            connection.execute(sa.update(JOBS).values(known_since=datetime(2000, 1, 1)))  # noqa: DTZ001  # as stored
+        wait_until(lambda: any(job.succeeded_at for job in jobs.all()), "no job was done")
+        assert [job.name for job in jobs.all() if job.succeeded_at] == ["sweeper"]
+        assert 'stillframe_job_overdue_seconds{name="janitor"}' not in metrics(world)
     finally:
         assert world.stop()

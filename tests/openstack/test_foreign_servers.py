@@ -26,7 +26,7 @@ PAUSED: Final = NEIGHBOURS // len(KINDS)
 def _neighbours(played: PlayedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     # It looks for the same by itself.
     played.service.stop()
-    assert played.service.releaser.ended(60)
+    assert played.service.background.ended(60)
     for number in range(NEIGHBOURS):
         kind = KINDS[number % len(KINDS)]
         played.cloud.add_server(0, project_id=f"others-{number % 7}", actions=[("pause", "somebody")], **kind)

@@ -9,6 +9,7 @@ import pytest
 
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.main import build_leftovers
+from stillframe.service.janitor import Janitor
 from tests.lab.scripted.cloud import Answer
 from tests.lab.scripted.things import SERVICE_PROJECT, TENANT
 
@@ -105,7 +106,7 @@ def test_nor_does_the_search_for_a_copy_whose_reply_was_lost(played: PlayedWorld
 def test_a_round_of_the_janitor_looks_at_them_once_however_much_it_removes(played: PlayedWorld) -> None:
     late = come_back(played)
     most(played)
-    played.service.janitor.sweep()
+    played.service.background.run(Janitor.name)
     assert not played.cloud.snapshots.keys() & set(late)
     assert len(played.cloud.snapshots) == NEIGHBOURS
     # What nobody has on record, and may be ours all the same, can lie in any project. More pages are of the same look.

@@ -9,6 +9,7 @@ import pytest
 
 from stillframe import main
 from stillframe.domain.errors import StillframeError
+from stillframe.service.janitor import Janitor
 from stillframe.service.witness import Witness
 from stillframe.store.epochs import EpochStore
 from tests.harness.faults import wait_until
@@ -144,7 +145,7 @@ def test_copies_that_are_gone_and_copies_that_are_newer_are_told_apart(
     put_back(world, dump)
     assert world.show(gone)["status"] == "available"
     for _round in range(2):
-        world.service.janitor.sweep()
+        world.service.background.run(Janitor.name)
     assert world.copies() == copies
     assert "stillframe_copies_lost 2.0" in world.ask("GET", "/metrics").text
     refused(world, gone)
@@ -153,7 +154,7 @@ def test_copies_that_are_gone_and_copies_that_are_newer_are_told_apart(
     shown = world.show(gone)
     assert (shown["status"], shown["fault"]["code"]) == ("error", "older-database")
     assert world.is_gone(newest)
-    world.service.janitor.sweep()
+    world.service.background.run(Janitor.name)
     assert world.copies() == copies
     world.delete(gone)
     assert world.is_gone(gone)
@@ -192,7 +193,7 @@ def test_a_snapshot_that_was_being_taken_then_is_kept(world: World, database_url
 
     put_back(world, dump)
     assert world.show(snapshot_id)["status"] == "error"
-    world.service.janitor.sweep()
+    world.service.background.run(Janitor.name)
     assert world.copies() == copies
     accept(world)
     assert world.show(snapshot_id)["status"] == "available"

@@ -143,7 +143,7 @@ def test_a_database_of_a_later_release_can_be_worked_with(database: Database) ->
         assert schema.fits(database) is fits
 
 
-STEPS = list(itertools.pairwise(["0001", "0002", "0003", "0004", "0005", "0006"]))
+STEPS = list(itertools.pairwise(["0001", "0002", "0003", "0004", "0005", "0006", "0007"]))
 
 
 def test_every_migration_is_a_step(database: Database) -> None:

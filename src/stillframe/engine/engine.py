@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from stillframe.domain.errors import NotFound, StillframeError, Superseded, Unavailable
 from stillframe.domain.operation import Operation
@@ -27,7 +27,6 @@ LOG = logging.getLogger(__name__)
 
 _LOOK_EVERY: Final = 1.0
 _NEWS_AFTER: Final = 0.2
-_SWEEP_EVERY: Final = 60.0
 _GRACE: Final = timedelta(seconds=10)
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 300.0
@@ -96,7 +95,6 @@ class Engine:
                 ("heartbeat", partial(self._stopping.wait, limits.claim_seconds / 4), self._beat),
                 ("witness", self._wait_for_news, self._bear_witness),
                 ("overseer", partial(self._stopping.wait, _LOOK_EVERY), self._oversee),
-                ("sweeper", partial(self._stopping.wait, _SWEEP_EVERY), self._sweep),
             )
         ]
 
@@ -109,7 +107,7 @@ class Engine:
         self._witness.note()
         if self._limits.alone:
             self._queue.put_all_back()
-        self._sweep()
+        self.sweep()
         self._presence.note(self.worker)
         self._wake.set()
         for thread in self._threads:
@@ -302,6 +300,9 @@ class Engine:
     def _beat(self) -> None:
         self._renew()
         self._presence.note(self.worker)
+        self._broken = {
+            operation_id: place for operation_id, place in self._broken.items() if self._is_open(operation_id)
+        }
 
     def _renew(self) -> None:
         attempts = {attempt.operation.id: attempt for attempt in self._attempts()}
@@ -390,13 +391,14 @@ class Engine:
         except NotFound:
             return False
 
-    def _sweep(self) -> None:
-        """Close the books that a killed process left open, and forget old records."""
-        self._broken = {
-            operation_id: place for operation_id, place in self._broken.items() if self._is_open(operation_id)
-        }
+    def sweep(self, check: Callable[[], None] = lambda: None, guard: Callable[[Any], None] = lambda _: None) -> None:
+        """Close the books that a killed process left open, give back the instances of what is settled, forget records.
+
+        `check` is called between two steps, and `guard` in the transaction that forgets; both may raise `Interrupted`.
+        """
         running = {attempt.operation.id for attempt in self._attempts()}
         for operation_id in self._execution.books.ids():
+            check()
             if operation_id in running:
                 continue
             try:
@@ -404,7 +406,7 @@ class Engine:
             except NotFound:
                 self._execution.books.drop(operation_id)
         self._ledger.free_settled()
-        for operation_id in self._ledger.forget_finished(self._execution.now() - self._limits.keep_records):
+        for operation_id in self._ledger.forget_finished(self._execution.now() - self._limits.keep_records, guard):
             self._execution.books.drop(operation_id)
 
 

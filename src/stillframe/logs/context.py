@@ -12,8 +12,14 @@ from oslo_context import context
 class _Context(context.RequestContext):
     """A context of oslo.log's that says more than whose request it was."""
 
-    def __init__(self, request_id: str | None, operation_id: str | None, within: context.RequestContext | None) -> None:
-        super().__init__(overwrite=False)
+    def __init__(
+        self,
+        request_id: str | None,
+        operation_id: str | None,
+        within: context.RequestContext | None,
+        user: str | None = None,
+    ) -> None:
+        super().__init__(user_id=user, overwrite=False)
         self._request_id = request_id
         self._operation_id = operation_id
         self._within = within
@@ -26,11 +32,14 @@ class _Context(context.RequestContext):
 
 
 @contextmanager
-def about(request_id: str, operation_id: str | None = None) -> Iterator[None]:
-    """Let the lines that this thread logs in the block say which request and operation they are about."""
+def about(request_id: str, operation_id: str | None = None, *, user: str | None = None) -> Iterator[None]:
+    """Let the lines that this thread logs in the block say which request and operation they are about.
+
+    `user`: who acts, for a thread that acts for nobody else yet.
+    """
     within = context.get_current()
     before = within or _Context(None, None, None)
-    _Context(request_id, operation_id, within).update_store()
+    _Context(request_id, operation_id, within, user).update_store()
     try:
         yield
     finally:

@@ -18,3 +18,8 @@ class Caller:
     request_id: str
     global_request_id: str | None = None
     token: str | None = field(default=None, repr=False)
+
+
+def system_caller(name: str, request_id: str) -> Caller:
+    """The service itself, where it acts by time: by the name of its job, and with no role in any project."""
+    return Caller(f"stillframe:{name}", "", frozenset(), request_id)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.leftover import LeftoverKind
-from stillframe.service.background import Background
+from stillframe.service.background import Round
 from stillframe.service.leftovers import Outcome
 
 if TYPE_CHECKING:
@@ -52,25 +52,23 @@ class HeldGuests:
             return self._known[1]
 
 
-class Releaser(Background):
-    """Lets them go, in rounds of `interval` seconds while it runs, until each was seen free.
+class Releaser(Round):
+    """Lets them go, until each was seen free.
 
-    Each worker has one, and they do not know of each other: a guest that two of them let go at a time is let go once.
+    Each worker has one, for a guest may be in the reach of one machine only, and must not wait for a claim to run out.
+    They do not know of each other: a guest that two of them let go at a time is let go once.
     """
 
+    name = "releaser"
+
     def __init__(self, leftovers: Leftovers, interval: float = _INTERVAL) -> None:
-        super().__init__("releaser")
         self._leftovers = leftovers
-        self._interval = interval
+        self.interval = interval
         self._lock = threading.Lock()
         self._trying: set[str] = set()
         self._tried: dict[str, float] = {}
 
-    def start(self) -> None:
-        """Begin the rounds; the first is at once, for whatever an earlier process left."""
-        self._begin(self._run)
-
-    def round(self) -> None:
+    def go(self, check: Callable[[], None]) -> None:
         """Try to let go all that are not being tried already, those first that were tried longest ago."""
         left = [one for one in self._leftovers.look(LeftoverKind.QUIESCE) if one.sure]
         with self._lock:
@@ -81,11 +79,11 @@ class Releaser(Background):
                 self._trying.add(one.id)
                 self._tried[one.id] = time.monotonic()
         for one in chosen:
-            threading.Thread(target=self._release, args=(one,), name="release", daemon=True).start()
+            threading.Thread(target=self._release, args=(one, check), name="release", daemon=True).start()
 
-    def _release(self, leftover: Leftover) -> None:
+    def _release(self, leftover: Leftover, check: Callable[[], None]) -> None:
         try:
-            outcome, why = self._leftovers.remove(leftover, self._check)
+            outcome, why = self._leftovers.remove(leftover, check)
             if outcome is Outcome.FAILED:
                 LOG.error("the guest of instance %s may be held still: %s", leftover.id, why)
         except Interrupted:
@@ -95,14 +93,3 @@ class Releaser(Background):
         finally:
             with self._lock:
                 self._trying.discard(leftover.id)
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self.round()
-            except StillframeError as error:
-                LOG.warning("nobody can tell which guests may be held still: %s", error)
-            except Exception:
-                LOG.exception("looking for guests that are held still broke off; it is tried again")
-            if self._stopping.wait(self._interval):
-                return

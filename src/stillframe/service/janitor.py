@@ -3,79 +3,84 @@
 from __future__ import annotations
 
 import logging
-import random
-from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.leftover import LeftoverKind
-from stillframe.service.background import Background
+from stillframe.service.background import Job, Run
 
 if TYPE_CHECKING:
-    from stillframe.service.leftovers import Leftovers
+    from collections.abc import Mapping
+
+    from stillframe.service.leftovers import Leftover, Leftovers
     from stillframe.service.metrics import Metrics
 
 LOG = logging.getLogger(__name__)
 
+#: What a round counts: copies that cannot be restored from any more, and leftovers that it leaves to an operator.
+COPIES_LOST: Final = "copies_lost"
+UNSURE: Final[Mapping[LeftoverKind, str]] = {kind: f"{kind.value}_unsure" for kind in LeftoverKind}
 
-class Janitor(Background):
-    """Sweeps every `interval` seconds (0: never) while it runs.
+# A look at all copies of a large cloud, or at all bytes of the copies of a machine, takes its time.
+_HANG_SECONDS: Final = 3600.0
 
-    Each worker has one, and they do not know of each other: what two of them remove at a time is removed once.
+
+class Janitor(Job):
+    """Removes what is sure; of the rest, says how much there is, and of copies, whether all are there.
+
+    What two of them remove at a time is removed once: a worker of the release before may have one, too.
     """
 
-    def __init__(self, leftovers: Leftovers, metrics: Metrics, interval: float) -> None:
-        super().__init__("janitor")
+    name = "janitor"
+
+    def __init__(
+        self, leftovers: Leftovers, metrics: Metrics, interval: float, hang_seconds: float = _HANG_SECONDS
+    ) -> None:
         self._leftovers = leftovers
         self._metrics = metrics
-        self._interval = interval
+        self.interval = interval
+        self.hang_seconds = hang_seconds
 
-    def start(self) -> None:
-        """Begin the rounds."""
-        if self._interval > 0:
-            self._begin(self._run)
+    def run(self, run: Run) -> Mapping[str, int]:
+        """See `Job`."""
+        try:
+            counts = self._count(run)
+        except Interrupted:
+            raise
+        except Exception:
+            self._metrics.sweep_finished("failed")
+            raise
+        complete = counts.keys() == {COPIES_LOST, *UNSURE.values()}
+        self._metrics.sweep_finished("complete" if complete else "incomplete")
+        return counts
 
-    def sweep(self) -> None:
-        """Remove what is sure; of the rest, say how much there is, and of copies, whether all are there."""
-        complete, unsure = True, Counter[str]()
+    def _count(self, run: Run) -> dict[str, int]:
+        """What was found, without what could not be looked at."""
+        counts: dict[str, int] = {}
         for kind in LeftoverKind:
+            run.check()
             try:
                 found = self._leftovers.look(kind)
             except StillframeError as error:
                 LOG.warning("the janitor could not look for leftovers of kind %s: %s", kind, error)
-                complete = False
                 continue
             for leftover in found:
                 if leftover.sure:
-                    outcome, _why = self._leftovers.remove(leftover, self._check)
-                    self._metrics.leftover_swept(kind.value, outcome.value)
-                else:
-                    unsure[kind.value] += 1
-            self._metrics.leftovers_unsure(kind.value, unsure[kind.value])
-        if unsure:
-            told = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(unsure.items()))
+                    self._remove(leftover, run)
+            counts[UNSURE[kind]] = sum(not leftover.sure for leftover in found)
+        told = ", ".join(f"{counts[UNSURE[kind]]} of kind {kind}" for kind in LeftoverKind if counts.get(UNSURE[kind]))
+        if told:
             LOG.warning("leftovers that only an operator can judge: %s; see 'stillframe doctor'", told)
-        complete = self._tell_losses() and complete
-        self._metrics.sweep_finished("complete" if complete else "incomplete")
-
-    def _tell_losses(self) -> bool:
+        run.check()
         try:
             lost = self._leftovers.losses()
         except StillframeError as error:
             LOG.warning("the janitor could not look whether copies are lost: %s", error)
-            return False
+            return counts
         for loss in lost:
             LOG.error("copy %s of instance snapshot %s is lost: %s", loss.copy_id, loss.snapshot_id, loss.why)
-        self._metrics.copies_lost(len(lost))
-        return True
+        return {**counts, COPIES_LOST: len(lost)}
 
-    def _run(self) -> None:
-        # Not all workers at the same moment, and none at its start, when there is enough to do.
-        while not self._stopping.wait(self._interval * random.uniform(0.5, 1.0)):  # noqa: S311  # nothing to guess
-            try:
-                self.sweep()
-            except Interrupted:
-                return
-            except Exception:
-                LOG.exception("the janitor broke off; it tries again next time")
-                self._metrics.sweep_finished("failed")
+    def _remove(self, leftover: Leftover, run: Run) -> None:
+        outcome, _why = self._leftovers.remove(leftover, run.check, run.caller.request_id)
+        self._metrics.leftover_swept(leftover.kind.value, outcome.value)

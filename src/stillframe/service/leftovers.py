@@ -111,10 +111,13 @@ class Leftovers:
             if copy_id in missing:
                 yield Loss(copy_id, snapshot_id, "the storage does not have it (any more)")
 
-    def remove(self, leftover: Leftover, check: Callable[[], None]) -> tuple[Outcome, str]:
+    def remove(
+        self, leftover: Leftover, check: Callable[[], None], request_id: str | None = None
+    ) -> tuple[Outcome, str]:
         """Judge once more, then remove; the outcome, and the reason for any but success.
 
-        `check` may raise `Interrupted`, which leaves it for the next time, as a kill does.
+        `check` may raise `Interrupted`, which leaves it for the next time, as a kill does. `request_id`: that of
+        whoever removes more than this.
         """
         removals = {
             LeftoverKind.COPY: self._remove_copy,
@@ -123,7 +126,7 @@ class Leftovers:
             LeftoverKind.LOCK: self._remove_lock,
             LeftoverKind.DRAFT: self._remove_draft,
         }
-        request_id = f"req-{uuid.uuid4()}"
+        request_id = request_id or f"req-{uuid.uuid4()}"
         with about(request_id):
             try:
                 check()

@@ -16,12 +16,15 @@ from stillframe.domain.arguments import Action
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.domain.operation import Operation, OperationState
+from stillframe.service.background import RunOutcome
+from stillframe.service.janitor import COPIES_LOST, UNSURE, Janitor
 from stillframe.service.leftovers import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
+    from stillframe.domain.job import JobRecord
     from stillframe.service.held_guests import HeldGuests
     from stillframe.store.operations import OperationStore
 
@@ -38,7 +41,8 @@ class Sources:
     are alive, here and elsewhere. `hung`: how many calls hang here. `board`: whether the job board answers. `fenced`:
     how many instances wait behind a fence for somebody to act. `ahead`: by how many seconds this machine's clock is
     ahead of the database's. `room`: the free part of the state folder. `older`:
-    whether the database is an older state of itself, or another one than before.
+    whether the database is an older state of itself, or another one than before. `jobs`: those on record, and when that
+    was.
     """
 
     operations: OperationStore
@@ -53,6 +57,7 @@ class Sources:
     ahead: Callable[[], float]
     room: Callable[[], float]
     older: Callable[[], bool]
+    jobs: Callable[[], tuple[Sequence[JobRecord], datetime]]
 
 
 class Metrics:
@@ -90,15 +95,10 @@ class Metrics:
             ["kind", "outcome"],
             registry=registry,
         )
-        self._unsure = Gauge(
-            "stillframe_leftovers_unsure",
-            "Leftovers that the janitor left to an operator in its last round.",
-            ["kind"],
-            registry=registry,
-        )
-        self._lost = Gauge(
-            "stillframe_copies_lost",
-            "Copies that cannot be restored from any more, as the janitor saw it in its last round.",
+        self._runs = Counter(
+            "stillframe_job_runs",
+            "Runs of what one worker of all does by time, as far as they were this process'.",
+            ["name", "outcome"],
             registry=registry,
         )
         self._files = Gauge(
@@ -143,7 +143,6 @@ class Metrics:
         for outcome in ("complete", "incomplete", "failed"):
             self._sweeps.labels(outcome)
         for kind in LeftoverKind:
-            self._unsure.labels(kind.value)
             for dealt in Outcome:
                 self._swept.labels(kind.value, dealt.value)
 
@@ -175,13 +174,14 @@ class Metrics:
         """The janitor has dealt with one leftover."""
         self._swept.labels(kind, outcome).inc()
 
-    def leftovers_unsure(self, kind: str, count: int) -> None:
-        """So many leftovers of a kind only an operator can judge."""
-        self._unsure.labels(kind).set(count)
+    def expect_job(self, name: str) -> None:
+        """This process may have runs of this job."""
+        for outcome in RunOutcome:
+            self._runs.labels(name, outcome.value)
 
-    def copies_lost(self, count: int) -> None:
-        """So many copies are on record and cannot be restored from."""
-        self._lost.set(count)
+    def job_ended(self, name: str, outcome: RunOutcome) -> None:
+        """A run of a job has ended here, or hangs."""
+        self._runs.labels(name, outcome.value).inc()
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""
@@ -215,7 +215,7 @@ class _InTheDatabase(Collector):
         found: list[Metric] = []
         if self._sources.ready():
             with suppress(StillframeError):
-                found = [*self._operations(), *self._work()]
+                found = [*self._operations(), *self._work(), *self._jobs()]
         up.add_metric([], 1.0 if found else 0.0)
         return [up, *found]
 
@@ -238,6 +238,35 @@ class _InTheDatabase(Collector):
             "Instances that must not be started, for a restore of them failed and waits for somebody to act.",
             value=self._sources.fenced(),
         )
+
+    def _jobs(self) -> Iterable[Metric]:
+        """What jobs have counted is kept with them: the same in all processes, and absent until it is known."""
+        overdue = GaugeMetricFamily(
+            "stillframe_job_overdue_seconds",
+            "By how much something that one worker of all does by time is late in ending well; 0 where it is not.",
+            labels=["name"],
+        )
+        lost = GaugeMetricFamily(
+            "stillframe_copies_lost",
+            "Copies that cannot be restored from any more, as the janitor saw it in its last round.",
+        )
+        unsure = GaugeMetricFamily(
+            "stillframe_leftovers_unsure",
+            "Leftovers that the janitor left to an operator in its last round.",
+            labels=["kind"],
+        )
+        records, now = self._sources.jobs()
+        for record in records:
+            if not record.interval:
+                continue
+            overdue.add_metric([record.name], record.overdue(now))
+            counts = (record.counts or {}) if record.name == Janitor.name else {}
+            if COPIES_LOST in counts:
+                lost.add_metric([], counts[COPIES_LOST])
+            for kind, count in UNSURE.items():
+                if count in counts:
+                    unsure.add_metric([kind.value], counts[count])
+        return overdue, lost, unsure
 
     def _operations(self) -> Iterable[Metric]:
         ages: dict[str, list[float]] = defaultdict(list)

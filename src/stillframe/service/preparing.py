@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import Unavailable
-from stillframe.service.background import Background
 
 if TYPE_CHECKING:
     from stillframe.drivers.preparation import Preparation
@@ -20,7 +20,7 @@ _LOOK_EVERY: Final = 1.0
 Quiet = Callable[[], AbstractContextManager[bool]]
 
 
-class Preparing(Background):
+class Preparing:
     """Has the platforms prepared at a moment when no worker is at anything, then begins; at once if nothing is needed.
 
     `quiet` says whether nobody is, and keeps it so until its block ends; without it, no other process works.
@@ -32,20 +32,35 @@ class Preparing(Background):
         quiet: Quiet | None,
         beginnings: Sequence[Callable[[], None]],
     ) -> None:
-        super().__init__("preparing")
         self._preparations = preparations
         self._quiet = quiet
         self._beginnings = beginnings
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin, or wait for the moment in a thread of its own."""
         needed = [one for one in self._preparations if one.needed()]
         if needed and self._quiet is not None:
-            self._begin(self._wait, needed, self._quiet)
+            self._thread = threading.Thread(
+                target=self._wait, args=(needed, self._quiet), name="preparing", daemon=True
+            )
+            self._thread.start()
             return
         for one in needed:
             one.run()
         self._begin_all()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stopping.set()
+
+    def ended(self, seconds: float) -> bool:
+        """Whether nothing of it runs any more, waited for so long."""
+        if self._thread is None:
+            return True
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _begin_all(self) -> None:
         for begin in self._beginnings:

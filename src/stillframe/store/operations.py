@@ -33,7 +33,7 @@ from stillframe.store.snapshots import place_of
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS, SNAPSHOTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from stillframe.domain.snapshot import InstanceSnapshot
@@ -234,8 +234,12 @@ class OperationStore:
                 connection.execute(sa.delete(INSTANCE_LOCKS).where(INSTANCE_LOCKS.c.operation_id.in_(owners)))
 
     @repeated
-    def forget_finished(self, before: datetime) -> Sequence[str]:
+    def forget_finished(
+        self, before: datetime, guard: Callable[[sa.Connection], None] = lambda _connection: None
+    ) -> Sequence[str]:
         """Drop the records of operations that were settled before a time; returns their ids.
+
+        `guard` may raise, and nothing is dropped then.
 
         Each snapshot's latest stays, and so does one that holds its instance: without its record nobody could tell
         that the instance may be given back.
@@ -246,6 +250,7 @@ class OperationStore:
             OPERATIONS.c.finished_at < before, OPERATIONS.c.id.not_in(latest), OPERATIONS.c.id.not_in(holding)
         )
         with self._database.writing() as connection:
+            guard(connection)
             ids = list(connection.execute(old).scalars())
             for start in range(0, len(ids), 500):
                 connection.execute(sa.delete(OPERATIONS).where(OPERATIONS.c.id.in_(ids[start : start + 500])))

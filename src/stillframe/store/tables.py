@@ -173,3 +173,22 @@ PUT_BACKS: Final = sa.Table(
     sa.Column("noticed_by", sa.Text, nullable=False),
     **_OPTIONS,
 )
+
+# What comes round by time: a row for each job, with the claim of the worker that is at it, and what came of it last.
+JOBS: Final = sa.Table(
+    "jobs",
+    METADATA,
+    sa.Column("name", ID, primary_key=True),
+    # 0: whoever started last has switched it off.
+    sa.Column("interval_seconds", sa.Integer, nullable=False),
+    sa.Column("known_since", TIME, nullable=False),
+    sa.Column("ended_at", TIME),
+    sa.Column("succeeded_at", TIME),
+    sa.Column("counts", sa.JSON(none_as_null=True)),
+    # Another one for each claim, which an older state of the database that is put back cannot give out again.
+    sa.Column("claim", ID),
+    sa.Column("worker", NAME),
+    sa.Column("renewed_at", TIME),
+    sa.Column("claimed_until", TIME),
+    **_OPTIONS,
+)
