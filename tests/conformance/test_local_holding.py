@@ -428,8 +428,8 @@ class Overtaken:
 
 def is_free(scene: Scene) -> bool:
     """Whether the guest is, once all that may be held by nobody was let go; nothing else says that it is held then."""
-    for instance_id in scene.remains.quiesced():
-        scene.remains.let_run(instance_id)
+    for instance_id in scene.leftovers.quiesced():
+        scene.leftovers.let_run(instance_id)
     return (scene.run_state, scene.agent.frozen, scene.mark.exists()) == ("running", False, False)
 
 
