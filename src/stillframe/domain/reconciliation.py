@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _RESTORES: Final = frozenset({Status.RESTORE_ERROR, Status.ROLLBACK_ERROR})
 _OLDER: Final = "An older state of the service's database was put back"
+_HALF_RESTORED: Final = (
+    f"{_OLDER}. A restore to this snapshot has begun and has not ended: the instance is fenced for it."
+)
 
 Maps = Mapping[str, Mapping[str, str] | None]
 
@@ -56,11 +59,11 @@ def reconcile(snapshot: InstanceSnapshot, evidence: Evidence) -> Change | None:
         # Begun after the older state was put back; or to be deleted, which looks for itself.
         return None
     if snapshot.status is Status.ERROR:
-        return _created_after_all(snapshot, evidence)
+        return _failed_then(snapshot, evidence)
     there = {copy.id for copy in evidence.copies}
     kept = {volume: copy_id for volume, copy_id in (snapshot.snapshots or {}).items() if copy_id in there}
     whole = bool(kept) and kept == dict(snapshot.snapshots or {})
-    safe = _safety_copies(kept, evidence)
+    safe = _safety_copies(snapshot.snapshots or {}, evidence)
     if evidence.fenced and whole:
         return _half_restored(snapshot, kept, safe)
     if whole:
@@ -73,7 +76,28 @@ def reconcile(snapshot: InstanceSnapshot, evidence: Evidence) -> Change | None:
     return Change(snapshot, Status.ERROR, why, maps, fenced=evidence.fenced)
 
 
-def _created_after_all(snapshot: InstanceSnapshot, evidence: Evidence) -> Change | None:
+def _failed_then(snapshot: InstanceSnapshot, evidence: Evidence) -> Change | None:
+    """What keeps its instance off has been restored to since, so that its creation had come to its end before."""
+    copies = _created_since(snapshot, evidence)
+    if evidence.fenced and copies is None:
+        return Change(snapshot, Status.ERROR, _HALF_RESTORED, {}, fenced=True)
+    if copies is None:
+        return None
+    if evidence.fenced:
+        maps: Maps = {
+            "snapshots": copies,
+            "failed_snapshots": copies,
+            "temp_snapshots": _safety_copies(copies, evidence),
+        }
+        return Change(snapshot, Status.RESTORE_ERROR, _HALF_RESTORED, maps, fenced=True)
+    why = (
+        f"{_OLDER}, in which this was being created. All of its copies are there; how consistent they are is not on "
+        "record."
+    )
+    return Change(snapshot, Status.AVAILABLE, why, {"snapshots": copies})
+
+
+def _created_since(snapshot: InstanceSnapshot, evidence: Evidence) -> Mapping[str, str] | None:
     """A cut that was under way has come to its end since, if each volume has its copy, all by one operation."""
     if snapshot.fault is None or snapshot.fault.code != OlderDatabase.code or not evidence.wanted:
         return None
@@ -84,13 +108,7 @@ def _created_after_all(snapshot: InstanceSnapshot, evidence: Evidence) -> Change
     ]
     copies = {copy.name.volume_id: copy.id for copy in made}
     # Of two copies of one volume nobody knows which is of the same instant as the others.
-    if copies.keys() != evidence.wanted or len(copies) != len(made):
-        return None
-    why = (
-        f"{_OLDER}, in which this was being created. All of its copies are there; how consistent they are is not on "
-        "record."
-    )
-    return Change(snapshot, Status.AVAILABLE, why, {"snapshots": copies})
+    return copies if copies.keys() == evidence.wanted and len(copies) == len(made) else None
 
 
 def _half_restored(
@@ -98,9 +116,8 @@ def _half_restored(
 ) -> Change | None:
     if snapshot.status in _RESTORES and safe is not None and dict(snapshot.temp_snapshots or {}) == dict(safe):
         return None
-    why = f"{_OLDER}. A restore to this snapshot has begun and has not ended: the instance is fenced for it."
     maps: Maps = {"failed_snapshots": kept, "temp_snapshots": safe}
-    return Change(snapshot, Status.RESTORE_ERROR, why, maps, fenced=True)
+    return Change(snapshot, Status.RESTORE_ERROR, _HALF_RESTORED, maps, fenced=True)
 
 
 def _released_since(snapshot: InstanceSnapshot, there: set[str]) -> Change | None:
