@@ -27,6 +27,7 @@ from stillframe.service.witness import ACCEPT, Witness
 from stillframe.store import schema
 from stillframe.store.database import parsed
 from stillframe.store.epochs import EpochStore
+from stillframe.store.jobs import JobStore
 from stillframe.store.leftovers import LeftoverStore
 from stillframe.store.operations import OperationStore
 from stillframe.store.presence import Presence
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 _START_WORKERS: Final = "start the service: 'stillframe serve', or 'stillframe worker' beside 'stillframe api'"
 _PAGE: Final = 1000
+# As the shipped alert has it.
+_LATE: Final = 3600
+_SEE_JOB: Final = "see that a worker runs; if one does, its log says why the job fails or that it hangs"
 _BUSY: Final = (Status.CREATING, Status.RESTORING, Status.ROLLING_BACK, Status.DELETING)
 _WAITING: Final = (Status.ERROR, Status.RESTORE_ERROR, Status.ROLLBACK_ERROR, Status.ERROR_DELETING)
 _ACCEPT: Final = f"if that was meant to be: {ACCEPT}; else put the latest state back"
@@ -68,6 +72,7 @@ def look(found: Settings) -> Iterator[Finding]:
     if database is not None:
         yield from state(found, database)
         yield from workers(found, database)
+        yield from jobs(database)
         yield from operations(database, DatabaseClock(database).now())
     if database is not None and drivers is not None:
         yield from leftovers.findings(found, database, drivers)
@@ -187,6 +192,21 @@ def workers(found: Settings, database: Database) -> Iterator[Finding]:
         yield fail("workers", f"none is alive, and {waiting} operations wait for one", _START_WORKERS)
     else:
         yield warn("workers", "none is alive", _START_WORKERS)
+
+
+def jobs(database: Database) -> Iterator[Finding]:
+    """What one worker of all does by time."""
+    records, now = JobStore(database).look()
+    for job in records:
+        check, late = f"job '{job.name}'", job.overdue(now)
+        at_it = f"; {job.worker} is at it" if job.worker else ""
+        if not job.interval:
+            yield ok(check, "it is switched off")
+        elif late > _LATE:
+            told = f"ended well last at {job.succeeded_at} UTC" if job.succeeded_at else "has never ended well"
+            yield warn(check, f"it {told}, and is {late:.0f} s late{at_it}", _SEE_JOB)
+        else:
+            yield ok(check, f"it is not late{at_it}")
 
 
 def open_drivers(found: Settings) -> tuple[Drivers | None, list[Finding]]:

@@ -164,10 +164,8 @@ class Background:
     def ended(self, seconds: float) -> bool:
         """Whether nothing of it runs any more, waited for so long."""
         until = time.monotonic() + seconds
-        threads = [thread for thread in (*self._threads, *self._runs) if thread.ident is not None]
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+        # The loop first: until it has ended, there may be one more run.
+        return _joined(self._threads, until) and _joined(self._runs, until)
 
     def run(self, name: str) -> RunOutcome:
         """Have a job done now, whether it is its turn or not; raises `Conflict` where somebody is at it."""
@@ -310,6 +308,13 @@ class Background:
                 except Exception:
                     LOG.exception("the %s failed; it tries again", one.name)
             self._stopping.wait(one.interval)
+
+
+def _joined(threads: Sequence[threading.Thread], until: float) -> bool:
+    begun = [thread for thread in threads if thread.ident is not None]
+    for thread in begun:
+        thread.join(max(0.0, until - time.monotonic()))
+    return not any(thread.is_alive() for thread in begun)
 
 
 def _end_of(run: Run) -> _End:
