@@ -22,9 +22,10 @@ def page() -> Iterator[str]:
     yield ""
     yield "`GET /metrics` answers in Prometheus' text format; it needs no credentials. A `stillframe worker` does so on"
     yield "the port of `[worker] metrics_bind_port`. Times are in seconds. Counters and histograms count from the start"
-    yield "of the process; gauges say what is now. All series are there from the start, at 0 where nothing has happened"
-    yield "yet. What the janitor counts is there once it has gone round. While the database does not answer, what is"
-    yield "read from it is absent."
+    yield "of the process, and a gauge `..._created` beside each says when that was, in seconds of the epoch by the"
+    yield "machine's clock; other gauges say what is now. Counters are there from the start, at 0 where nothing has"
+    yield "happened yet. What the janitor counts is there once it has gone round. While the database does not answer,"
+    yield "what is read from it is absent."
     yield ""
     yield from table(("Name", "Type", "Labels", "Meaning"), sorted(map(_metric, _families())))
 
@@ -33,6 +34,9 @@ def _families() -> list[Metric]:
     class Nothing:
         def open_by_action(self) -> list[tuple[str, datetime]]:
             return []
+
+        def last_failures(self, _after: datetime) -> dict[str, datetime]:
+            return {}
 
     registry, now = CollectorRegistry(), datetime.now(UTC)
     held, nothing, yes = HeldGuests(tuple), lambda: 0, lambda: True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from stillframe.domain.errors import BackendError
 from tests.api.running import APART, running
 
 if TYPE_CHECKING:
@@ -46,6 +48,23 @@ def test_operations_are_counted_while_they_run_and_when_they_ended(tmp_path: Pat
         outcome = (("action", "snapshot"), ("outcome", "succeeded"))
         assert after["stillframe_operations_total", outcome] == 1
         assert after["stillframe_operation_duration_seconds_count", action] == 1
+
+
+def test_a_failure_is_told_by_processes_that_did_not_count_it(tmp_path: Path) -> None:
+    name, action = "stillframe_last_failed_operation_age_seconds", (("action", "snapshot"),)
+    with running(tmp_path) as api:
+        instance = api.instance()
+        api.snapshot(instance)
+        assert samples(api)[name, action] == inf
+        api.faults.fail("complete", BackendError("broken by the test"))
+        api.snapshot(instance)
+        # Of a service that is scaled out, this is the API, and a worker has counted.
+        told = samples(api)
+        assert told[name, action] == pytest.approx(0, abs=60)
+        assert told[name, (("action", "restore"),)] == inf
+    if not APART:
+        with running(tmp_path) as anew:
+            assert samples(anew)[name, action] == pytest.approx(0, abs=120)
 
 
 def test_requests_are_counted_by_route_and_never_by_path(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING
 
 from stillframe.domain.errors import Unavailable
@@ -87,5 +88,6 @@ def test_every_series_is_there_from_the_start(tmp_path: Path) -> None:
             assert found[name, tuple(sorted(labels.items()))] == 0, name
         # Nobody knows before the janitor has looked.
         assert ("stillframe_copies_lost", ()) not in found
+        assert found["stillframe_last_failed_operation_age_seconds", (("action", "restore"),)] == inf
         assert found["stillframe_job_board_up", ()] == 1
         assert found["stillframe_workers_alive", ()] >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -321,3 +322,15 @@ def test_unfinished_operations_come_oldest_first(store: Store) -> None:
     assert [operation.id for operation in store.operations.unfinished()] == [old.id, young.id]
     assert store.queue.open_among([old.id, young.id, new_id()]) == {old.id, young.id}
     assert sorted(store.operations.open_by_action()) == [("snapshot", NOON), ("snapshot", LATER)]
+
+
+def test_the_last_failure_of_each_action_is_told_and_no_success(store: Store) -> None:
+    for instance_id, at in (("a", NOON), ("b", LATER)):
+        store.operations.finish(creating(store.operations, instance_id=instance_id), CREATE_FAILED, at)
+    kept = available(store.operations, instance_id="c")
+    deletion = deleting(store.operations, kept)
+    assert store.operations.last_failures(NOON - timedelta(hours=1)) == {"snapshot": LATER}
+    # Nor one that was before the time that is asked about.
+    assert store.operations.last_failures(LATER) == {}
+    store.operations.finish(deletion, Settlement(Event.DELETE_FAILED, succeeded=False, fault=FAULT), LATER)
+    assert store.operations.last_failures(NOON) == {"snapshot": LATER, "delete": LATER}

@@ -69,6 +69,7 @@ def every_call(store: Store) -> dict[str, Callable[[], object]]:
         "make_durable": lambda: operations.make_durable(operation),
         "note_power": lambda: operations.note_power(operation, was_active=True),
         "open_by_action": operations.open_by_action,
+        "last_failures": lambda: operations.last_failures(LATER),
         "snapshot": lambda: snapshots.get(operation.snapshot_id),
         "ids": snapshots.ids,
         "list": lambda: snapshots.list(ListQuery("project", 1)),

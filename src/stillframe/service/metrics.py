@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _DURATIONS: Final = (1, 5, 15, 60, 300, 900, 3600, 14400, 43200, 86400)
 _AGES: Final = (60, 300, 900, 3600, 14400, 43200, 86400)
+# What has failed lately: the rule for its alert looks no further back.
+_LATELY: Final = timedelta(hours=1)
 _REQUESTS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 
 
@@ -63,7 +67,8 @@ class Sources:
 class Metrics:
     """The metrics of one service, in a registry of its own.
 
-    Every series is there from the start: one that began with its first event would show no increase at that.
+    What counts is there from the start: a series that began with its first event would show no increase at that. What
+    nobody knows yet is absent: a 0 would say that all is well.
     """
 
     def __init__(self, registry: CollectorRegistry, sources: Sources) -> None:
@@ -215,7 +220,7 @@ class _InTheDatabase(Collector):
         found: list[Metric] = []
         if self._sources.ready():
             with suppress(StillframeError):
-                found = [*self._operations(), *self._work(), *self._jobs()]
+                found = [*self._operations(), self._failures(), *self._work(), *self._jobs()]
         up.add_metric([], 1.0 if found else 0.0)
         return [up, *found]
 
@@ -284,6 +289,20 @@ class _InTheDatabase(Collector):
             oldest.add_metric([action.value], max(of_action, default=0.0))
             spread.add_metric([action.value], _buckets(of_action), sum(of_action))
         return counts, oldest, spread
+
+    def _failures(self) -> Metric:
+        """In the database, for the process that counted the failure may have ended, or be watched by nobody."""
+        now = self._sources.now()
+        failed = self._sources.operations.last_failures(now - _LATELY)
+        ages = GaugeMetricFamily(
+            "stillframe_last_failed_operation_age_seconds",
+            "Time since an operation failed last, here or elsewhere; +Inf if none did within the last hour.",
+            labels=["action"],
+        )
+        for action in Action:
+            at = failed.get(action.value)
+            ages.add_metric([action.value], inf if at is None else max(0.0, (now - at).total_seconds()))
+        return ages
 
 
 def _buckets(ages: list[float]) -> list[tuple[str, float]]:

@@ -294,6 +294,16 @@ class OperationStore:
         with self._database.reading() as connection:
             return [(action, created_at) for action, created_at in connection.execute(statement)]
 
+    def last_failures(self, after: datetime) -> dict[str, datetime]:
+        """When the last operation of each action failed, of those that failed after a time, for the metrics."""
+        statement = (
+            sa.select(OPERATIONS.c.action, sa.func.max(OPERATIONS.c.finished_at).label("failed_at"))
+            .where(OPERATIONS.c.finished_at > after, OPERATIONS.c.state == OperationState.FAILED.value)
+            .group_by(OPERATIONS.c.action)
+        )
+        with self._database.reading() as connection:
+            return {row.action: row.failed_at for row in connection.execute(statement)}
+
     def _untouched(self, connection: sa.Connection, operation: Operation) -> frozenset[str]:
         here = sa.select(SNAPSHOTS).where(SNAPSHOTS.c.id == operation.snapshot_id)
         row = connection.execute(here).mappings().first()
