@@ -138,12 +138,12 @@ def test_the_doctor_names_the_operation_whose_call_hangs(tmp_path: Path) -> None
     gate.arrived()
     world.clock.jump(HOUR + GRACE + 1)
     wait_for_status(world, snapshot_id, "error")
-    told = [finding.detail for finding in operations(world.service.database, world.clock())]
+    told = [finding.detail for finding in operations(world.service.database)]
     assert f"snapshot of {snapshot_id} has ended and holds its instance, for a call of it hangs" in told
     assert hung(world) == 1
     gate.let_go()
     world.settle()
-    told = [finding.detail for finding in operations(world.service.database, world.clock())]
+    told = [finding.detail for finding in operations(world.service.database)]
     assert not any("hangs" in one for one in told)
     world.stop()
 

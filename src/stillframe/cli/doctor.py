@@ -18,6 +18,17 @@ _FINDING: Final = ("check", "result", "detail", "mend")
 _REPAIR: Final = ("kind", "of", "what", "result", "detail")
 
 
+_TIMEOUT: Final = 30.0
+_LONGEST: Final = 86400.0
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < _LONGEST:
+        raise ValueError
+    return seconds
+
+
 class Doctor(Lister):
     """Check the settings, the database, the drivers, the instances, and look for leftovers; changes nothing.
 
@@ -42,6 +53,14 @@ class Doctor(Lister):
             help="With --repair, also remove uncertain leftovers of this instance snapshot or operation, such as "
             "copies that another service may have made (may be repeated).",
         )
+        parser.add_argument(
+            "--timeout",
+            metavar="SECONDS",
+            type=_seconds,
+            default=_TIMEOUT,
+            help="How long what is looked at may take to answer before the doctor says that it does not, and goes on "
+            "with the rest (%(default)g).",
+        )
         parser.add_argument("--yes", action="store_true", help="With --repair, do not ask.")
         return parser
 
@@ -55,9 +74,11 @@ class Doctor(Lister):
             return self._repair(parsed_args)
         if parsed_args.also or parsed_args.yes:
             raise CommandFailed(ExitCode.USAGE, "--also and --yes go with --repair")
+        from stillframe.cli.checks import apart  # noqa: PLC0415
         from stillframe.cli.health import look  # noqa: PLC0415  # brings the whole service along
 
-        findings = list(look(self.settings()))
+        settings, seconds = self.settings(), parsed_args.timeout
+        findings = list(apart(lambda: look(settings, seconds), seconds))
         self._failed = any(finding.level == "fail" for finding in findings)
         return _FINDING, [(one.check, one.level.value, one.detail, one.mend) for one in findings]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ from stillframe import main
 from stillframe.api.auth.strategies import NOBODY_IS_ASKED, check_strategy
 from stillframe.api.hosts import known_hosts
 from stillframe.cli import leftovers
+from stillframe.cli.checks import Checks
 from stillframe.cli.db import reason
 from stillframe.cli.exit_codes import CommandFailed, ExitCode
 from stillframe.domain.epoch import Standing
@@ -19,7 +21,7 @@ from stillframe.domain.errors import Damaged, InvalidInput, StillframeError
 from stillframe.domain.operation import FlowRecord
 from stillframe.domain.status import Status, meaning
 from stillframe.drivers import registry
-from stillframe.drivers.finding import Finding, fail, ok, warn
+from stillframe.drivers.finding import Check, Finding, fail, ok, warn
 from stillframe.drivers.problems import Problems
 from stillframe.engine.job_board import probe
 from stillframe.service.policy import Policy
@@ -36,8 +38,7 @@ from stillframe.store.snapshots import ListQuery, SnapshotStore
 from stillframe.store.timekeeping import DatabaseClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
+    from collections.abc import Iterator, Sequence
 
     from stillframe.domain.snapshot import InstanceSnapshot
     from stillframe.drivers.platform import Drivers
@@ -52,34 +53,58 @@ _SEE_JOB: Final = "see that a worker runs; if one does, its log says why the job
 _BUSY: Final = (Status.CREATING, Status.RESTORING, Status.ROLLING_BACK, Status.DELETING)
 _WAITING: Final = (Status.ERROR, Status.RESTORE_ERROR, Status.ROLLBACK_ERROR, Status.ERROR_DELETING)
 _ACCEPT: Final = f"if that was meant to be: {ACCEPT}; else put the latest state back"
+_STATE: Final = "database's state"
+_SETTINGS: Final = "correct the settings file"
+_POLICY: Final = "correct the policy file, or [oslo_policy] in the settings"
+_FOLDER: Final = "see that its file system answers, or set another state_dir"
+_BOARD: Final = "see that it runs and that [job_board] is right; until then workers look into the database"
+_DATABASE: Final = "see that it runs and that [database] connection is right"
+_DRIVERS: Final = "correct [drivers] in the settings file"
+_PLATFORM: Final = "see that the platform answers"
 _FIRST_START: Final = "nothing to do: the first 'stillframe serve' makes it"
 
 
-def look(found: Settings) -> Iterator[Finding]:
-    """Everything, from the settings to what was left behind."""
-    yield from settings(found)
-    yield from policy(found)
-    yield from state_folder(found)
-    yield from job_board(found)
-    database, findings = open_database(found)
+def look(found: Settings, seconds: float) -> Iterator[Finding]:
+    """Everything, from the settings to what was left behind; nothing that does not answer is waited for any longer."""
+    checks = Checks(seconds)
+    yield from checks.findings(
+        [
+            Check("settings", partial(settings, found), _SETTINGS),
+            Check("policy", partial(policy, found), _POLICY),
+            Check("state folder", partial(state_folder, found), _FOLDER),
+            Check("job board", partial(job_board, found), _BOARD, grave=False),
+        ]
+    )
+    database, findings = checks.opened("database", partial(open_database, found), _DATABASE)
     yield from findings
-    drivers, findings = open_drivers(found)
+    drivers, findings = checks.opened("drivers", partial(open_drivers, found), _DRIVERS)
     yield from findings
+    yield from checks.findings([*_behind(found, database, drivers)])
+    if database is not None:
+        checks.opened("database", partial(_close, database), _DATABASE)
+
+
+def _behind(found: Settings, database: Database | None, drivers: Drivers | None) -> Iterator[Check]:
+    """What is looked at by the ways that were opened."""
     for platform in registry.used(found):
-        yield from platform.findings(found, drivers)
+        name = "/".join([*platform.compute, *platform.storage])
+        yield Check(f"platform {name}", partial(platform.findings, found, drivers), _PLATFORM)
     if drivers is not None:
-        yield from logins(drivers)
+        yield Check("login", partial(logins, drivers), _PLATFORM)
     if database is not None:
-        yield from state(found, database)
-        yield from workers(found, database)
-        yield from jobs(database)
-        yield from operations(database, DatabaseClock(database).now())
+        yield Check(_STATE, partial(state, found, database), _DATABASE)
+        yield Check("workers", partial(workers, found, database), _DATABASE)
+        yield Check("jobs", partial(jobs, database), _DATABASE)
+        yield Check("operations", partial(operations, database), _DATABASE)
     if database is not None and drivers is not None:
-        yield from leftovers.findings(found, database, drivers)
+        yield from leftovers.checks(found, database, drivers)
     if drivers is not None:
-        yield from leftovers.losses(found, database, drivers)
-    if database is not None:
-        database.close()
+        yield leftovers.losses(found, database, drivers)
+
+
+def _close(database: Database) -> tuple[None, Sequence[Finding]]:
+    database.close()
+    return None, ()
 
 
 def settings(found: Settings) -> Iterator[Finding]:
@@ -89,7 +114,7 @@ def settings(found: Settings) -> Iterator[Finding]:
         check_strategy(found)
         known_hosts(api.bind_host, api.public_endpoint, api.allowed_hosts)
     except StillframeError as error:
-        yield fail("settings", error.message, "correct the settings file")
+        yield fail("settings", error.message, _SETTINGS)
         return
     detail = f"{api.bind_host}:{api.bind_port}, authentication {api.auth_strategy}"
     if api.auth_strategy == "noauth":
@@ -103,7 +128,7 @@ def policy(found: Settings) -> Iterator[Finding]:
     try:
         Policy(found.conf).load()
     except InvalidInput as error:
-        yield fail("policy", error.message, "correct the policy file, or [oslo_policy] in the settings")
+        yield fail("policy", error.message, _POLICY)
     else:
         yield ok("policy", "the rules can be used")
 
@@ -115,8 +140,7 @@ def job_board(found: Settings) -> Iterator[Finding]:
     try:
         probe(found.job_board)
     except Exception as error:  # noqa: BLE001  # the libraries of the boards raise many kinds
-        mend = "see that it runs and that [job_board] is right; until then workers look into the database"
-        yield warn("job board", f"{found.job_board.backend}: {type(error).__name__}: {error}", mend)
+        yield warn("job board", f"{found.job_board.backend}: {type(error).__name__}: {error}", _BOARD)
     else:
         yield ok("job board", f"{found.job_board.backend} answers")
 
@@ -146,7 +170,7 @@ def open_database(found: Settings) -> tuple[Database | None, list[Finding]]:
         # No operation has this id: it takes the right to write, and changes nothing.
         OperationStore(database).keep_record("", FlowRecord({}, {}, {}))
     except (SQLAlchemyError, StillframeError) as error:
-        return None, [fail("database", reason(error), "see that it runs and that [database] connection is right")]
+        return None, [fail("database", reason(error), _DATABASE)]
     return database, [ok("database", f"{url.get_backend_name()} at revision {current}, can be written to")]
 
 
@@ -160,7 +184,7 @@ def usable_database(found: Settings) -> Database:
 
 def state(found: Settings, database: Database) -> Iterator[Finding]:
     """Whether it is the latest state of the database that is there, as far as the state folder can tell."""
-    check, epochs = "database's state", EpochStore(database)
+    check, epochs = _STATE, EpochStore(database)
     held, witness = epochs.put_back(), Witness(found.state_dir, epochs)
     if held is not None:
         told = f"an older state was put back, which {held.noticed_by} noticed at {held.noticed_at} UTC"
@@ -214,7 +238,7 @@ def open_drivers(found: Settings) -> tuple[Drivers | None, list[Finding]]:
     try:
         drivers = registry.open_drivers(found)
     except (StillframeError, OSError, ImportError) as error:
-        return None, [fail("drivers", str(error), "correct [drivers] in the settings file")]
+        return None, [fail("drivers", str(error), _DRIVERS)]
     return drivers, [ok("drivers", f"compute {found.drivers.compute}, storage {found.drivers.storage}")]
 
 
@@ -228,8 +252,9 @@ def logins(drivers: Drivers) -> Iterator[Finding]:
         yield ok("login", "the service's user can log in and has its roles")
 
 
-def operations(database: Database, now: datetime) -> Iterator[Finding]:
+def operations(database: Database) -> Iterator[Finding]:
     """Operations that are not final, and snapshots that wait for one or for somebody."""
+    now = DatabaseClock(database).now()
     unfinished = OperationStore(database).unfinished()
     late = [operation for operation in unfinished if operation.deadline < now]
     for operation in late:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.exit_codes import CommandFailed, ExitCode, usable_settings
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.leftover import LeftoverKind
-from stillframe.drivers.finding import Finding, fail, ok, warn
+from stillframe.drivers.finding import Check, Finding, fail, ok, warn
 from stillframe.drivers.leftovers import DriverLeftovers, together
 from stillframe.drivers.registry import open_drivers
 from stillframe.main import build_leftovers
@@ -30,43 +31,45 @@ _CHECKS: Final = {
     LeftoverKind.LOCK: "instance locks",
     LeftoverKind.DRAFT: "drafts",
 }
+_LOST: Final = "copies that are lost"
+_ANSWER: Final = "see that the platform behind answers"
 # What keeps somebody from using an instance.
 _FAILURES: Final = frozenset({LeftoverKind.FENCE, LeftoverKind.QUIESCE, LeftoverKind.LOCK})
 
 
-def findings(settings: Settings, database: Database, drivers: Drivers) -> Iterator[Finding]:
+def checks(settings: Settings, database: Database, drivers: Drivers) -> Sequence[Check]:
     """What was left behind in the platform and in the store, by kind."""
     found = build_leftovers(settings, database, drivers)
-    for kind, check in _CHECKS.items():
-        try:
-            left = found.look(kind)
-        except StillframeError as error:
-            yield fail(check, error.message, "see that the platform behind answers")
-            continue
-        for (about, why, sure), some in _grouped(left).items():
-            told = fail if kind in _FAILURES else warn
-            yield told(check, _told(drivers, about, why, some), _mend(kind, about, sure=sure))
-        if not left:
-            yield ok(check, "nothing was left behind")
+    return [Check(name, partial(_findings, kind, found, drivers), _ANSWER) for kind, name in _CHECKS.items()]
 
 
-def losses(settings: Settings, database: Database | None, drivers: Drivers) -> Iterator[Finding]:
+def _findings(kind: LeftoverKind, found: Leftovers, drivers: Drivers) -> Iterator[Finding]:
+    left, check = found.look(kind), _CHECKS[kind]
+    for (about, why, sure), some in _grouped(left).items():
+        told = fail if kind in _FAILURES else warn
+        yield told(check, _told(drivers, about, why, some), _mend(kind, about, sure=sure))
+    if not left:
+        yield ok(check, "nothing was left behind")
+
+
+def losses(settings: Settings, database: Database | None, drivers: Drivers) -> Check:
+    """As a check: see `_losses`."""
+    return Check(_LOST, partial(_losses, settings, database, drivers), _ANSWER)
+
+
+def _losses(settings: Settings, database: Database | None, drivers: Drivers) -> Iterator[Finding]:
     """Copies that are on record and cannot be restored from, and what is on no record and lies where copies lie."""
     of_drivers = together(drivers.all(DriverLeftovers))
-    try:
-        if database is not None:
-            lost = build_leftovers(settings, database, drivers).losses()
-        else:
-            lost = of_drivers.losses() if of_drivers is not None else ()
-        orphans = of_drivers.orphans() if of_drivers is not None else ()
-    except StillframeError as error:
-        yield fail("copies that are lost", error.message, "see that the platform behind answers")
-        return
+    if database is not None:
+        lost = build_leftovers(settings, database, drivers).losses()
+    else:
+        lost = of_drivers.losses() if of_drivers is not None else ()
+    orphans = of_drivers.orphans() if of_drivers is not None else ()
     for loss in lost:
         mend = "put them back, or delete the instance snapshot"
-        yield fail("copies that are lost", f"copy {loss.copy_id} of {loss.snapshot_id}: {loss.why}", mend)
+        yield fail(_LOST, f"copy {loss.copy_id} of {loss.snapshot_id}: {loss.why}", mend)
     if not lost:
-        yield ok("copies that are lost", "none")
+        yield ok(_LOST, "none")
     if orphans:
         mend = f"if no other Stillframe has them: rm -r {shlex.join(orphans)}"
         yield warn("orphans", f"no record of this service knows {', '.join(orphans)}", mend)

@@ -1,7 +1,8 @@
-"""One thing that was looked at."""
+"""One thing that was looked at, or that is to be."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,6 +23,20 @@ class Finding:
     level: Level
     detail: str
     mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What is looked at by itself, for it may not answer; that is told then, and hides none of the others.
+
+    `look` changes nothing. It may name further checks, each of which is looked at by itself as well. `mend`: what to do
+    where it does not answer, which is a failure if it is `grave`.
+    """
+
+    name: str
+    look: Callable[[], Iterable[Finding | Check]]
+    mend: str
+    grave: bool = True
 
 
 def ok(check: str, detail: str) -> Finding:

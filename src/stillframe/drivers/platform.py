@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from stillframe.drivers.compute import ComputeDriver
-from stillframe.drivers.finding import Finding
+from stillframe.drivers.finding import Check, Finding
 from stillframe.drivers.storage import StorageDriver
 from stillframe.settings import Settings
 from stillframe.settings.extensions import Extension
@@ -70,9 +70,9 @@ class Platform(Extension, ABC):
         """
         ...
 
-    def findings(self, settings: Settings, drivers: Drivers | None) -> Iterable[Finding]:  # noqa: ARG002 -- as above
+    def findings(self, settings: Settings, drivers: Drivers | None) -> Iterable[Finding | Check]:  # noqa: ARG002 -- as above
         """What an operator is told who asks how it is; `drivers` is None where they could not be opened.
 
-        Changes nothing and raises nothing: what cannot be looked at is a finding.
+        Changes nothing and raises nothing: what cannot be looked at is a finding. What may not answer is a check.
         """
         return ()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.instance import PowerState
-from stillframe.drivers.finding import Finding, fail, ok, warn
+from stillframe.drivers.finding import Check, Finding, fail, ok, warn
 from stillframe.drivers.local import opening, options
 from stillframe.drivers.local.declaration import Declaration, Disk, instance_files, load
 from stillframe.drivers.local.files import Files, allocated
@@ -17,16 +21,18 @@ from stillframe.drivers.local.qemu import Qemu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from stillframe.settings import Settings
 
 _PUT_BACK: Final = "put the disk back, or correct the declaration"
+_ANSWER: Final = "see whether its storage answers: ls, in the folder of its disks"
 _MIB: Final = 1 << 20
+_MOUNTS: Final = Path("/proc/self/mounts")
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 
-def look(settings: Settings) -> Iterator[Finding]:
-    """All of them."""
+def look(settings: Settings) -> Iterator[Finding | Check]:
+    """All of them; disks of one instance and of one mount are looked at by themselves."""
     folder = options.read(settings).instances
     declarations: list[Declaration] = []
     try:
@@ -44,14 +50,17 @@ def look(settings: Settings) -> Iterator[Finding]:
         yield warn("instances", f"none is declared in {folder}", "stillframe instance add ...")
     images, qemu = Images(timeout=5.0, trusted=opening.trusted_users(settings.state_dir)), Qemu(timeout=5.0)
     for declaration in declarations:
-        problems = [
-            *_disks(declaration, images),
-            *_sockets(declaration, images, qemu),
-        ]
-        yield from problems
-        if not problems:
-            yield ok(f"instance {declaration.name}", f"{len(declaration.attached)} disks")
-    yield from _file_systems(declarations, Files(), opening.trusted_users(settings.state_dir))
+        yield Check(f"instance {declaration.name}", partial(_instance, declaration, images, qemu), _ANSWER)
+    trusted = opening.trusted_users(settings.state_dir)
+    for point, disks in _by_mount(declarations).items():
+        yield Check(f"file system at {point}", partial(_file_systems, disks, Files(), trusted), _ANSWER)
+
+
+def _instance(declaration: Declaration, images: Images, qemu: Qemu) -> Iterator[Finding]:
+    problems = [*_disks(declaration, images), *_sockets(declaration, images, qemu)]
+    yield from problems
+    if not problems:
+        yield ok(f"instance {declaration.name}", f"{len(declaration.attached)} disks")
 
 
 def _clashes(declarations: Sequence[Declaration]) -> Iterator[Finding]:
@@ -114,15 +123,25 @@ def _sockets(declaration: Declaration, images: Images, qemu: Qemu) -> Iterator[F
         yield fail(what, f"it runs, but {agent} is not there", "correct guest_agent_socket")
 
 
-def _file_systems(declarations: Sequence[Declaration], files: Files, trusted: frozenset[int]) -> Iterator[Finding]:
+def _by_mount(declarations: Sequence[Declaration]) -> dict[str, list[Disk]]:
+    """The disks by what their paths lie under; no file system is asked, for one that does not answer hides no other."""
+    with _MOUNTS.open(encoding="utf-8", errors="surrogateescape") as mounts:
+        points = [_OCTAL.sub(lambda found: chr(int(found[1], 8)), line.split()[1]) for line in mounts]
+    points.sort(key=len, reverse=True)
+    found: dict[str, list[Disk]] = defaultdict(list)
+    for disk in (disk for declaration in declarations for disk in declaration.disks):
+        found[next((point for point in points if disk.path.is_relative_to(point)), "/")].append(disk)
+    return found
+
+
+def _file_systems(disks: Sequence[Disk], files: Files, trusted: frozenset[int]) -> Iterator[Finding]:
     folders: dict[int, tuple[Path, list[Path]]] = {}
-    for declaration in declarations:
-        for disk in declaration.disks:
-            if disk.file.is_file():
-                folder = disk.file.parent
-                folders.setdefault(folder.stat().st_dev, (folder, []))[1].append(disk.file)
-    for folder, disks in folders.values():
-        yield _file_system(folder, disks, files, trusted)
+    for disk in disks:
+        if disk.file.is_file():
+            folder = disk.file.parent
+            folders.setdefault(folder.stat().st_dev, (folder, []))[1].append(disk.file)
+    for folder, there in folders.values():
+        yield _file_system(folder, there, files, trusted)
 
 
 def _file_system(folder: Path, disks: Sequence[Path], files: Files, trusted: frozenset[int]) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from stillframe.drivers.finding import Finding
+from stillframe.drivers.finding import Check, Finding
 from stillframe.drivers.local import options
 from stillframe.drivers.platform import Drivers, Offer, Platform
 from stillframe.settings import Settings
@@ -43,7 +43,7 @@ class LocalPlatform(Platform):
             ),
         )
 
-    def findings(self, settings: Settings, drivers: Drivers | None) -> Iterable[Finding]:  # noqa: ARG002 -- as above
+    def findings(self, settings: Settings, drivers: Drivers | None) -> Iterable[Finding | Check]:  # noqa: ARG002 -- as above
         """See `Platform`: the declared instances, their disks and sockets."""
         from stillframe.drivers.local import health
 

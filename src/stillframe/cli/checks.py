@@ -1,0 +1,143 @@
+"""Checks that are given up when what they look at does not answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from stillframe.domain.errors import StillframeError
+from stillframe.drivers.finding import Check, Finding, fail, warn
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_AT_A_TIME: Final = 16
+# How much longer than one check the whole may be silent, on a machine that has a lot to do.
+_SLACK: Final = 30.0
+_END_SECONDS: Final = 2.0
+
+
+class Checks:
+    """Checks that are looked at side by side; one that tells nothing for so many seconds is not waited for."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def findings(self, checks: Sequence[Check]) -> Iterator[Finding]:
+        """What they find, in their order, and then what the checks find that they have named."""
+        named: list[Check] = []
+        for start in range(0, len(checks), _AT_A_TIME):
+            for running in [_Running(check) for check in checks[start : start + _AT_A_TIME]]:
+                for found in running.result(self._seconds):
+                    if isinstance(found, Check):
+                        named.append(found)
+                    else:
+                        yield found
+        if named:
+            yield from self.findings(named)
+
+    def opened(
+        self, name: str, way: Callable[[], tuple[T | None, Sequence[Finding]]], mend: str
+    ) -> tuple[T | None, Sequence[Finding]]:
+        """What a check opens, None where it did not or does not answer, and what it finds."""
+        made: list[T | None] = []
+
+        def look() -> Sequence[Finding]:
+            one, findings = way()
+            made.append(one)
+            return findings
+
+        findings = list(self.findings([Check(name, look, mend)]))
+        return (made[0] if made else None), findings
+
+
+class _Running:
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._found: list[Finding | Check] = []
+        self._ended = threading.Event()
+        # Nobody waits for it at the end of the process.
+        threading.Thread(target=self._look, name=check.name, daemon=True).start()
+
+    def _look(self) -> None:
+        try:
+            for found in self._check.look():
+                self._found.append(found)
+        except StillframeError as error:
+            self._found.append(fail(self._check.name, error.message, self._check.mend))
+        except Exception as error:  # noqa: BLE001  # a check that breaks off must not hide the others
+            self._found.append(fail(self._check.name, f"it cannot be looked at: {error}", self._check.mend))
+        self._ended.set()
+
+    def result(self, seconds: float) -> Sequence[Finding | Check]:
+        seen = 0
+        while not self._ended.wait(seconds):
+            if len(self._found) == seen:
+                told = fail if self._check.grave else warn
+                return [*self._found, told(self._check.name, f"did not answer within {seconds:g} s", self._check.mend)]
+            seen = len(self._found)
+        return self._found
+
+
+def apart(look: Callable[[], Iterable[Finding]], seconds: float) -> Iterator[Finding]:
+    """Look in a process of its own, which is left alone at the end if the kernel does not let it end.
+
+    A thread that waits for a disk that does not answer cannot be ended, and no process ends before its threads.
+    """
+    receiver, sender = Pipe(duplex=False)
+    process = os.fork()
+    if process == 0:
+        _tell(sender, look)
+    sender.close()
+    try:
+        yield from _heard(receiver, seconds + _SLACK)
+    finally:
+        receiver.close()
+        _end(process)
+
+
+def _tell(sender: Connection, look: Callable[[], Iterable[Finding]]) -> None:
+    """Send each finding, and None when that was all; ends the process."""
+    try:
+        # Whoever reads what the program says must not wait for a process that cannot be ended.
+        silent = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(silent, stream)
+        for found in look():
+            sender.send(found)
+        sender.send(None)
+    except BaseException:  # noqa: BLE001  # the other side sees that there is no more
+        os._exit(1)
+    os._exit(0)
+
+
+def _heard(receiver: Connection, seconds: float) -> Iterator[Finding]:
+    while receiver.poll(seconds):
+        try:
+            found: Finding | None = receiver.recv()
+        except EOFError:
+            yield fail("doctor", "the process that looks broke off", "report this as a bug")
+            return
+        if found is None:
+            return
+        yield found
+    yield fail("doctor", "the process that looks does not go on", "see whether this machine has memory and time left")
+
+
+def _end(process: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    until = time.monotonic() + _END_SECONDS
+    while os.waitpid(process, os.WNOHANG) == (0, 0) and time.monotonic() < until:
+        time.sleep(0.01)

@@ -1,0 +1,103 @@
+"""The doctor where something does not answer: it says so, looks at all the rest, and ends."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import subprocess
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
+from stillframe.drivers.local.files import Files
+from stillframe.drivers.local.images import Format, Images
+from tests.lab.filesystems import mounted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cli.program import Place
+
+_SECONDS = "4"
+_UNANSWERED = f"did not answer within {_SECONDS} s"
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """The port of a server that takes every connection and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield str(listening.getsockname()[1])
+
+
+@contextmanager
+def frozen(point: Path) -> Iterator[None]:
+    """Whoever changes something in this file system waits, and cannot be killed meanwhile."""
+    subprocess.run(["fsfreeze", "--freeze", str(point)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", str(point)], check=True)
+
+
+def unanswered(place: Place, level: str = "fail") -> tuple[int, set[str], set[str]]:
+    """The exit code, the checks that had no answer, and those that had one."""
+    done = place.run("doctor", "--timeout", _SECONDS, "-f", "json")
+    told = {one["check"] for one in done.document if one["detail"] == _UNANSWERED}
+    assert {one["result"] for one in done.document if one["check"] in told} <= {level}
+    assert all(one["mend"] for one in done.document if one["check"] in told)
+    return done.code, told, {one["check"] for one in done.document} - told
+
+
+def test_a_database_that_takes_connections_and_says_nothing(place: Place) -> None:
+    place.instance("there", root=b"r")
+    with silent() as port:
+        place.configure(database__connection=f"postgresql+psycopg://u:secret@127.0.0.1:{port}/db")
+        code, told, others = unanswered(place)
+    assert (code, told) == (1, {"database"})
+    assert others >= {"settings", "policy", "drivers", "instance there", "copies that are lost"}
+
+
+def test_a_database_that_somebody_has_locked(place: Place) -> None:
+    place.configure()
+    place.good("db", "upgrade")
+    with closing(sqlite3.connect(place.folder / "state" / "stillframe.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        code, told, others = unanswered(place)
+    assert (code, told) == (1, {"database"})
+    assert others >= {"drivers", "copies that are lost"}
+
+
+def test_a_job_board_that_takes_connections_and_says_nothing(place: Place) -> None:
+    place.instance("there", root=b"r")
+    with silent() as port:
+        place.configure(job_board__backend="redis", job_board__port=port, job_board__timeout="600")
+        code, told, others = unanswered(place, "warn")
+    # Operations are found without it.
+    assert (code, told) == (0, {"job board"})
+    assert others >= {"settings", "drivers", "instance there"}
+
+
+def test_a_file_system_that_does_not_answer(place: Place, tmp_path: Path) -> None:
+    place.configure()
+    place.good("db", "upgrade")
+    place.instance("there", root=b"r")
+    with mounted(tmp_path, "ext4", 32 << 20) as point:
+        disk = point / "disk.img"
+        disk.write_bytes(bytes(1 << 20))
+        away = Declaration(
+            id="0b0c84ac-59f5-4d8b-9d42-4bd29e4f8a1e",
+            name="away",
+            project_id="default",
+            disks=(Disk(name="root", path=disk, format=Format.RAW),),
+        )
+        Declarations(place.folder / "state" / "instances").add(Files(), Images(), away)
+        with frozen(point):
+            code, told, others = unanswered(place)
+        assert (code, told) == (1, {f"file system at {point}"})
+        assert others >= {"instance there", "instance away", "database", "operations", "copies that are lost"}
+
+
+def test_a_time_that_cannot_be_waited_for(place: Place) -> None:
+    for seconds in ("0", "-1", "nan", "inf", "soon"):
+        assert place.run("doctor", f"--timeout={seconds}").code == 2
