@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import pytest
@@ -17,7 +18,7 @@ from taskflow import states
 
 from stillframe.domain.errors import Unavailable
 from stillframe.engine import etcd_board, redis_board
-from stillframe.engine.job_board import JobBoard
+from stillframe.engine.job_board import JobBoard, probe
 from stillframe.settings.job_board import JobBoardOptions
 from tests.lab.boards import KINDS, BoardServer, EtcdServer, RedisServer, board_server, free_port, options_of
 
@@ -286,6 +287,34 @@ def test_a_board_that_was_never_there_holds_nobody_up(kind: str) -> None:
     assert took(board.close) < _PATIENCE / 2
 
 
+@pytest.mark.parametrize("more", [{}, {"sentinel": "jobs"}])
+def test_a_dead_redis_is_asked_once_by_each_look(more: dict[str, str]) -> None:
+    connections = 0
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        # Tries that come after the look has failed wait here to be counted, too.
+        listening.setblocking(False)
+        stopped = threading.Event()
+
+        def refuse() -> None:
+            nonlocal connections
+            while not stopped.is_set():
+                with suppress(BlockingIOError):
+                    listening.accept()[0].close()
+                    connections += 1
+                time.sleep(0.01)
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        try:
+            port = str(listening.getsockname()[1])
+            with pytest.raises(Exception, match=r"."):
+                probe(options_of({"backend": "redis", "host": "127.0.0.1", "port": port, **more}))
+        finally:
+            stopped.set()
+            refusing.join()
+    assert connections == 1
+
+
 @pytest.mark.parametrize("kind", ["redis", "etcd"])
 def test_a_board_that_hangs_holds_nobody_up(servers: Servers, kind: str) -> None:
     server = servers.get(kind)
@@ -308,7 +337,7 @@ def test_a_board_that_hangs_holds_nobody_up(servers: Servers, kind: str) -> None
 _PROGRAM: Final = """
 import sys, threading
 from stillframe.settings.job_board import JobBoardOptions
-from stillframe.engine.job_board import JobBoard
+from stillframe.engine.job_board import JobBoard, probe
 board = JobBoard(eval(sys.argv[1]), 30, set)
 board.announce("one")
 board.taken("one")

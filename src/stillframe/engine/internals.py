@@ -74,6 +74,16 @@ class _GuardedEngine:
 class OpenRedisBoard:
     """What is inside of a stock board on Redis; for a class that is one, too."""
 
+    @classmethod
+    def prepare(cls, client: Any) -> None:
+        """Whatever each of its clients needs before it is used."""
+
+    @classmethod
+    def _make_client(cls, conf: Mapping[str, Any]) -> Any:
+        client = super()._make_client(conf)  # type: ignore[misc]
+        cls.prepare(client)
+        return client
+
     def server(self) -> Any:
         """The client library's connection."""
         return self._client  # type: ignore[attr-defined]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from taskflow.jobs.backends.impl_redis import RedisJob, RedisJobBoard
 
 from stillframe.engine import postings
@@ -34,6 +36,10 @@ _LAST_OF_AN_OWNER: Final = 255
 class RedisPosts(OpenRedisBoard, RedisJobBoard):  # type: ignore[misc]  # untyped library
     """See `stillframe.engine.job_board.Posts`."""
 
+    @classmethod
+    def prepare(cls, client: Any) -> None:
+        client.set_retry(_once())
+
     def listed(self) -> Sequence[Any]:
         # The stock board deletes whatever it cannot read, then raises, and reads entries of any length.
         answer = self.server().eval(_SHORT, 1, self.listings_key, postings.MOST_BYTES, postings.MOST)
@@ -58,6 +64,11 @@ def connect(options: JobBoardOptions) -> RedisPosts:
     board = RedisPosts(options.namespace, configuration(options))
     board.connect()
     return board
+
+
+def _once() -> Retry:
+    """Whoever uses a board asks again, and works without it meanwhile: the library's retries would only hide that."""
+    return Retry(NoBackoff(), 0)
 
 
 def configuration(options: JobBoardOptions) -> dict[str, Any]:
@@ -86,6 +97,7 @@ def configuration(options: JobBoardOptions) -> dict[str, Any]:
             {
                 "username": options.sentinel_username,
                 "password": options.sentinel_password,
+                "retry": _once(),
                 **timeouts,
                 **(tls if options.tls else {}),
             }
