@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +57,7 @@ class LocalLeftovers(DriverLeftovers):
             if path not in self._candidates() or not self._is_draft(path, before):
                 return
             if path.parent == self._copies.records.folder:
-                self._files.remove(path)
+                self._files.remove_abandoned(path)
             elif path.is_dir():
                 self._files.remove_folder(path)
             else:
@@ -102,21 +103,24 @@ class LocalLeftovers(DriverLeftovers):
     def _candidates(self) -> list[Path]:
         records = self._copies.records.folder
         drafts = [path for path in records.glob(f".*{_DRAFT}") if path.is_file()] if records.is_dir() else []
+        beside = [root / name for root in self._copies.roots() for name in self._names(root)]
+        # The records afterwards: a copy is on record before it has a folder.
         known = {name for copy in self._copies.records.all() for name in (copy.id, copy.aside.name)}
-        return sorted(drafts) + [
-            root / name for root in self._copies.roots() for name in self._names(root) if name not in known
-        ]
+        return sorted(drafts) + [path for path in beside if path.name not in known]
 
     def _is_draft(self, path: Path, before: datetime) -> bool:
         try:
-            touched = datetime.fromtimestamp(path.lstat().st_ctime, UTC).replace(tzinfo=None)
-            if touched > before:
+            found = path.lstat()
+            touched = datetime.fromtimestamp(found.st_ctime, UTC).replace(tzinfo=None)
+            if stat.S_ISDIR(found.st_mode):
+                # Another service's may be about to be filled, and only its age tells.
+                return touched <= before and not names_in(path, self._trusted)
+            if found.st_size == 0 and touched > before:
+                # Where none is nameless, it has a name for an instant before it is locked.
                 return False
-            if path.is_dir():
-                return not names_in(path, self._trusted)
-            if path.parent == self._copies.records.folder:
-                return True
-            return path.name.endswith(RESTORING) and _unheld(path)
+            # With its lock there is no need to believe any clock: those of the database and the disk may differ.
+            ours = path.parent == self._copies.records.folder or path.name.endswith(RESTORING)
+            return ours and _unheld(path)
         except (FileNotFoundError, Refused):
             return False
 
