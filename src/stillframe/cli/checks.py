@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from stillframe.domain.errors import StillframeError
@@ -23,22 +24,25 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _AT_A_TIME: Final = 16
+_POLL_SECONDS: Final = 0.1
+_THREADS: Final = Path("/proc/self/task")
 # How much longer than one check the whole may be silent, on a machine that has a lot to do.
-_SLACK: Final = 30.0
+_SLACK: Final = 600.0
 _END_SECONDS: Final = 2.0
 
 
 class Checks:
-    """Checks that are looked at side by side; one that tells nothing for so many seconds is not waited for."""
+    """Checks that are looked at side by side; one that tells nothing for so many idle seconds is not waited for."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._idle = _Idle()
 
     def findings(self, checks: Sequence[Check]) -> Iterator[Finding]:
         """What they find, in their order, and then what the checks find that they have named."""
         named: list[Check] = []
         for start in range(0, len(checks), _AT_A_TIME):
-            for running in [_Running(check) for check in checks[start : start + _AT_A_TIME]]:
+            for running in [_Running(check, self._idle) for check in checks[start : start + _AT_A_TIME]]:
                 for found in running.result(self._seconds):
                     if isinstance(found, Check):
                         named.append(found)
@@ -62,9 +66,38 @@ class Checks:
         return (made[0] if made else None), findings
 
 
+class _Idle:
+    """The time in which no thread of this process ran or waited for a processor: what is not done then has to wait.
+
+    So a machine that has a lot to do is not taken for a disk that does not answer.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._then, self._busy = time.monotonic(), _busy()
+
+    def look(self) -> None:
+        """Has to be called again and again."""
+        now, busy = time.monotonic(), _busy()
+        self.seconds += max(0.0, now - self._then - max(0.0, busy - self._busy))
+        self._then, self._busy = now, busy
+
+
+def _busy() -> float:
+    """The seconds that threads of this process ran and waited for a processor; see the kernel's sched-stats.rst."""
+    total = 0
+    for one in _THREADS.glob("*/schedstat"):
+        # A thread may end meanwhile.
+        with suppress(OSError):
+            ran, waited, _slices = one.read_text().split()
+            total += int(ran) + int(waited)
+    return total / 1e9
+
+
 class _Running:
-    def __init__(self, check: Check) -> None:
+    def __init__(self, check: Check, idle: _Idle) -> None:
         self._check = check
+        self._idle, self._since = idle, idle.seconds
         self._found: list[Finding | Check] = []
         self._ended = threading.Event()
         # Nobody waits for it at the end of the process.
@@ -74,6 +107,7 @@ class _Running:
         try:
             for found in self._check.look():
                 self._found.append(found)
+                self._since = self._idle.seconds
         except StillframeError as error:
             self._found.append(fail(self._check.name, error.message, self._check.mend))
         except Exception as error:  # noqa: BLE001  # a check that breaks off must not hide the others
@@ -81,12 +115,11 @@ class _Running:
         self._ended.set()
 
     def result(self, seconds: float) -> Sequence[Finding | Check]:
-        seen = 0
-        while not self._ended.wait(seconds):
-            if len(self._found) == seen:
+        while not self._ended.wait(_POLL_SECONDS):
+            self._idle.look()
+            if self._idle.seconds - self._since > seconds:
                 told = fail if self._check.grave else warn
                 return [*self._found, told(self._check.name, f"did not answer within {seconds:g} s", self._check.mend)]
-            seen = len(self._found)
         return self._found
 
 
