@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from taskflow.persistence.backends import impl_sqlalchemy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 Guard: TypeAlias = "Callable[[sa.Connection], None]"
 
