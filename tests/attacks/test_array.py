@@ -108,7 +108,7 @@ class TestLies:
         copy = world.snapshot(world.add((SIZE,)))[0]
         world.served.faults.put("rmvdisk", "lie", times=9)
         with pytest.raises(BackendError, match="rmvdisk"):
-            world.storage.delete(a_call(), copy.id)
+            world.storage.delete(a_call(), copy.reference)
         assert [one.id for one in world.storage.find(None)] == [copy.id]
 
     @pytest.mark.parametrize("code", ["CMMVC5753E", "CMMVC5754E", "CMMVC5804E", "CMMVC8957E"])
@@ -119,7 +119,7 @@ class TestLies:
         copy = world.snapshot(world.add((SIZE,)))[0]
         world.served.faults.put(command, "fail", code=code, times=9)
         with pytest.raises(BackendError, match=code):
-            world.storage.delete(a_call(), copy.id)
+            world.storage.delete(a_call(), copy.reference)
         assert [one.id for one in world.storage.find(None)] == [copy.id]
 
     @pytest.mark.parametrize("way", ["lie", "fail"])
@@ -129,7 +129,7 @@ class TestLies:
         made = world.storage.cut(a_call(), instance, names).snapshots[0]
         world.served.faults.put("rmfcconsistgrp", way, code="CMMVC5804E", times=9)
         with pytest.raises(BackendError):
-            world.storage.complete(a_call(), made.id)
+            world.storage.complete(a_call(), made.reference)
 
     def test_a_start_that_did_not_happen_makes_no_copy(self, world: ArrayWorld) -> None:
         instance = world.add((SIZE,))
@@ -137,7 +137,7 @@ class TestLies:
         world.served.faults.put("startfcconsistgrp", "lie")
         made = world.storage.cut(a_call(), instance, names).snapshots[0]
         with pytest.raises(Damaged):
-            world.storage.complete(a_call(), made.id)
+            world.storage.complete(a_call(), made.reference)
 
     @pytest.mark.parametrize("command", ["startfcmap", "mkfcmap"])
     def test_a_restore_that_did_not_begin_is_no_restore(self, world: ArrayWorld, command: str) -> None:
@@ -179,7 +179,7 @@ class TestLies:
         """Carried out, and answered with a refusal: it looks as if somebody else had been faster."""
         copy = world.snapshot(world.add((SIZE,)))[0]
         world.served.faults.put(command, "refuse after", code="CMMVC5912E")
-        world.storage.delete(a_call(), copy.id)
+        world.storage.delete(a_call(), copy.reference)
         assert world.storage.find(None) == []
 
 
@@ -206,7 +206,7 @@ def test_a_late_answer_is_of_an_operation_that_is_looked_for(world: ArrayWorld) 
             world.storage.prepare_cut(a_call(), instance, names)
         prepared = world.storage.prepare_cut(a_call(), instance, names)
         made = world.storage.cut(a_call(), instance, names, prepared).snapshots[0]
-        assert world.storage.complete(a_call(), made.id).ready
+        assert world.storage.complete(a_call(), made.reference).ready
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_a_page_of_a_proxys_is_no_answer(page: ArrayWorld, command: str) -> None
     for _ in range(4):
         with suppress(Unavailable):
             copy = page.snapshot(instance)[0]
-            page.storage.delete(a_call(), copy.id)
+            page.storage.delete(a_call(), copy.reference)
             page.client.run("lssystem")
             break
     else:

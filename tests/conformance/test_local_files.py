@@ -13,7 +13,7 @@ import pytest
 
 from stillframe.domain.errors import Conflict, Damaged, InvalidInput, OutOfSpace, Refused
 from stillframe.domain.instance import Instance
-from stillframe.domain.snapshot import CopyKind
+from stillframe.domain.snapshot import CopyKind, CopyReference
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk, load
 from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images
@@ -71,14 +71,14 @@ class TestStops:
             local.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
             assert local.read(instance.volume_ids[0]) == pattern(5)
             for one in made:
-                local.storage.delete(a_call(), one.id)
+                local.storage.delete(a_call(), one.reference)
             assert litter(local) == set()
 
     def test_what_a_stopped_cut_left_is_found_and_removed(self, local: LocalWorld) -> None:
         instance = local.add((SIZE, MIB))
         for _ in stops(local, lambda: local.storage.cut(a_call(), instance, local.names(instance, "s"))):
             for one in local.storage.find("s"):
-                local.storage.delete(a_call(), one.id)
+                local.storage.delete(a_call(), one.reference)
             root = local.disks / ".stillframe"
             assert not root.exists() or litter(local) == set()
 
@@ -87,16 +87,16 @@ class TestStops:
         volume_id = instance.volume_ids[0]
         local.write(volume_id, 0, pattern(1))
         copy_id = local.storage.cut(a_call(), instance, local.names(instance, "s")).snapshots[0].id
-        for _ in stops(local, lambda: local.storage.complete(a_call(), copy_id)):
-            assert local.storage.complete(a_call(), copy_id).ready
+        for _ in stops(local, lambda: local.storage.complete(a_call(), CopyReference(copy_id))):
+            assert local.storage.complete(a_call(), CopyReference(copy_id)).ready
             assert litter(local) == set()
             local.storage.cut(a_call(), instance, local.names(instance, "s"))
 
     def test_a_deletion_stopped_anywhere_can_be_repeated(self, local: LocalWorld) -> None:
         instance = local.add()
         copy = local.snapshot(instance, "s")[0]
-        for _ in stops(local, lambda: local.storage.delete(a_call(), copy.id)):
-            local.storage.delete(a_call(), copy.id)
+        for _ in stops(local, lambda: local.storage.delete(a_call(), copy.reference)):
+            local.storage.delete(a_call(), copy.reference)
             assert list((local.disks / ".stillframe").iterdir()) == []
             local.snapshot(instance, "s")
 
@@ -143,7 +143,7 @@ class TestRoom:
         small.write(instance.volume_ids[0], 0, pattern(2, 16 * MIB))
         names = small.names(instance, "s", CopyKind.SAFETY)
         safety = small.storage.cut(a_call(), instance, names).snapshots[0]
-        small.storage.complete(a_call(), safety.id)
+        small.storage.complete(a_call(), safety.reference)
         small.storage.restore(a_call(), instance.volume_ids[0], old.id)
         self.fill(small, 0)
         small.storage.check_restore(instance, {instance.volume_ids[0]: safety.id})
@@ -171,7 +171,7 @@ class TestRoom:
         for filler in fillers:
             filler.unlink()
         for one in small.storage.find("s"):
-            small.storage.delete(a_call(), one.id)
+            small.storage.delete(a_call(), one.reference)
         assert small.read(instance.volume_ids[0]) == pattern(2, 16 * MIB)
         assert litter(small) == set()
         assert abs(Files().free(small.folder) - before) < MIB
@@ -253,7 +253,7 @@ class TestFiles:
             file.write(bytes(8))
         cut = local.storage.cut(a_call(), instance, local.names(instance))
         with pytest.raises(Damaged, match=r"inconsistent|checked"):
-            local.storage.complete(a_call(), cut.snapshots[0].id)
+            local.storage.complete(a_call(), cut.snapshots[0].reference)
         assert local.snapshot(instance, kind=CopyKind.SAFETY)[0].ready
 
 
@@ -371,7 +371,7 @@ class TestRecords:
             # The maker of this one lives, and is about to put it in place.
             fcntl.flock(made, fcntl.LOCK_EX)
             if act == "removed":
-                plain.storage.delete(a_call(), copy.id)
+                plain.storage.delete(a_call(), copy.reference)
             else:
                 records.write(records.get(copy.id))
             assert (abandoned.exists(), taken.exists()) == (False, True)

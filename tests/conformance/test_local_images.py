@@ -384,7 +384,7 @@ class TestDependents:
         restore(qcow2, clone, copy.id)
         assert qcow2.read(clone.volume_ids[0]) == pattern(1)
         run("qemu-img", "rebase", "-b", "", str(overlay))
-        qcow2.storage.delete(a_call(), copy.id)
+        qcow2.storage.delete(a_call(), copy.reference)
         restore(qcow2, template, old.id)
         assert qcow2.read(template.volume_ids[0]) == bytes(SIZE)
 
@@ -397,7 +397,7 @@ class TestDependents:
         cut = qcow2.storage.cut(a_call(), instance, qcow2.names(instance))
         run("qemu-io", "-c", f"write -P 1 0 {MIB}", str(below))
         with pytest.raises(Damaged, match="written to or replaced"):
-            qcow2.storage.complete(a_call(), cut.snapshots[0].id)
+            qcow2.storage.complete(a_call(), cut.snapshots[0].reference)
         assert qcow2.snapshot(instance)[0].ready
 
     def test_a_header_that_a_guest_wrote_into_its_raw_disk_holds_nobody_up(

@@ -13,6 +13,7 @@ from falcon.testing import TestClient
 from stillframe import main
 from stillframe.domain.errors import BackendError, Damaged, Refused
 from stillframe.domain.instance import Instance
+from stillframe.domain.snapshot import CopyReference
 from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.platform import Drivers
@@ -60,7 +61,7 @@ def test_harm_to_the_data_is_told_by_the_check_the_restore_and_the_round(
     (loss,) = plain.leftovers.losses()
     assert (loss.copy_id, words in loss.why) == (copy_id, True)
     assert plain.read(volume_id) == pattern(2)
-    plain.storage.delete(a_call(), copy_id)
+    plain.storage.delete(a_call(), CopyReference(copy_id))
     assert plain.leftovers.losses() == []
 
 
@@ -104,7 +105,7 @@ class TestFileSystem:
             for way in (
                 lambda: apart.storage.check_restore(instance, {volume_id: copy_id}),
                 lambda: apart.storage.restore(a_call(), volume_id, copy_id),
-                lambda: apart.storage.delete(a_call(), copy_id),
+                lambda: apart.storage.delete(a_call(), CopyReference(copy_id)),
             ):
                 with pytest.raises(BackendError, match="not mounted"):
                     way()
@@ -120,7 +121,7 @@ class TestFileSystem:
         point = apart.disks.parent
         subprocess.run(["umount", str(point)], check=True)
         subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], check=True)
-        apart.storage.delete(a_call(), copy_id)
+        apart.storage.delete(a_call(), CopyReference(copy_id))
         assert apart.storage.find(None) == []
 
     def test_one_that_is_mounted_read_only_is_named(self, apart: LocalWorld) -> None:

@@ -212,7 +212,7 @@ class TestBackup:
         for volume_id in instance.volume_ids:
             plain.write(volume_id, 0, pattern(9, size))
         for number, one in enumerate(cut.snapshots):
-            plain.storage.complete(a_call(), one.id)
+            plain.storage.complete(a_call(), one.reference)
             copied = content(plain.disks / ".stillframe" / one.id / "data", plain.form, plain.folder)
             assert copied == pattern(number, size)
         assert leftovers(plain, instance) == []
@@ -238,7 +238,7 @@ class TestBackup:
     def test_a_deleted_cut_leaves_neither_job_nor_node(self, plain: LocalWorld) -> None:
         instance = running(plain, (64 * MIB,))
         cut = plain.storage.cut(a_call(), instance, plain.names(instance, "s"))
-        plain.storage.delete(a_call(), cut.snapshots[0].id)
+        plain.storage.delete(a_call(), cut.snapshots[0].reference)
         assert leftovers(plain, instance) == []
         assert list((plain.disks / ".stillframe").iterdir()) == []
 
@@ -247,8 +247,8 @@ class TestBackup:
         cut = plain.storage.cut(a_call(), instance, plain.names(instance, "s"))
         kill_machine(plain, instance)
         with pytest.raises(Damaged, match="again"):
-            plain.storage.complete(a_call(), cut.snapshots[0].id)
-        plain.storage.delete(a_call(), cut.snapshots[0].id)
+            plain.storage.complete(a_call(), cut.snapshots[0].reference)
+        plain.storage.delete(a_call(), cut.snapshots[0].reference)
         assert plain.storage.find(None) == []
 
     def test_a_stop_anywhere_in_cut_or_completion_is_made_good_by_another_attempt(self, plain: LocalWorld) -> None:
@@ -257,7 +257,7 @@ class TestBackup:
         def attempt() -> None:
             cut = plain.storage.cut(a_call(), instance, plain.names(instance, "s"))
             for one in cut.snapshots:
-                plain.storage.complete(a_call(), one.id)
+                plain.storage.complete(a_call(), one.reference)
 
         points = 0
         for at in range(200):
@@ -275,7 +275,7 @@ class TestBackup:
             assert copied == pattern(points)
             assert leftovers(plain, instance) == []
             for one in made:
-                plain.storage.delete(a_call(), one.id)
+                plain.storage.delete(a_call(), one.reference)
         plain.use(Files())
         assert points > 20
 

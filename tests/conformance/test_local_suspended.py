@@ -17,7 +17,7 @@ import pytest
 
 from stillframe.domain.errors import BackendError, StillframeError, Superseded
 from stillframe.domain.instance import Instance
-from stillframe.domain.snapshot import CopyKind, CopyName
+from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
 from stillframe.drivers.call import Call
 from stillframe.drivers.local.files import Draft, Files
 from stillframe.drivers.local.images import Format
@@ -104,7 +104,7 @@ def test_a_file_system_without_links_keeps_and_restores_every_kind_of_copy(bare:
     bare.compute.stop(a_call(), instance.id, 0)
     bare.storage.restore(a_call(), volume_id, running.id)
     for one in (copy, safety, running):
-        bare.storage.delete(a_call(), one.id)
+        bare.storage.delete(a_call(), one.reference)
     assert list((bare.disks / ".stillframe").iterdir()) == []
 
 
@@ -211,26 +211,26 @@ def cutting(local: LocalWorld, instance: Instance, names: list[CopyName]) -> Cal
 
 
 def completing(local: LocalWorld, names: list[CopyName]) -> Callable[[Call], object]:
-    return lambda call: local.storage.complete(call, names[0].uuid)
+    return lambda call: local.storage.complete(call, CopyReference(names[0].uuid))
 
 
 def deleting(local: LocalWorld, names: list[CopyName]) -> Callable[[Call], object]:
-    return lambda call: local.storage.delete(call, names[0].uuid)
+    return lambda call: local.storage.delete(call, CopyReference(names[0].uuid))
 
 
 def cut_and_complete(local: LocalWorld, instance: Instance, names: list[CopyName]) -> None:
     local.storage.cut(a_call(), instance, names)
-    local.storage.complete(a_call(), names[0].uuid)
+    local.storage.complete(a_call(), CopyReference(names[0].uuid))
 
 
 def complete_and_delete(local: LocalWorld, names: list[CopyName]) -> None:
     if local.storage.find(names[0].snapshot_id):
-        local.storage.complete(a_call(), names[0].uuid)
-    local.storage.delete(a_call(), names[0].uuid)
+        local.storage.complete(a_call(), CopyReference(names[0].uuid))
+    local.storage.delete(a_call(), CopyReference(names[0].uuid))
 
 
 def delete_and_cut(local: LocalWorld, instance: Instance, names: list[CopyName]) -> None:
-    local.storage.delete(a_call(), names[0].uuid)
+    local.storage.delete(a_call(), CopyReference(names[0].uuid))
     cut_and_complete(local, instance, names)
 
 
@@ -241,7 +241,7 @@ def require_sound(local: LocalWorld, instance: Instance, names: list[CopyName]) 
     local.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
     local.storage.restore(a_call(), instance.volume_ids[0], copy_id)
     assert local.read(instance.volume_ids[0]) == pattern(1)
-    local.storage.delete(a_call(), copy_id)
+    local.storage.delete(a_call(), CopyReference(copy_id))
     assert list((local.disks / ".stillframe").iterdir()) == []
 
 

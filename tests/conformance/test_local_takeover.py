@@ -15,6 +15,7 @@ import pytest
 from stillframe import main
 from stillframe.domain.errors import NotFound, Refused, Unavailable
 from stillframe.domain.instance import Instance
+from stillframe.domain.snapshot import CopyReference
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.takeover import TakeOver
@@ -73,7 +74,7 @@ def test_copies_of_the_release_before_are_restored_from_and_completed(before: Lo
     for _ in range(2):
         take_over(before)
         assert {one.id: one.ready for one in before.storage.find(None)} == {whole: True, half: False}
-    before.storage.complete(a_call(), half)
+    before.storage.complete(a_call(), CopyReference(half))
     before.storage.restore(a_call(), instance.volume_ids[0], whole)
     assert before.read(instance.volume_ids[0]) == pattern(1)
     assert sorted(str(path.relative_to(root)) for path in root.rglob("*")) == sorted(
@@ -165,7 +166,7 @@ def test_records_that_come_to_lie_beside_a_disk_later_are_not_believed(before: L
     kept = (root / whole / "meta.json").read_bytes()
     take_over(before)
     for one in (whole, half):
-        before.storage.delete(a_call(), one)
+        before.storage.delete(a_call(), CopyReference(one))
     (root / whole).mkdir()
     (root / whole / "meta.json").write_bytes(kept)
     (root / whole / "data").write_bytes(bytes(SIZE))

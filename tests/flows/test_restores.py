@@ -278,8 +278,8 @@ def test_of_the_safety_copies_that_are_left_over_only_those_that_still_exist_are
     copies: list[str] = []
 
     def keep_the_first(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        copies.append(args[1])
-        if args[1] == copies[0]:
+        copies.append(args[1].id)
+        if args[1].id == copies[0]:
             raise BROKEN
         return method(*args, **kwargs)
 

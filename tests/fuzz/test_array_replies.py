@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stillframe.domain.errors import Interrupted
 from stillframe.domain.instance import Attachment, CinderSource, Instance, PowerState, Volume
-from stillframe.domain.snapshot import CopyKind, CopyName
+from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
@@ -96,7 +96,7 @@ class Story:
         return self.storage.cut(self.call(), INSTANCE, [NAME], prepared).snapshots[0].id
 
     def complete(self, copy_id: str) -> None:
-        assert self.storage.complete(self.call(), copy_id).ready
+        assert self.storage.complete(self.call(), CopyReference(copy_id)).ready
 
 
 @functools.cache
@@ -131,7 +131,7 @@ ACTS: Final[dict[str, Callable[[Story, str], object]]] = {
     "check a cut": lambda story, _copy_id: story.storage.check_cut(INSTANCE, [VOLUME]),
     "check a restore": lambda story, copy_id: story.storage.check_restore(INSTANCE, {VOLUME: copy_id}),
     "restore": lambda story, copy_id: story.storage.restore(story.call(), VOLUME, copy_id),
-    "delete": lambda story, copy_id: story.storage.delete(story.call(), copy_id),
+    "delete": lambda story, copy_id: story.storage.delete(story.call(), CopyReference(copy_id)),
     "copy progress": lambda story, _copy_id: story.check.mappings(VOLUME, details=False),
     "copy progress in detail": lambda story, _copy_id: story.check.mappings(VOLUME, details=True),
 }

@@ -16,7 +16,7 @@ from keystoneauth1.plugin import BaseAuthPlugin
 from keystoneauth1.session import Session
 
 from stillframe.domain.errors import Interrupted
-from stillframe.domain.snapshot import CopyKind, CopyName
+from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import login
 from stillframe.drivers.openstack.backends import Backends
@@ -208,7 +208,7 @@ ACTS: Final[dict[str, Callable[[Story], object]]] = {
     "volume": lambda story: story.storage.get_volume(VOLUME),
     "check a cut": lambda story: story.storage.check_cut(story.compute.get_instance(SERVER), [VOLUME]),
     "cut": _cut,
-    "complete": lambda story: story.storage.complete(story.call(), SNAPSHOT),
+    "complete": lambda story: story.storage.complete(story.call(), CopyReference(SNAPSHOT)),
     "find": lambda story: story.storage.find(None),
     "check a restore": lambda story: story.storage.check_restore(
         story.compute.get_instance(SERVER), {VOLUME: SNAPSHOT}
@@ -220,7 +220,7 @@ ACTS: Final[dict[str, Callable[[Story], object]]] = {
 UNFOLLOWED: Final[dict[str, Callable[[Story], object]]] = {
     "take a fence": lambda story: story.compute.fence(SERVER, OURS),
     "restore": lambda story: story.storage.restore(story.call(), VOLUME, SNAPSHOT),
-    "delete": lambda story: story.storage.delete(story.call(), SNAPSHOT),
+    "delete": lambda story: story.storage.delete(story.call(), CopyReference(SNAPSHOT)),
 }
 
 

@@ -11,10 +11,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from stillframe.domain.snapshot import CopyReference
+
 PATIENCE: Final = 90.0
 
 #: Takes a method of a driver and its arguments, and does what it wants with them.
 Act = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+
+
+def id_in(argument: object) -> str | None:
+    """The id that an argument of a driver's method is or has, None for other arguments."""
+    told = argument.id if isinstance(argument, CopyReference) else argument
+    return told if isinstance(told, str) else None
 
 
 class Gate:
@@ -48,7 +56,7 @@ class Faults:
 
     def around(self, name: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.calls.append(name)
-        keys = [(name, argument) for argument in args if isinstance(argument, str)]
+        keys = [(name, told) for argument in args if (told := id_in(argument)) is not None]
         act = next((self._acts[key] for key in [*keys, (name, None)] if key in self._acts), None)
         return method(*args, **kwargs) if act is None else act(method, args, kwargs)
 

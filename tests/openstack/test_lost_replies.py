@@ -182,7 +182,7 @@ def test_a_copy_is_deleted_in_whatever_status_a_killed_service_has_left_it(world
     made = world.snapshot(world.add())[0]
     body = {"os-reset_status": {"status": status}}
     checked(world.tenants["alpha"].administrator.post(f"/snapshots/{made.id}/action", json=body), 202)
-    world.storage.delete(a_call(), made.id)
+    world.storage.delete(a_call(), made.reference)
     assert world.storage.find(None) == []
 
 
@@ -203,6 +203,6 @@ def test_a_group_snapshot_that_has_no_members_and_never_ends_is_found_and_delete
     assert empty.project_id == world.project("mine")
     storage = CloudWorld(lab, cloud, patience=2).storage
     for _ in range(2):
-        storage.delete(a_call(), empty.id)
+        storage.delete(a_call(), empty.reference)
     assert storage.find(None) == []
     assert checked(world.tenants["alpha"].volume.get("/group_snapshots"))["group_snapshots"] == []

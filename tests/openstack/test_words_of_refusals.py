@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stillframe.domain.errors import NotFound, StillframeError, TooLarge
+from stillframe.domain.snapshot import CopyReference
 from stillframe.drivers.openstack import documents
 from tests.attacks.hostile import hostile, plain
 from tests.attacks.test_cloud import nova
@@ -72,7 +73,7 @@ def test_what_is_gone_is_named_though_a_proxy_says_that_it_is(played: PlayedWorl
     snapshot_id = "0b6f4f0e-35ab-4cf5-8f83-1d5e7b1f7a01"
     played.cloud.on("GET /volume/snapshots/", lambda: Answer(404, b"<h1>Not Found</h1>", "text/html"))
     with pytest.raises(NotFound, match=snapshot_id):
-        played.drivers.storage.complete(played.a_call(), snapshot_id)
+        played.drivers.storage.complete(played.a_call(), CopyReference(snapshot_id))
 
 
 def test_a_snapshot_for_which_there_is_no_room_ends_with_the_words_of_cinder(played: PlayedWorld) -> None:

@@ -52,7 +52,7 @@ class CloudWorld(World):
 
     def close(self) -> None:
         for copy in self.storage.find(None):
-            self.storage.delete(a_call(), copy.id)
+            self.storage.delete(a_call(), copy.reference)
         for tenant in self.tenants.values():
             tenant.remove_everything()
 

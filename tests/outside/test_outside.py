@@ -59,6 +59,15 @@ def test_doctor_asks_it_how_it_is(installed: Path, tmp_path: Path) -> None:
     assert told["shelf"] == ("ok", str(tmp_path))
 
 
+def test_a_driver_that_names_no_sources_stands_alone(installed: Path, tmp_path: Path) -> None:
+    several = f"[drivers]\ncompute = memory\nstorage = memory, shelf\n[shelf]\nfolder = {tmp_path}\n"
+    told = {
+        one["check"]: (one["result"], one["detail"]) for one in json.loads(doctor(installed, tmp_path, several).stdout)
+    }
+    assert told["drivers"][0] == "fail"
+    assert "'shelf' does not say which volumes are its own, so that it stands alone" in told["drivers"][1]
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

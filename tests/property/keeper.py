@@ -25,7 +25,7 @@ from tests.crash.points import Points, struck_drivers
 from tests.crash.stage import settings_of, settle
 from tests.crash.world import instance_of
 from tests.harness.client import client_of
-from tests.harness.faults import Faults
+from tests.harness.faults import Faults, id_in
 from tests.harness.forks import ended_by, fork, serve
 from tests.harness.surround import surround
 
@@ -73,7 +73,7 @@ class Kept:
         """Let storage calls fail for good, each by its method and the name of the disk."""
 
         def act(name: str, method: Any, args: Any, kwargs: Any) -> Any:
-            if (name, self._disk(name, args[1])) in wished:
+            if (name, self._disk(name, id_in(args[1]))) in wished:
                 raise BackendError(f"{name} failed, as the test wished")
             return method(*args, **kwargs)
 
@@ -81,9 +81,9 @@ class Kept:
         for name in {fault for fault, _disk in wished}:
             self._faults.put(name, partial(act, name))
 
-    def _disk(self, method: str, key: str) -> str | None:
+    def _disk(self, method: str, key: str | None) -> str | None:
         """The name of the disk that a call is about, by the id of its volume or of its copy."""
-        if method == "restore":
+        if method == "restore" and key is not None:
             return self._names[key]
         return next((self._names[copy.name.volume_id] for copy in self._storage.find(None) if copy.id == key), None)
 

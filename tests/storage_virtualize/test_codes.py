@@ -24,6 +24,7 @@ from stillframe.domain.errors import (
     StillframeError,
     Unavailable,
 )
+from stillframe.domain.snapshot import CopyReference
 from stillframe.drivers.storage import PartOnly
 from stillframe.drivers.storage_virtualize.options import Strategy
 from tests.storage_virtualize.within import COMMANDS, VDISK, VOLUME, Story
@@ -104,7 +105,7 @@ def _play(story: Story) -> list[StillframeError | None]:
 
     def snapshot() -> None:
         copy_id = story.cut()
-        assert story.storage.complete(story.call(), copy_id).ready
+        assert story.storage.complete(story.call(), CopyReference(copy_id)).ready
         made.append(copy_id)
 
     def restore() -> None:

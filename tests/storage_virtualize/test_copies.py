@@ -9,6 +9,7 @@ import time
 import pytest
 
 from stillframe.domain.errors import BackendError, NotSupported, Refused
+from stillframe.domain.snapshot import CopyReference
 from stillframe.drivers.local.declaration import DeclaredVdisk
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
@@ -108,11 +109,11 @@ class TestRestore:
         while not watched.reports:
             time.sleep(0.01)
         with pytest.raises(Refused, match="being restored"):
-            world.storage.delete(a_call(), made[1].id)
+            world.storage.delete(a_call(), made[1].reference)
         world.served.array.behaviour.speed = 10000
         thread.join()
         assert world.read(volume_id) == contents[1]
-        world.storage.delete(a_call(), made[1].id)
+        world.storage.delete(a_call(), made[1].reference)
 
 
 class TestDelete:
@@ -123,7 +124,7 @@ class TestDelete:
         instance, made, contents = three(world)
         left = {0, 1, 2}
         for number in order:
-            world.storage.delete(a_call(), made[number].id)
+            world.storage.delete(a_call(), made[number].reference)
             left.remove(number)
             for other in left:
                 assert world.served.read(naming.target(made[other].name)) == contents[other]
@@ -134,7 +135,7 @@ class TestDelete:
         world = make(speed=0.5)
         _instance, made, contents = three(world)
         started = time.monotonic()
-        world.storage.delete(a_call(), made[2].id)
+        world.storage.delete(a_call(), made[2].reference)
         assert time.monotonic() - started > 0.1
         assert world.served.read(naming.target(made[0].name)) == contents[0]
 
@@ -142,7 +143,7 @@ class TestDelete:
         instance, made, _contents = three(world)
         world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
         for copy in made:
-            world.storage.delete(a_call(), copy.id)
+            world.storage.delete(a_call(), copy.reference)
         assert {"stopfcmap", "rmvdisk"} <= set(world.served.faults.commands)
         assert set(world.served.faults.forced) == {"rmfcmap", "rmfcconsistgrp"}
 
@@ -152,7 +153,7 @@ class TestDelete:
         world.client.run("mkfcmap", name="clone", source=naming.target(made[1].name), target="clone", copyrate=0)
         world.client.run("startfcmap", "clone", prep=True)
         with pytest.raises(Refused, match="clone"):
-            world.storage.delete(a_call(), made[1].id)
+            world.storage.delete(a_call(), made[1].reference)
         assert world.served.read("clone") == contents[1]
 
     @pytest.mark.parametrize("forgotten", [False, True], ids=["", "forgotten"])
@@ -162,13 +163,13 @@ class TestDelete:
             world.forget(instance)
         world.served.array.behaviour.protect_volumes = True
         with pytest.raises(BackendError, match="CMMVC8783E"):
-            world.storage.delete(a_call(), made[0].id)
+            world.storage.delete(a_call(), made[0].reference)
         left = world.storage.find(made[0].name.snapshot_id)[0]
         # Its mapping, which named the volume, is gone; a volume that still exists is known again.
         assert (left.id == made[0].id) == (not forgotten)
         assert left.name.volume_id == (naming.UNKNOWN_VOLUME if forgotten else instance.volume_ids[0])
         world.served.array.behaviour.protect_volumes = False
-        world.storage.delete(a_call(), left.id)
+        world.storage.delete(a_call(), left.reference)
         assert world.storage.find(made[0].name.snapshot_id) == []
 
 
@@ -183,7 +184,7 @@ class TestArraySnapshots:
         for copy, content in zip(made, contents, strict=True):
             assert restored(world, instance.volume_ids[0], copy) == content
         for copy in made:
-            world.storage.delete(a_call(), copy.id)
+            world.storage.delete(a_call(), copy.reference)
         time.sleep(0.1)
         assert world.served.objects()["vdisks"] == [world.vdisk(instance.volume_ids[0])]
 
@@ -212,11 +213,11 @@ class TestArraySnapshots:
         first, second = instance.volume_ids
         world.write(second, 0, pattern(1, SIZE))
         made = {copy.name.volume_id: copy for copy in world.snapshot(instance, SNAPSHOT)}
-        world.storage.delete(a_call(), made[first].id)
+        world.storage.delete(a_call(), made[first].reference)
         assert [one.name.volume_id for one in world.storage.find(SNAPSHOT)] == [second]
         world.write(second, 0, pattern(2, SIZE))
         assert restored(world, second, made[second]) == pattern(1, SIZE)
-        world.storage.delete(a_call(), made[second].id)
+        world.storage.delete(a_call(), made[second].reference)
         assert world.storage.find(None) == []
         time.sleep(0.1)
         assert world.served.objects()["snapshots"] == []
@@ -247,7 +248,7 @@ class TestAnything:
                     world.storage.restore(a_call(), volume_id, copy_id)
                     volume[:] = copies[copy_id]
                 else:
-                    world.storage.delete(a_call(), copy_id)
+                    world.storage.delete(a_call(), CopyReference(copy_id))
                     del copies[copy_id]
             assert world.read(volume_id) == volume
             for copy_id, content in copies.items():
@@ -281,14 +282,14 @@ class TestSeveralArrays:
             assert not cut.simultaneous
             assert cut.window_ms > 0
             for number, (place, copy) in enumerate(zip((world.served, served), cut.snapshots, strict=True)):
-                storage.complete(a_call(), copy.id)
+                storage.complete(a_call(), copy.reference)
                 place.write("same-name", 0, pattern(7, SIZE))
                 storage.restore(a_call(), copy.name.volume_id, copy.id)
                 assert place.read("same-name") == pattern(number, SIZE)
                 assert len(place.objects()["vdisks"]) == 2
             assert {one.id for one in storage.find(SNAPSHOT)} == {one.id for one in cut.snapshots}
             for copy in cut.snapshots:
-                storage.delete(a_call(), copy.id)
+                storage.delete(a_call(), copy.reference)
             assert world.served.objects() == served.objects()
             client.close()
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from stillframe.domain.errors import BackendError, Damaged, OutOfSpace, Refused, Unavailable
-from stillframe.domain.snapshot import CopyKind, CopyName
+from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.options import Strategy
 from stillframe.testing.world import MIB, SNAPSHOT, a_call, pattern
@@ -68,7 +68,7 @@ class TestCut:
         world.write(instance.volume_ids[0], 0, pattern(1, SIZE))
         made = world.storage.cut(a_call(), instance, names, prepared).snapshots[0]
         world.write(instance.volume_ids[0], 0, pattern(2, SIZE))
-        world.storage.complete(a_call(), made.id)
+        world.storage.complete(a_call(), made.reference)
         assert restored(world, instance.volume_ids[0], made) == pattern(1, SIZE)
 
     def test_what_was_prepared_and_never_cut_can_be_deleted(self, world: ArrayWorld) -> None:
@@ -76,7 +76,7 @@ class TestCut:
         before = world.served.objects()
         world.storage.prepare_cut(a_call(), instance, world.names(instance, SNAPSHOT))
         for copy in world.storage.find(SNAPSHOT):
-            world.storage.delete(a_call(), copy.id)
+            world.storage.delete(a_call(), copy.reference)
         assert world.served.objects() == before
 
     @pytest.mark.parametrize("failures", [3, 1000])
@@ -92,7 +92,7 @@ class TestCut:
             with pytest.raises(BackendError, match="event log"):
                 world.snapshot(instance, SNAPSHOT)
         for copy in world.storage.find(SNAPSHOT):
-            world.storage.delete(a_call(), copy.id)
+            world.storage.delete(a_call(), copy.reference)
         assert world.served.objects() == before
 
     @pytest.mark.parametrize("strategy", [Strategy.FLASHCOPY, Strategy.SNAPSHOTS])
@@ -111,8 +111,8 @@ class TestCut:
             ids = [copy.id for copy in world.storage.find(SNAPSHOT)]
             with ThreadPoolExecutor(6) as pool:
                 if how_far == "completed":
-                    list(pool.map(lambda copy_id: world.storage.complete(a_call(), copy_id), ids))
-                list(pool.map(lambda copy_id: world.storage.delete(a_call(), copy_id), ids))
+                    list(pool.map(lambda copy_id: world.storage.complete(a_call(), CopyReference(copy_id)), ids))
+                list(pool.map(lambda copy_id: world.storage.delete(a_call(), CopyReference(copy_id)), ids))
             time.sleep(0.05)
             assert world.storage.find(None) == []
             assert world.served.objects() == before
@@ -136,7 +136,7 @@ class TestCut:
         made = world.storage.cut(a_call(), instance, names).snapshots[0]
         world.client.run("stopfcconsistgrp", naming.group_of(names[0]))
         with pytest.raises(Damaged, match="stopped"):
-            world.storage.complete(a_call(), made.id)
+            world.storage.complete(a_call(), made.reference)
 
 
 class TestRefusals:

@@ -47,7 +47,7 @@ def test_nor_one_to_a_copy_that_was_deleted(world: ArrayWorld) -> None:
     volume_id = instance.volume_ids[0]
     before = world.read(volume_id)
     lost(world, "startfcmap", volume_id, made[0].id)
-    world.storage.delete(a_call(), made[0].id)
+    world.storage.delete(a_call(), made[0].reference)
     with pytest.raises(Refusal):
         start(world, volume_id, made[0].id)
     assert world.read(volume_id) == before

@@ -14,7 +14,7 @@ def test_what_was_prepared_and_never_cut_is_deleted_from_the_array() -> None:
     call = story.call()
     story.storage.prepare_cut(call, INSTANCE, [NAME])
     for copy in story.storage.find(NAME.snapshot_id, "i"):
-        story.storage.delete(call, copy.id)
+        story.storage.delete(call, copy.reference)
     assert story.objects() == [VDISK]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stillframe.domain.errors import Refused
+from stillframe.domain.snapshot import CopyReference
 from stillframe.drivers.storage_virtualize.options import Strategy
 from tests.storage_virtualize.within import INSTANCE, VDISK, VOLUME, Story
 
@@ -14,7 +15,7 @@ from tests.storage_virtualize.within import INSTANCE, VDISK, VOLUME, Story
 def test_a_replicated_volume_is_neither_cut_nor_put_back(strategy: Strategy, told: str) -> None:
     story = Story(strategy)
     copy_id = story.cut()
-    story.storage.complete(story.call(), copy_id)
+    story.storage.complete(story.call(), CopyReference(copy_id))
     vdisk = story.array.vdisk(VDISK)
     if told == "by the volume":
         vdisk.replication_mode = "production"
@@ -35,7 +36,7 @@ def test_a_volume_group_without_a_policy_is_no_hindrance() -> None:
     story.array.vdisk(VDISK).volume_group = "web"
     story.write("a")
     copy_id = story.cut()
-    story.storage.complete(story.call(), copy_id)
+    story.storage.complete(story.call(), CopyReference(copy_id))
     story.write("b")
     story.storage.restore(story.call(), VOLUME, copy_id)
     assert story.read() == "a---"

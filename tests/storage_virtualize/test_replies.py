@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 import pytest
 
 from stillframe.domain.errors import Unavailable
+from stillframe.domain.snapshot import CopyReference
 from stillframe.drivers.storage_virtualize.mappings import FlashCopyCheck
 from stillframe.drivers.storage_virtualize.options import Strategy
 from stillframe.testing.world import SNAPSHOT, a_call, pattern
@@ -67,7 +68,7 @@ def test_replies_without_sense_are_an_array_that_is_away(make: Make, strategy: S
 
     def snapshot() -> str:
         for half_made in world.storage.find(SNAPSHOT):
-            world.storage.delete(a_call(), half_made.id)
+            world.storage.delete(a_call(), half_made.reference)
         world.storage.check_cut(instance, [volume_id])
         return world.snapshot(instance, SNAPSHOT)[0].id
 
@@ -77,7 +78,7 @@ def test_replies_without_sense_are_an_array_that_is_away(make: Make, strategy: S
     assert [one.id for one in found] == [copy]
     assert patiently(lambda: restored(world, volume_id, found[0])) == pattern(1, SIZE)
     world.write(volume_id, 0, pattern(3, SIZE // 2))
-    patiently(lambda: world.storage.delete(a_call(), copy))
+    patiently(lambda: world.storage.delete(a_call(), CopyReference(copy)))
     assert world.served.faults.armed[-1].seen >= len(SENSELESS), "the story has to use this command"
     assert world.storage.find(None) == []
     world.served.wait_for(before)

@@ -125,7 +125,7 @@ class Story:
 
     def clear(self) -> None:
         for copy in self.storage.find(SNAPSHOT, "i"):
-            self.storage.delete(self.call(), copy.id)
+            self.storage.delete(self.call(), copy.reference)
 
     def write(self, letter: str, grain: int = 0) -> None:
         self.array.write(VDISK, grain * GRAIN, letter.encode() * GRAIN)

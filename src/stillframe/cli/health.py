@@ -239,7 +239,7 @@ def open_drivers(found: Settings) -> tuple[Drivers | None, list[Finding]]:
         drivers = registry.open_drivers(found)
     except (StillframeError, OSError, ImportError) as error:
         return None, [fail("drivers", str(error), _DRIVERS)]
-    return drivers, [ok("drivers", f"compute {found.drivers.compute}, storage {found.drivers.storage}")]
+    return drivers, [ok("drivers", f"compute {found.drivers.compute}, storage {', '.join(found.drivers.storage)}")]
 
 
 def logins(drivers: Drivers) -> Iterator[Finding]:

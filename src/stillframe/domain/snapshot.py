@@ -90,11 +90,24 @@ class CopyName:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyReference:
+    """What a copy is found by: its id, and where they are known, its volume's, and the name of the driver that has it.
+
+    Records have no driver's name; whatever has just been seen in a back end has one where there are several drivers.
+    """
+
+    id: str
+    volume_id: str | None = None
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeSnapshot:
     """A volume snapshot or safety copy that exists in the back end; `ready` means that it can be restored from.
 
     `project_id`: whose it is, where that is for others than us to say; one of another project than its instance
-    snapshot's only pretends to belong to it.
+    snapshot's only pretends to belong to it. `driver`: the name of the storage driver that has it, where there are
+    several.
     """
 
     id: str
@@ -102,6 +115,11 @@ class VolumeSnapshot:
     size: int
     ready: bool
     project_id: str | None = None
+    driver: str | None = None
+
+    @property
+    def reference(self) -> CopyReference:
+        return CopyReference(self.id, self.name.volume_id, self.driver)
 
     def may_be_of(self, project_id: str | None) -> bool:
         """Whether it may belong to an instance snapshot of that project (None: nobody knows which)."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
+from stillframe.domain.instance import Source
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.finding import Check, Finding
 from stillframe.drivers.storage import StorageDriver
@@ -55,8 +56,11 @@ class Platform(Extension, ABC):
     """One package: its names and sections are known before it is used, see `Extension`.
 
     The entry point names the class, which is made without arguments. Importing its module has to be cheap: what it
-    stands on is loaded in `open`.
+    stands on is loaded in `open`. `serves`: the types of the sources of volumes that its storage driver sees to, where
+    it may stand beside others; there `storage` is one name.
     """
+
+    serves: ClassVar[Sequence[type[Source]]] = ()
 
     def wanted(self, settings: Settings) -> bool:  # noqa: ARG002 -- most have nothing to add
         """Whether it adds abilities although none of its drivers is chosen."""

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import Instance, Volume
-from stillframe.domain.snapshot import CopyName, VolumeSnapshot
+from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 
 
@@ -75,7 +75,7 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def simultaneous(self, volume_ids: Sequence[str]) -> bool:
+    def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:
         """Whether a cut of these volumes will be `Cut.simultaneous`, as far as that can be told beforehand.
 
         Raises `NotFound`.
@@ -104,7 +104,7 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy: CopyReference) -> VolumeSnapshot:
         """Wait until a cut copy is durable and can be restored from, and check it; reports bytes copied.
 
         One that `cut` said to be ready is, and needs none of this.
@@ -149,6 +149,6 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def delete(self, call: Call, copy_id: str) -> None:
+    def delete(self, call: Call, copy: CopyReference) -> None:
         """Remove one copy and everything that was made for it; one that is gone already is fine."""
         ...

@@ -13,7 +13,7 @@ import tenacity
 
 from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import Instance, PowerState, Volume
-from stillframe.domain.snapshot import CopyName, VolumeSnapshot
+from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, ComputeDriver, Stillness
 from stillframe.drivers.flashcopy import FlashCopy
@@ -198,8 +198,8 @@ class StorageUnder(StorageDriver):
     def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
         self.policy.asking("check_cut", lambda: self.driver.check_cut(instance, volume_ids))
 
-    def simultaneous(self, volume_ids: Sequence[str]) -> bool:
-        return self.policy.asking("simultaneous", lambda: self.driver.simultaneous(volume_ids))
+    def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:
+        return self.policy.asking("simultaneous", lambda: self.driver.simultaneous(instance, volume_ids))
 
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> PreparedCut | None:
         return self.policy.working("prepare_cut", call, lambda: self.driver.prepare_cut(call, instance, names))
@@ -209,8 +209,8 @@ class StorageUnder(StorageDriver):
     ) -> Cut:
         return self.policy.hurrying(call, lambda: self.driver.cut(call, instance, names, prepared))
 
-    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
-        return self.policy.working("complete", call, lambda: self.driver.complete(call, copy_id))
+    def complete(self, call: Call, copy: CopyReference) -> VolumeSnapshot:
+        return self.policy.working("complete", call, lambda: self.driver.complete(call, copy))
 
     def find(
         self, snapshot_id: str | None, instance_id: str | None = None, project_id: str | None = None
@@ -226,8 +226,8 @@ class StorageUnder(StorageDriver):
     def release(self, call: Call, volume_id: str) -> None:
         self.policy.working("release", call, lambda: self.driver.release(call, volume_id))
 
-    def delete(self, call: Call, copy_id: str) -> None:
-        self.policy.working("delete", call, lambda: self.driver.delete(call, copy_id))
+    def delete(self, call: Call, copy: CopyReference) -> None:
+        self.policy.working("delete", call, lambda: self.driver.delete(call, copy))
 
 
 @dataclass(frozen=True, slots=True)

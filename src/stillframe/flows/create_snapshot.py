@@ -10,7 +10,7 @@ from stillframe.domain.arguments import CreateArguments
 from stillframe.domain.errors import Refused
 from stillframe.domain.operation import OperationState, Settlement
 from stillframe.domain.outcomes import CutMade
-from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind, achieved, too_little
+from stillframe.domain.snapshot import Consistency, ConsistencyLevel, CopyKind, CopyReference, achieved, too_little
 from stillframe.domain.verdict import Creation, Failure, verdict
 from stillframe.drivers.call import Call
 from stillframe.engine.task import Outcomes
@@ -105,7 +105,11 @@ class UpdatingSnapshots(Step[Never]):
 
     def do(self) -> None:
         cut = self.told.of(self._creating)
-        self.complete_all(() if cut is None else cut.unready)
+        self.complete_all(() if cut is None else _unready(cut))
+
+
+def _unready(cut: CutMade) -> list[CopyReference]:
+    return [CopyReference(copy_id, volume_id) for volume_id, copy_id in cut.copies.items() if copy_id in cut.unready]
 
 
 def _too_little(level: ConsistencyLevel, reason: str | None, minimum: ConsistencyLevel) -> Refused:

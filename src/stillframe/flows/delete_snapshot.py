@@ -8,6 +8,7 @@ from typing import Any
 from stillframe.domain.errors import NotFound
 from stillframe.domain.operation import Settlement
 from stillframe.domain.outcomes import CopiesDeleted, FenceDropped, Reason
+from stillframe.domain.snapshot import CopyReference
 from stillframe.domain.verdict import Deletion, Failure, verdict
 from stillframe.drivers.call import Call
 from stillframe.engine.task import Outcomes
@@ -39,9 +40,11 @@ class DeletingSnapshots(Step[CopiesDeleted]):
         if fence is not None and fence.snapshot_id == snapshot.id:
             used = {*(snapshot.snapshots or {}), *(snapshot.temp_snapshots or {})}
             self._release_volumes(call, used - snapshot.untouched)
-        named = {*(snapshot.snapshots or {}).values(), *(snapshot.temp_snapshots or {}).values()}
-        found = {copy.id for copy in self.copies()}
-        errors = self.delete_all(call, sorted(named | found))
+        named = [*(snapshot.snapshots or {}).items(), *(snapshot.temp_snapshots or {}).items()]
+        copies = {copy_id: CopyReference(copy_id, volume_id) for volume_id, copy_id in named}
+        # What is seen says more of a copy than what is on record.
+        copies |= {copy.id: copy.reference for copy in self.copies()}
+        errors = self.delete_all(call, [copies[copy_id] for copy_id in sorted(copies)])
         return CopiesDeleted({copy_id: Reason(error.code, error.message) for copy_id, error in errors.items()})
 
     def _release_volumes(self, call: Call, volume_ids: set[str]) -> None:

@@ -108,7 +108,7 @@ class CreatingSafetyCopies(Step[SafetyCopiesMade]):
         self.at_a_time(partial(self.ports.storage.release, call), self.asked.copies)
         require_held(self)
         cut = self.ports.retries.retrying("the cut", call)(self._cut, call)
-        self.complete_all([copy.id for copy in cut.snapshots if not copy.ready])
+        self.complete_all([copy.reference for copy in cut.snapshots if not copy.ready])
         return SafetyCopiesMade({copy.name.volume_id: copy.id for copy in cut.snapshots})
 
     def _cut(self, call: Call) -> Cut:

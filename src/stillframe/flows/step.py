@@ -13,7 +13,7 @@ from typing import Any, Final, Never
 
 from stillframe.domain.errors import Interrupted, StillframeError
 from stillframe.domain.operation import Operation, Settlement
-from stillframe.domain.snapshot import CopyKind, CopyName, InstanceSnapshot, VolumeSnapshot
+from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference, InstanceSnapshot, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.storage import StorageDriver
@@ -84,17 +84,17 @@ class Step(Task[T_co]):
         attempt = self.attempt
         return self._bound(attempt.check, lambda done, total: attempt.report(self.name, done, total))
 
-    def complete_all(self, copy_ids: Sequence[str]) -> None:
+    def complete_all(self, copies: Sequence[CopyReference]) -> None:
         """Wait until all copies can be relied on; those that were cut ready need not be among them."""
-        parts = _Parts(len(copy_ids), partial(self.attempt.report, self.name))
+        parts = _Parts(len(copies), partial(self.attempt.report, self.name))
 
         def complete(number: int) -> None:
             call = self._bound(self.attempt.check, partial(parts.report, number))
             with self.around():
-                self.ports.storage.complete(call, copy_ids[number])
+                self.ports.storage.complete(call, copies[number])
             parts.report(number, 1, 1)
 
-        self.at_a_time(complete, range(len(copy_ids)))
+        self.at_a_time(complete, range(len(copies)))
 
     def at_a_time(self, do: Callable[..., object], *arguments: Iterable[Any]) -> None:
         """Call `do` with the first of all arguments, the second, and so on, several at a time; raises as it does."""
@@ -135,7 +135,7 @@ class Step(Task[T_co]):
         One that cannot be deleted keeps none of the others; its error is raised when all have been tried.
         """
         unwanted = [
-            copy.id
+            copy.reference
             for copy in self.copies()
             if copy.name.kind is kind and operation_id in (None, copy.name.operation_id)
         ]
@@ -143,28 +143,28 @@ class Step(Task[T_co]):
         for error in self.delete_all(quiet, unwanted).values():
             raise error
 
-    def delete_all(self, call: Call, copy_ids: Sequence[str]) -> dict[str, StillframeError]:
-        """Delete copies, and return the errors of those that could not be deleted; raises `Interrupted`."""
-        parts = _Parts(len(copy_ids), call.report)
+    def delete_all(self, call: Call, copies: Sequence[CopyReference]) -> dict[str, StillframeError]:
+        """Delete copies; the errors of those that could not be deleted, by their ids; raises `Interrupted`."""
+        parts = _Parts(len(copies), call.report)
 
         def delete(number: int) -> StillframeError | None:
             with self.around():
-                error = self._delete(call, copy_ids[number])
+                error = self._delete(call, copies[number])
             if error is None:
                 parts.report(number, 1, 1)
             return error
 
         with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="delete") as pool:
-            errors = list(pool.map(delete, range(len(copy_ids))))
-        return {copy_id: error for copy_id, error in zip(copy_ids, errors, strict=True) if error is not None}
+            errors = list(pool.map(delete, range(len(copies))))
+        return {copy.id: error for copy, error in zip(copies, errors, strict=True) if error is not None}
 
-    def _delete(self, call: Call, copy_id: str) -> StillframeError | None:
+    def _delete(self, call: Call, copy: CopyReference) -> StillframeError | None:
         try:
-            self.ports.storage.delete(call, copy_id)
+            self.ports.storage.delete(call, copy)
         except Interrupted:
             raise
         except Exception as error:  # noqa: BLE001  # it is told, and says nothing about the other copies
-            return storable(error, f"task {call.operation_id}: deleting volume snapshot {copy_id}")
+            return storable(error, f"task {call.operation_id}: deleting volume snapshot {copy.id}")
         return None
 
 

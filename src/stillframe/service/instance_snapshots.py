@@ -95,7 +95,7 @@ class SnapshotService:
         self.instances.require_volumes(caller, chosen)
         with self._unless_busy(instance_id):
             self.instances.require_no_switching(instance, "snapshot")
-            self._require_reachable(instance_id, chosen, minimum)
+            self._require_reachable(instance, chosen, minimum)
             self.storage.check_cut(instance, chosen)
         snapshot_id = str(uuid.uuid4())
         asked = CreateArguments(chosen, minimum)
@@ -194,11 +194,12 @@ class SnapshotService:
             return replace(measured, plan=asked.plan, omissions=asked.omissions)
         return measured
 
-    def _require_reachable(self, instance_id: str, volume_ids: Sequence[str], minimum: ConsistencyLevel) -> None:
-        stillness = self.instances.compute.outlook(instance_id)
+    def _require_reachable(self, instance: Instance, volume_ids: Sequence[str], minimum: ConsistencyLevel) -> None:
+        stillness = self.instances.compute.outlook(instance.id)
         level = stillness.level
         if not level.reaches(minimum):
-            level = achieved(level, at_one_instant=len(volume_ids) == 1 or self.storage.simultaneous(volume_ids))
+            one = len(volume_ids) == 1 or self.storage.simultaneous(instance, volume_ids)
+            level = achieved(level, at_one_instant=one)
         if not level.reaches(minimum):
             what = too_little(level, stillness.reason, minimum)
             raise Refused(f"{what} Ask for less, or mend what keeps it from more.")

@@ -169,7 +169,7 @@ class Leftovers:
         for copy, verdict in self._judged(found):
             if not _stands(verdict, leftover):
                 return verdict.why
-            self._storage.delete(call, copy.id)
+            self._storage.delete(call, copy.reference)
         return None
 
     def _seen(

@@ -8,12 +8,16 @@ from typing import Final
 
 from oslo_config import cfg
 
-from stillframe.settings.extensions import Extension, chosen
+from stillframe.settings.extensions import Extension, chosen, several
 from stillframe.settings.groups import Group
 
 OPTIONS: Final = [
     cfg.StrOpt("compute", help="Name of an installed compute driver, which looks after the instances."),
-    cfg.StrOpt("storage", help="Name of an installed storage driver, which looks after the volumes."),
+    cfg.ListOpt(
+        "storage",
+        help="Name of an installed storage driver, which looks after the volumes; of several, where instances have "
+        "volumes of several kinds: each volume goes to the driver of its kind, and all are cut together.",
+    ),
     cfg.FloatOpt(
         "graceful_stop_seconds", default=60, min=0, help="Seconds that a guest may take to shut down by itself."
     ),
@@ -49,7 +53,7 @@ class DriverSettings:
     """Which drivers, and the policy around them; times in seconds."""
 
     compute: str
-    storage: str
+    storage: tuple[str, ...]
     graceful_stop_seconds: float
     attempts: int
     operation_attempts: int
@@ -63,7 +67,7 @@ def read(conf: cfg.ConfigOpts, found: Sequence[Extension]) -> DriverSettings:
     group = conf.drivers
     return DriverSettings(
         compute=chosen(found, "compute", group.compute),
-        storage=chosen(found, "storage", group.storage),
+        storage=several(found, "storage", group.storage),
         graceful_stop_seconds=group.graceful_stop_seconds,
         attempts=group.attempts,
         operation_attempts=group.operation_attempts,

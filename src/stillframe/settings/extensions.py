@@ -38,6 +38,10 @@ class Extension:
         """The names of the drivers for a port."""
         return self.compute if port == "compute" else self.storage
 
+    def stores(self, settings: Settings) -> bool:
+        """Whether a storage driver of it is chosen."""
+        return not set(self.storage).isdisjoint(settings.drivers.storage)
+
 
 def installed() -> Sequence[Extension]:
     """All packages that are installed, by the names of their entry points.
@@ -76,6 +80,15 @@ def chosen(extensions: Sequence[Extension], port: Port, name: str | None) -> str
             f"there is no {port} driver '{printable(name)}'; {_there_are(extensions, port)}", f"drivers.{port}"
         )
     return name
+
+
+def several(extensions: Sequence[Extension], port: Port, names: Sequence[str] | None) -> tuple[str, ...]:
+    """As `chosen`, of a list; raises `InvalidInput` for a name that is in it twice, too."""
+    found = tuple(chosen(extensions, port, name) for name in names) if names else (chosen(extensions, port, None),)
+    for name in found:
+        if found.count(name) > 1:
+            raise InvalidInput(f"'{printable(name)}' is named twice; name each driver once", f"drivers.{port}")
+    return found
 
 
 def groups(extensions: Iterable[Extension]) -> Iterator[Group]:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 
 from stillframe.domain.errors import DeadlineExceeded, NotFound, Refused
-from stillframe.domain.snapshot import CopyKind
+from stillframe.domain.snapshot import CopyKind, CopyReference
 from stillframe.testing.world import MIB, SIZE, SNAPSHOT, Watched, World, a_call, pattern
 
 
@@ -25,7 +25,7 @@ class TestCopies:
 
     def test_what_is_said_to_be_cut_at_one_instant_is(self, world: World) -> None:
         instance = world.add((SIZE, SIZE))
-        expected = world.storage.simultaneous(instance.volume_ids)
+        expected = world.storage.simultaneous(instance, instance.volume_ids)
         cut = world.storage.cut(a_call(), instance, world.names(instance))
         assert cut.simultaneous or not expected
 
@@ -42,7 +42,7 @@ class TestCopies:
         (found,) = world.storage.find(SNAPSHOT)
         with nullcontext() if found.ready else pytest.raises(Refused):
             world.storage.check_restore(instance, {instance.volume_ids[0]: cut.snapshots[0].id})
-        assert world.storage.complete(a_call(), cut.snapshots[0].id).ready
+        assert world.storage.complete(a_call(), cut.snapshots[0].reference).ready
 
     def test_a_later_cut_of_the_same_name_does_not_use_the_half_made_one(self, world: World) -> None:
         instance = world.add()
@@ -55,7 +55,7 @@ class TestCopies:
         world.storage.restore(a_call(), volume_id, made[0].id)
         assert world.read(volume_id) == pattern(2)
         for one in world.storage.find(SNAPSHOT):
-            world.storage.delete(a_call(), one.id)
+            world.storage.delete(a_call(), one.reference)
         assert world.storage.find(SNAPSHOT) == []
 
     @pytest.mark.parametrize("handed_on", [True, False])
@@ -71,7 +71,7 @@ class TestCopies:
         cut = world.storage.cut(a_call(), instance, names, prepared if handed_on else None)
         for copy in cut.snapshots:
             world.write(copy.name.volume_id, 0, pattern(4))
-            world.storage.complete(a_call(), copy.id)
+            world.storage.complete(a_call(), copy.reference)
             world.storage.restore(a_call(), copy.name.volume_id, copy.id)
             assert world.read(copy.name.volume_id) == pattern(3)
 
@@ -80,22 +80,22 @@ class TestCopies:
         world.storage.prepare_cut(a_call(), instance, world.names(instance, SNAPSHOT))
         for copy in world.storage.find(SNAPSHOT):
             assert not copy.ready
-            world.storage.delete(a_call(), copy.id)
+            world.storage.delete(a_call(), copy.reference)
         assert world.storage.find(None) == []
 
     def test_completing_twice_is_as_completing_once(self, world: World) -> None:
         made = world.snapshot(world.add())[0]
-        assert world.storage.complete(a_call(), made.id) == made
+        assert world.storage.complete(a_call(), made.reference) == made
 
     def test_completing_a_copy_that_is_not_there_says_so(self, world: World) -> None:
         with pytest.raises(NotFound):
-            world.storage.complete(a_call(), str(uuid.uuid4()))
+            world.storage.complete(a_call(), CopyReference(str(uuid.uuid4())))
 
     def test_a_deleted_copy_is_gone_and_deleting_it_again_is_fine(self, world: World) -> None:
         instance = world.add()
         kept, dropped = world.snapshot(instance)[0], world.snapshot(instance)[0]
         for _ in range(2):
-            world.storage.delete(a_call(), dropped.id)
+            world.storage.delete(a_call(), dropped.reference)
         assert [one.id for one in world.storage.find(None)] == [kept.id]
         with pytest.raises(NotFound):
             world.storage.check_restore(instance, {instance.volume_ids[0]: dropped.id})
@@ -103,7 +103,7 @@ class TestCopies:
     def test_a_half_made_copy_can_be_deleted(self, world: World) -> None:
         instance = world.add()
         cut = world.storage.cut(a_call(), instance, world.names(instance, SNAPSHOT))
-        world.storage.delete(a_call(), cut.snapshots[0].id)
+        world.storage.delete(a_call(), cut.snapshots[0].reference)
         assert world.storage.find(SNAPSHOT) == []
 
     def test_copies_outlive_their_instance(self, world: World) -> None:
@@ -111,7 +111,7 @@ class TestCopies:
         made = world.snapshot(instance)[0]
         world.forget(instance)
         assert [one.id for one in world.storage.find(None)] == [made.id]
-        world.storage.delete(a_call(), made.id)
+        world.storage.delete(a_call(), made.reference)
         assert world.storage.find(None) == []
 
     def test_only_a_back_end_that_cuts_a_running_guest_at_once_says_so(self, world: World) -> None:
@@ -174,7 +174,7 @@ class TestRestore:
         for volume_id, copy in zip(instance.volume_ids, safety, strict=True):
             world.storage.check_restore(instance, {volume_id: copy.id})
             world.storage.restore(a_call(), volume_id, copy.id)
-            world.storage.delete(a_call(), copy.id)
+            world.storage.delete(a_call(), copy.reference)
         assert world.read(first) == world.read(second) == pattern(2)
         assert {one.id for one in world.storage.find(None)} == {one.id for one in old}
         world.storage.restore(a_call(), second, old[1].id)
@@ -208,7 +208,7 @@ class TestRestore:
         world.write(instance.volume_ids[0], 0, pattern(1))
         watched = Watched()
         cut = world.storage.cut(watched.call(), instance, world.names(instance))
-        world.storage.complete(watched.call(), cut.snapshots[0].id)
+        world.storage.complete(watched.call(), cut.snapshots[0].reference)
         assert watched.reports[-1][0] == watched.reports[-1][1] > 0
         watched.reports.clear()
         world.storage.restore(watched.call(), instance.volume_ids[0], cut.snapshots[0].id)

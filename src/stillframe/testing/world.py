@@ -102,7 +102,7 @@ class World(ABC):
         prepared = self.storage.prepare_cut(call, instance, names)
         with self.compute.quiesced(call, instance.id):
             cut = self.storage.cut(call, instance, names, prepared)
-        return [self.storage.complete(call, one.id) for one in cut.snapshots]
+        return [self.storage.complete(call, one.reference) for one in cut.snapshots]
 
 
 def pattern(number: int, size: int = SIZE) -> bytes:

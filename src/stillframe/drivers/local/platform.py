@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from stillframe.domain.instance import FileSource
 from stillframe.drivers.finding import Check, Finding
 from stillframe.drivers.local import options
 from stillframe.drivers.platform import Drivers, Offer, Platform
@@ -15,6 +16,7 @@ class LocalPlatform(Platform):
 
     compute = ("local",)
     storage = ("local",)
+    serves = (FileSource,)
     standard = True
     groups = (options.GROUP,)
 

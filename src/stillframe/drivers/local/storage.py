@@ -9,7 +9,7 @@ from typing import Final
 
 from stillframe.domain.errors import Refused
 from stillframe.domain.instance import Instance, Volume
-from stillframe.domain.snapshot import CopyName, VolumeSnapshot
+from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.local.checks import Checks, about
 from stillframe.drivers.local.copies import Copies, require_mounted
@@ -77,7 +77,7 @@ class LocalStorage:
         disks = [self._disk(declaration, volume_id) for volume_id in volume_ids]
         self._checks.cut(declaration, disks, power_state(declaration, self._images, self._qemu))
 
-    def simultaneous(self, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
+    def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
         """See `StorageDriver`: what copies all disks at one instant is QEMU, whose guest can be paused as well."""
         return False
 
@@ -95,9 +95,9 @@ class LocalStorage:
         declaration = self._declarations.instance(instance.id)
         return self._cutter.cut(call, declaration, names)
 
-    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy: CopyReference) -> VolumeSnapshot:
         """See `StorageDriver`."""
-        return self._cutter.complete(call, copy_id)
+        return self._cutter.complete(call, copy.id)
 
     def find(
         self,
@@ -133,15 +133,15 @@ class LocalStorage:
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`: a restore that broke off has not touched the disk."""
 
-    def delete(self, call: Call, copy_id: str) -> None:
+    def delete(self, call: Call, copy: CopyReference) -> None:
         """See `StorageDriver`."""
-        with translated(f"deleting the copy {copy_id}"):
-            copy = self._books.records.find(copy_id)
-            if copy is None:
+        with translated(f"deleting the copy {copy.id}"):
+            found = self._books.records.find(copy.id)
+            if found is None:
                 return
-            require_mounted(copy)
-            self._replacer.clear(copy)
-            self._cutter.remove(call, copy)
+            require_mounted(found)
+            self._replacer.clear(found)
+            self._cutter.remove(call, found)
 
     def _disk(self, declaration: Declaration, volume_id: str) -> Disk:
         disk = declaration.disk(volume_id)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from stillframe.domain.errors import BackendError, Conflict, NotFound, OutOfSpace, Refused
 from stillframe.domain.instance import Attachment, Instance, MemorySource, PowerState, Volume
-from stillframe.domain.snapshot import ConsistencyLevel, CopyName, VolumeSnapshot
+from stillframe.domain.snapshot import ConsistencyLevel, CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness
 from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
@@ -224,7 +224,7 @@ class MemoryStorage:
                     raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
             self._make_room(volume_ids)
 
-    def simultaneous(self, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
+    def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
         return True
 
     def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> None:
@@ -246,12 +246,12 @@ class MemoryStorage:
             self._world.copies.update({copy.name.uuid: copy for copy in made})
         return Cut(tuple(copy.described() for copy in made), simultaneous=True, window_ms=0.0)
 
-    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy: CopyReference) -> VolumeSnapshot:
         call.check()
         with self._world.lock:
-            copy = self._world.copies[copy_id] = replace(self._copy(copy_id), ready=True)
-        call.report(len(copy.content), len(copy.content))
-        return copy.described()
+            made = self._world.copies[copy.id] = replace(self._copy(copy.id), ready=True)
+        call.report(len(made.content), len(made.content))
+        return made.described()
 
     def find(
         self,
@@ -288,10 +288,10 @@ class MemoryStorage:
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`: a restore is over in an instant."""
 
-    def delete(self, call: Call, copy_id: str) -> None:
+    def delete(self, call: Call, copy: CopyReference) -> None:
         call.check()
         with self._world.lock:
-            self._world.copies.pop(copy_id, None)
+            self._world.copies.pop(copy.id, None)
 
     def _copy(self, copy_id: str) -> _Copy:
         if copy_id not in self._world.copies:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stillframe.domain.instance import MemorySource
 from stillframe.drivers.platform import Offer, Platform
 from stillframe.settings import Settings
 
@@ -13,6 +14,7 @@ class MemoryPlatform(Platform):
 
     compute = ("memory",)
     storage = ("memory",)
+    serves = (MemorySource,)
 
     def open(self, settings: Settings, beside: Sequence[Offer]) -> Offer:  # noqa: ARG002 -- it has no settings
         """See `Platform`."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, Conflict, Damaged, NotFound, Refused, Unavailable
 from stillframe.domain.instance import Instance, Volume
-from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
+from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.each import each
 from stillframe.drivers.openstack import documents, volumes
@@ -81,7 +81,7 @@ class CinderStorage:
         require_room(self._api, instance.project_id, described)
         self._hosts.require(described)
 
-    def simultaneous(self, volume_ids: Sequence[str]) -> bool:
+    def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
         """See `StorageDriver`: where they are all that is in a consistent group."""
         return self._groups.of_exactly(self._looking.volumes(list(volume_ids))) is not None
 
@@ -118,9 +118,9 @@ class CinderStorage:
         copies = tuple(volumes.as_copy(snapshot, name) for snapshot, name in zip(made, names, strict=True))
         return Cut(copies, simultaneous=group_id is not None, window_ms=window)
 
-    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy: CopyReference) -> VolumeSnapshot:
         """See `StorageDriver`: what Cinder calls available is."""
-        snapshot = _require_cut(self._settled(call, copy_id))
+        snapshot = _require_cut(self._settled(call, copy.id))
         return volumes.as_copy(snapshot, _ours(snapshot))
 
     def find(
@@ -161,8 +161,9 @@ class CinderStorage:
         """See `StorageDriver`."""
         self._reverter.release(call, volume_id)
 
-    def delete(self, call: Call, copy_id: str) -> None:
+    def delete(self, call: Call, copy: CopyReference) -> None:
         """See `StorageDriver`; the members of a group snapshot go together, for Cinder lets none go alone."""
+        copy_id = copy.id
         if copy_id.startswith(_EMPTY_GROUP):
             self._groups.delete(call, copy_id.removeprefix(_EMPTY_GROUP))
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stillframe.domain.errors import InvalidInput
+from stillframe.domain.instance import CinderSource
 from stillframe.drivers.openstack import options
 from stillframe.drivers.platform import Offer, Platform
 from stillframe.settings import Settings
@@ -15,6 +16,7 @@ class OpenStackPlatform(Platform):
 
     compute = ("nova",)
     storage = ("cinder",)
+    serves = (CinderSource,)
     groups = (options.GROUP,)
 
     def open(self, settings: Settings, beside: Sequence[Offer]) -> Offer:  # noqa: ARG002 -- it stands alone

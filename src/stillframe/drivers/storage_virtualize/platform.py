@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from stillframe.domain.errors import InvalidInput
+from stillframe.domain.instance import VdiskSource
 from stillframe.drivers.finding import Finding
 from stillframe.drivers.platform import Drivers, Offer, Platform, found
 from stillframe.drivers.storage_virtualize import options
@@ -20,6 +21,7 @@ class StorageVirtualizePlatform(Platform):
     """With arrays in the settings the check is there for the volumes of any other storage driver, too."""
 
     storage = ("storage_virtualize",)
+    serves = (VdiskSource,)
     groups = options.GROUPS
 
     def check(self, settings: Settings) -> None:
@@ -45,15 +47,16 @@ class StorageVirtualizePlatform(Platform):
         volumes = _volumes(beside, arrays, chosen.volume_name_template)
         storage, check = StorageVirtualize(chosen, arrays, volumes), FlashCopyCheck(arrays, volumes)
         # Nothing is changed on them where they only answer the check.
-        return Offer(None, storage, (check, storage) if settings.drivers.storage in self.storage else (check,))
+        return Offer(None, storage, (check, storage) if self.stores(settings) else (check,))
 
     def findings(self, settings: Settings, drivers: Drivers | None) -> Iterator[Finding]:
         """See `Platform`: whether the arrays answer, and whether they have what is declared."""
         from stillframe.drivers.storage_virtualize import health
+        from stillframe.drivers.storage_virtualize.storage import StorageVirtualize
 
         yield from health.look(options.read(settings).arrays)
-        if drivers is not None and settings.drivers.storage in self.storage:
-            yield from health.volumes(drivers.storage)
+        for storage in found(() if drivers is None else drivers.abilities, StorageVirtualize):
+            yield from health.volumes(storage)
 
 
 def _volumes(beside: Sequence[Offer], arrays: Arrays, template: str) -> Volumes:

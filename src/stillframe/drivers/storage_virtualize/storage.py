@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from stillframe.domain.errors import NotFound, Refused, StillframeError
 from stillframe.domain.instance import Instance, Volume
-from stillframe.domain.snapshot import CopyName, VolumeSnapshot
+from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.problems import Problem, Problems
 from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
@@ -70,7 +70,7 @@ class StorageVirtualize(Problems):
         self._roles.require(array for array, _ in found)
         self._snapshots.chosen(list(found))
 
-    def simultaneous(self, volume_ids: Sequence[str]) -> bool:
+    def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
         """See `StorageDriver`: where they are on one array."""
         return len({array.name for array, _ in self._checks.located(volume_ids).values()}) == 1
 
@@ -88,12 +88,12 @@ class StorageVirtualize(Problems):
         """See `StorageDriver`."""
         return (prepared or self.prepare_cut(call, instance, names))(call)
 
-    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy: CopyReference) -> VolumeSnapshot:
         """See `StorageDriver`."""
         with self._crowds.joined(call) as crowd:
-            found = self._look(call, crowd, copy_id)
+            found = self._look(call, crowd, copy.id)
             if found is None:
-                raise NotFound(f"there is no copy {copy_id} on any array")
+                raise NotFound(f"there is no copy {copy.id} on any array")
             if isinstance(found, Member):
                 return self._snapshots.complete(call, crowd, found)
             return self._cutter.complete(call, crowd, found)
@@ -136,10 +136,10 @@ class StorageVirtualize(Problems):
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`: a volume can be read and written from the moment its restore began."""
 
-    def delete(self, call: Call, copy_id: str) -> None:
+    def delete(self, call: Call, copy: CopyReference) -> None:
         """See `StorageDriver`."""
         with self._crowds.joined(call) as crowd:
-            found = self._look(call, crowd, copy_id)
+            found = self._look(call, crowd, copy.id)
             if isinstance(found, Member):
                 self._snapshots.delete(call, crowd, found)
             elif found is not None:

@@ -21,7 +21,7 @@ class ShelfPlatform(Platform):
 
     def check(self, settings: Settings) -> None:
         """See `Extension`."""
-        if settings.drivers.storage in self.storage and not settings.conf.shelf.folder:
+        if self.stores(settings) and not settings.conf.shelf.folder:
             raise InvalidInput("the shelf needs a folder", "shelf.folder")
 
     def open(self, settings: Settings, beside: Sequence[Offer]) -> Offer:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stillframe.domain.errors import NotFound, Refused
 from stillframe.domain.instance import Instance, Volume
-from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
+from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
@@ -51,7 +51,7 @@ class ShelfStorage:
             if volume_id not in instance.volume_ids or not (self._volumes / volume_id).is_file():
                 raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
 
-    def simultaneous(self, volume_ids: Sequence[str]) -> bool:
+    def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
         for volume_id in volume_ids:
             self.get_volume(volume_id)
         return False
@@ -73,14 +73,14 @@ class ShelfStorage:
             self._record(name, ready=False)
         return Cut(tuple(self._copy(name.uuid) for name in names), simultaneous=False, window_ms=1.0)
 
-    def complete(self, call: Call, copy_id: str) -> VolumeSnapshot:
+    def complete(self, call: Call, copy: CopyReference) -> VolumeSnapshot:
         call.check()
-        copy = self._copy(copy_id)
-        with (self._copies / copy.id).open("rb") as file:
+        made = self._copy(copy.id)
+        with (self._copies / made.id).open("rb") as file:
             os.fsync(file.fileno())
-        self._record(copy.name, ready=True)
-        call.report(copy.size, copy.size)
-        return self._copy(copy.id)
+        self._record(made.name, ready=True)
+        call.report(made.size, made.size)
+        return self._copy(made.id)
 
     def find(
         self,
@@ -112,9 +112,9 @@ class ShelfStorage:
         self.get_volume(volume_id)
         (self._volumes / volume_id).with_suffix(".restoring").unlink(missing_ok=True)
 
-    def delete(self, call: Call, copy_id: str) -> None:
+    def delete(self, call: Call, copy: CopyReference) -> None:
         call.check()
-        for path in (self._copies / copy_id, self._copies / f"{copy_id}.json"):
+        for path in (self._copies / copy.id, self._copies / f"{copy.id}.json"):
             path.unlink(missing_ok=True)
 
     def _require_restorable(self, volume_id: str, copy_id: str) -> VolumeSnapshot:

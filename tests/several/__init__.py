@@ -1,0 +1,1 @@
+"""Instances whose volumes are of several drivers."""
