@@ -313,10 +313,16 @@ def _need_level(array: Array, level: tuple[int, ...], code: str = "CMMVC7205E") 
 
 
 def _snapshot(array: Array, parameters: Parameters) -> Snapshot:
-    number = int(parameters.get("snapshotid", -1))
-    if number not in array.snapshots:
+    if "snapshot" in parameters:
+        named = (str(parameters["snapshot"]), str(_required(parameters, "parentuid")))
+        found = [one for one in array.snapshots.values() if (one.name, views.parent_uid(one)) == named]
+    elif not array.behaviour.snapshot_numbers:
+        raise Refusal("CMMVC5709E", "The parameter -snapshotid is not supported.")
+    else:
+        found = [one for one in array.snapshots.values() if str(one.id) == str(parameters.get("snapshotid"))]
+    if not found:
         raise Refusal(*_GONE)
-    return array.snapshots[number]
+    return found[0]
 
 
 def _mapping(array: Array, key: str | None, *, hidden: bool = False) -> Mapping:

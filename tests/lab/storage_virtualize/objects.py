@@ -146,3 +146,5 @@ class Behaviour:
     sign_ins_a_second: float | None = None
     #: How many tokens are good at a time.
     tokens: int | None = None
+    #: Whether commands may call a snapshot by its number.
+    snapshot_numbers: bool = True

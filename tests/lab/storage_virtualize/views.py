@@ -133,13 +133,18 @@ def snapshot_rows(snapshot: Snapshot) -> list[Row]:
             "volume_id": str(one.source.id),
             "volume_name": one.source.name,
             "volume_size": str(one.target.size),
-            "parent_uid": str(snapshot.id),
+            "parent_uid": parent_uid(snapshot),
             "time": snapshot.created,
             "state": _snapshot_state(snapshot),
             "mdisk_grp_name": one.target.pool,
         }
         for one in snapshot.mappings
     ]
+
+
+def parent_uid(snapshot: Snapshot) -> str:
+    """What tells the volumes that a snapshot is of: the same for all snapshots of the same ones."""
+    return str(1 + sum(1 << one.source.id for one in snapshot.mappings))
 
 
 def snapshot_row(snapshot: Snapshot) -> Row:
@@ -151,7 +156,7 @@ def snapshot_row(snapshot: Snapshot) -> Row:
         "volume_group_name": "",
         "time": snapshot.created,
         "state": _snapshot_state(snapshot),
-        "parent_uid": str(snapshot.id),
+        "parent_uid": parent_uid(snapshot),
     }
 
 

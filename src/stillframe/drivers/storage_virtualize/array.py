@@ -100,9 +100,9 @@ class Array:
 
         self._unless(stops, "stopfcmap", name, split=split)
 
-    def remove_snapshot(self, number: str, gone: Callable[[], bool]) -> None:
-        """Remove a snapshot of the array's."""
-        self._unless(gone, "rmsnapshot", None, snapshotid=number)
+    def remove_snapshot(self, name: str, parent: str, gone: Callable[[], bool]) -> None:
+        """Remove a snapshot of the array's, by its name and the UID of its parents."""
+        self._unless(gone, "rmsnapshot", None, snapshot=name, parentuid=parent)
 
     def _unless(
         self, done: Callable[[], bool], command: str, subject: str | None, /, **parameters: str | int | bool

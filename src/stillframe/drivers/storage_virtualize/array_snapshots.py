@@ -2,12 +2,20 @@
 
 An array deletes such a snapshot as a whole. So a copy that is deleted is only struck off, in the snapshot's name, until
 none is left. The name also says whether the cut was completed: an array keeps no notes.
+
+An array may come to a command long after nobody expects it any more. So each command calls a snapshot by its name and
+the UID of its parents, as IBM's documentation of `chsnapshot`, `restorefromsnapshot` and `rmsnapshot` allows
+(FlashSystem 9.1), and not by its number, which an array gives to the next one. A restore gives the snapshot a name of
+its own first: a command of an earlier restore then finds no such snapshot.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
+import logging
 import re
+import secrets
 import threading
 import time
 import uuid
@@ -17,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from stillframe.domain.errors import NotFound, NotSupported, Refused
+from stillframe.domain.errors import NotFound, NotSupported, Refused, StillframeError, Unavailable
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import Cut
@@ -30,35 +38,56 @@ from stillframe.drivers.storage_virtualize.options import Options, Strategy
 from stillframe.drivers.storage_virtualize.together import Crowd, alone
 from stillframe.drivers.storage_virtualize.volumes import Volumes
 
+LOG = logging.getLogger(__name__)
+
 #: From this code level on an array restores from such snapshots.
 LEVEL: Final = (8, 6, 2)
 
 _NAMESPACE: Final = uuid.UUID("0d1c2b6e-8a55-5b0a-9d0e-6a3f5c9b1e44")
-_NAME: Final = re.compile(r"sg([st])-([A-Za-z0-9_-]{44})-([nr])([0-9a-f]{13})")
+_LETTER: Final = "[A-Za-z0-9_-]"
+_NAME: Final = re.compile(rf"sg([st])-({_LETTER}{{44}})(?:-([nr])([0-9a-f]{{13}})|a({_LETTER}{{14}}))")
 _MOST: Final = 13 * 4
+# What is left of ten bytes.
+_ATTEMPT_BITS: Final = 80 - _MOST
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotName:
-    """What the name of an array's snapshot says; `struck` has a bit for each volume whose copy was deleted."""
+    """What the name of an array's snapshot says; `struck` has a bit for each volume whose copy was deleted.
+
+    `attempt` is a restore's own number as long as a command of it may be under way, otherwise 0.
+    """
 
     kind: CopyKind
     snapshot_id: str
     operation_id: str
     ready: bool = False
     struck: int = 0
+    attempt: int = 0
 
     def __str__(self) -> str:
         ids = naming.write(self.snapshot_id) + naming.write(self.operation_id)
-        return f"sg{naming.LETTERS[self.kind]}-{ids}-{'r' if self.ready else 'n'}{self.struck:013x}"
+        whole = f"sg{naming.LETTERS[self.kind]}-{ids}"
+        if not self.attempt:
+            return f"{whole}-{'r' if self.ready else 'n'}{self.struck:013x}"
+        numbers = (self.struck << _ATTEMPT_BITS | self.attempt).to_bytes(10, "big")
+        return f"{whole}a{base64.urlsafe_b64encode(numbers)[:14].decode()}"
+
+    def attempted(self) -> SnapshotName:
+        """The name for one more restore."""
+        return replace(self, attempt=1 + secrets.randbelow((1 << _ATTEMPT_BITS) - 1))
+
+    def settled(self) -> SnapshotName:
+        """The name when no restore is under way."""
+        return replace(self, attempt=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One volume's part of an array's snapshot; `position` is that of its bit."""
+    """One volume's part of an array's snapshot; `position` is that of its bit, `parent` its parents' UID."""
 
     array: Array
-    number: str
+    parent: str
     name: SnapshotName
     vdisk: str
     position: int
@@ -85,8 +114,9 @@ class ArraySnapshots:
         self._volumes = volumes
         self._checks = checks
         self._able: dict[str, bool] = {}
-        # A name that tells of several copies must not be changed for two of them at a time.
-        self._naming = threading.Lock()
+        # A name that tells of several copies must not be changed for two of them at a time. One a array: a slow one
+        # must not keep the others.
+        self._naming: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def chosen(self, sources: Sequence[tuple[Array, Vdisk]]) -> bool:
         """Whether these vdisks are cut this way; raises `NotSupported` where they have to be and cannot."""
@@ -145,12 +175,11 @@ class ArraySnapshots:
         return done
 
     def _make_ready(self, array: Array, ids: Collection[str]) -> dict[str, Member]:
-        with self._naming:
+        with self._naming[array.name]:
             present = self.several_on(array, ids)
-            for number, members in _by_number(present.values()).items():
-                name = members[0].name
-                if not name.ready:
-                    array.run("chsnapshot", snapshotid=number, name=str(replace(name, ready=True)))
+            for members in _by_snapshot(present.values()):
+                if not members[0].name.ready:
+                    _rename(members[0], replace(members[0].name, ready=True))
         return {key: replace(one, name=replace(one.name, ready=True)) for key, one in present.items()}
 
     def on(self, array: Array, snapshot_id: str | None) -> list[Member]:
@@ -159,7 +188,7 @@ class ArraySnapshots:
 
     def several_on(self, array: Array, copy_ids: Collection[str]) -> dict[str, Member]:
         """Those of these copies that there are, by their ids."""
-        return {member.id: member for member in self.on(array, None) if member.id in copy_ids}
+        return _by_id(self.on(array, None), copy_ids)
 
     def described(self, member: Member) -> VolumeSnapshot:
         """The copy as the port wants it."""
@@ -195,8 +224,13 @@ class ArraySnapshots:
         member = found.copy
         vdisk = self.check_restore(volume_id, member, found.vdisk, found.mapped)
         self._follow(call, crowd, member.array, vdisk)
+        array = member.array
+        outcome = crowd.ask(("put back", array.name), member.id, lambda ids: self._put_back(array, ids))
+        if outcome is None:
+            raise NotFound(f"the copy {member.id} is gone from array '{array.name}'")
         with call.touching():
-            member.array.run("restorefromsnapshot", snapshotid=member.number, volumes=vdisk.name)
+            if isinstance(outcome, StillframeError):
+                raise outcome
         self._follow(call, crowd, member.array, vdisk)
         call.report(vdisk.size, vdisk.size)
 
@@ -207,15 +241,31 @@ class ArraySnapshots:
         crowd.ask(("strike", array.name), member.id, lambda ids: self._strike(array, ids))
 
     def _strike(self, array: Array, ids: Collection[str]) -> dict[str, None]:
-        with self._naming:
-            for number, members in _by_number(self.several_on(array, ids).values()).items():
-                name, count = members[0].name, members[0].count
+        with self._naming[array.name]:
+            for members in _by_snapshot(one for one in self.on(array, None) if one.id in ids):
+                first, name, count = members[0], members[0].name, members[0].count
                 struck = functools.reduce(lambda bits, one: bits | 1 << one.position, members, name.struck)
                 if struck != (1 << count) - 1:
-                    array.run("chsnapshot", snapshotid=number, name=str(replace(name, struck=struck)))
+                    _rename(first, replace(name.settled(), struck=struck))
                 else:
-                    array.remove_snapshot(number, lambda: not self.several_on(array, ids))
+                    array.remove_snapshot(str(name), first.parent, lambda: not self.several_on(array, ids))
         return {}
+
+    def _put_back(self, array: Array, ids: Collection[str]) -> dict[str, Member | StillframeError]:
+        """Begin to put the volumes of these copies back; raises what went wrong before anything was begun."""
+        with self._naming[array.name]:
+            present = list(self._all_on(array, None))
+            chosen = _by_id((one for one in present if not one.struck), ids).values()
+            vdisks = {one.vdisk for one in chosen}
+            theirs = {one.name for one in chosen}
+            others = [one for one in present if one.vdisk in vdisks and one.name.attempt and one.name not in theirs]
+            for members in _by_snapshot(others):
+                # A restore of another copy, of which nobody knows what became.
+                _rename(members[0], members[0].name.settled())
+            outcomes: dict[str, Member | StillframeError] = {}
+            for members in _by_snapshot(chosen):
+                outcomes |= _attempt(members)
+        return outcomes
 
     def _follow(self, call: Call, crowd: Crowd, array: Array, vdisk: Vdisk) -> None:
         while True:
@@ -234,11 +284,11 @@ class ArraySnapshots:
         for pattern in ["sg*"] if snapshot_id is None else naming.patterns("sg", snapshot_id):
             for row in array.ask(objects.members, "lsvolumesnapshot", filtervalue=f"snapshot_name={pattern}"):
                 groups[row["snapshot_id"]].append(row)
-        for number, rows in groups.items():
+        for rows in groups.values():
             name = _read(rows[0]["snapshot_name"])
             # What the array is deleting already is gone, whatever that still takes.
             if name is not None and rows[0]["state"] == "active":
-                yield from _members(array, number, name, rows)
+                yield from _members(array, name, rows)
 
     def _is_able(self, array: Array) -> bool:
         if array.name not in self._able:
@@ -246,17 +296,61 @@ class ArraySnapshots:
         return self._able[array.name]
 
 
-def _members(array: Array, number: str, name: SnapshotName, rows: list[SnapshotMember]) -> Iterator[Member]:
+def _attempt(members: Sequence[Member]) -> dict[str, Member | StillframeError]:
+    """Begin to put the volumes of one snapshot's members back, as an attempt of its own."""
+    name = members[0].name.attempted()
+    named = [replace(one, name=name) for one in members]
+    _rename(members[0], name)
+    outcomes = _command(named)
+    if len(named) > 1 and all(_refused(one) for one in outcomes.values()):
+        # What is wrong with one of them need not keep the others.
+        outcomes = {key: outcome for one in named for key, outcome in _command([one]).items()}
+    if not any(isinstance(one, Unavailable) for one in outcomes.values()):
+        try:
+            _rename(named[0], name.settled())
+        except StillframeError as problem:
+            LOG.warning("the snapshot keeps the name of a restore that has begun: %s", problem.message)
+    return outcomes
+
+
+def _command(members: Sequence[Member]) -> dict[str, Member | StillframeError]:
+    first, vdisks = members[0], ":".join(one.vdisk for one in members)
+    try:
+        first.array.run("restorefromsnapshot", snapshot=str(first.name), parentuid=first.parent, volumes=vdisks)
+    except StillframeError as error:
+        return dict.fromkeys((one.id for one in members), error)
+    return {one.id: one for one in members}
+
+
+def _refused(outcome: Member | StillframeError) -> bool:
+    return isinstance(outcome, StillframeError) and not isinstance(outcome, Unavailable)
+
+
+def _rename(member: Member, name: SnapshotName) -> None:
+    """Rename a snapshot that still has the name that it was seen with."""
+    try:
+        member.array.run("chsnapshot", snapshot=str(member.name), parentuid=member.parent, name=str(name))
+    except NotFound as missing:
+        raise Unavailable(f"{missing.message} (it was renamed or removed a moment ago)") from None
+
+
+def _members(array: Array, name: SnapshotName, rows: list[SnapshotMember]) -> Iterator[Member]:
     for position, row in enumerate(sorted(rows, key=lambda row: row["volume_id"])):
         size = row.get("volume_size")
-        yield Member(array, number, name, row["volume_name"], position, len(rows), size if size != "" else None)
+        bytes_ = size if size != "" else None
+        yield Member(array, row["parent_uid"], name, row["volume_name"], position, len(rows), bytes_)
 
 
-def _by_number(members: Iterable[Member]) -> dict[str, list[Member]]:
-    found: defaultdict[str, list[Member]] = defaultdict(list)
+def _by_id(members: Iterable[Member], ids: Collection[str]) -> dict[str, Member]:
+    """Those that have these ids; of a cut that an array made once more, late, the one to be relied on."""
+    return {one.id: one for one in sorted(members, key=lambda one: one.name.ready) if one.id in ids}
+
+
+def _by_snapshot(members: Iterable[Member]) -> Collection[list[Member]]:
+    found: defaultdict[SnapshotName, list[Member]] = defaultdict(list)
     for one in members:
-        found[one.number].append(one)
-    return found
+        found[one.name].append(one)
+    return found.values()
 
 
 def _has_mappings(array: Array, vdisks: Sequence[Vdisk]) -> bool:
@@ -277,7 +371,9 @@ def _read(text: str) -> SnapshotName | None:
     found = _NAME.fullmatch(text)
     if found is None:
         return None
-    ids = found[2]
-    return SnapshotName(
-        naming.KINDS[found[1]], naming.read(ids[:22]), naming.read(ids[22:]), found[3] == "r", int(found[4], 16)
-    )
+    ids, struck, attempt = found[2], int(found[4] or "0", 16), 0
+    if found[5]:
+        numbers = int.from_bytes(base64.urlsafe_b64decode(f"{found[5]}=="), "big")
+        struck, attempt = numbers >> _ATTEMPT_BITS, numbers & (1 << _ATTEMPT_BITS) - 1
+    kind, ready = naming.KINDS[found[1]], found[3] != "n"
+    return SnapshotName(kind, naming.read(ids[:22]), naming.read(ids[22:]), ready, struck, attempt)

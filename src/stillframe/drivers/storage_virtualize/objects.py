@@ -241,6 +241,7 @@ class SnapshotMember(TypedDict):
 
     snapshot_id: _Word
     snapshot_name: _Word
+    parent_uid: _Word
     state: _Word
     volume_id: _Number
     volume_name: _Word
