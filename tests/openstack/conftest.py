@@ -12,7 +12,7 @@ from tests.lab.openstack.lab import Lab
 from tests.lab.openstack.tenant import Tenant
 from tests.lab.scripted.cloud import scripted_cloud
 from tests.openstack.guest import Guest
-from tests.openstack.played import PlayedWorld
+from tests.openstack.played import PlayedWorld, playing
 from tests.openstack.service import Stillframe, User, own_user, serving
 
 __all__ = ["lab", "lab_options", "tenant"]
@@ -47,10 +47,8 @@ def guest(lab: Lab, tenant: Tenant, kind: str) -> Guest:
 @pytest.fixture
 def played(tmp_path: Path) -> Iterator[PlayedWorld]:
     """The service over a cloud that is played; this needs no OpenStack."""
-    with scripted_cloud() as cloud:
-        world = PlayedWorld(tmp_path, cloud)
+    with playing(tmp_path) as world:
         yield world
-        world.stop()
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from stillframe.settings import load
 from tests.harness.faults import Clock, Faults, wait_until
 from tests.harness.world import World
 from tests.lab.openstack.services import Option, ini
-from tests.lab.scripted.cloud import ScriptedCloud
+from tests.lab.scripted.cloud import ScriptedCloud, scripted_cloud
 from tests.lab.scripted.things import Server
 
 
@@ -88,3 +89,12 @@ class PlayedWorld(World):
 
     def restore_refused(self, snapshot_id: str, *, force: bool = True) -> tuple[int, str]:
         return self.refused({"vm-restore": {"instance_snapshot_id": snapshot_id, "force": force}})
+
+
+@contextmanager
+def playing(folder: Path, **options: Option) -> Iterator[PlayedWorld]:
+    """A service over a cloud that is played, with options of [openstack]."""
+    with scripted_cloud() as cloud:
+        world = PlayedWorld(folder, cloud, **options)
+        yield world
+        world.stop()

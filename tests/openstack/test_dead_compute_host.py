@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stillframe.drivers.openstack import nova
+from tests.openstack.played import playing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.openstack.played import PlayedWorld
 
 LOCK = r"POST /compute/servers/.*\"lock\""
@@ -63,10 +66,16 @@ def test_a_host_that_dies_after_the_request_ends_the_restore_before_anything_is_
     assert (played.server.power, played.server.status, played.contents()) == ([], "ACTIVE", {"now"})
 
 
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[PlayedWorld]:
+    with playing(tmp_path, server_patience=0.2) as world:
+        yield world
+
+
 def test_a_stop_that_is_queued_already_is_waited_for_and_the_restore_goes_on(
-    played: PlayedWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    impatient: PlayedWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(nova, "_NOVA_SECONDS", 0.2)
+    played = impatient
     played.fill("then")
     snapshot_id = played.create()
     played.fill("now")

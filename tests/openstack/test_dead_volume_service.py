@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from stillframe.domain.errors import DeadlineExceeded
-from stillframe.drivers.openstack import volume_hosts
 from tests.lab.scripted.cloud import Answer
+from tests.openstack.played import playing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.openstack.played import PlayedWorld
 
 REVERT: Final = r"POST /volume/volumes/.*\"revert\""
@@ -21,9 +24,10 @@ LOCK: Final = r"POST /compute/servers/.*\"lock\""
 LONG: Final = 60.0
 
 
-@pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volume_hosts, "_LOOK_SECONDS", 0.05)
+@pytest.fixture
+def played(tmp_path: Path) -> Iterator[PlayedWorld]:
+    with playing(tmp_path, volume_service_interval=0.05) as world:
+        yield world
 
 
 def statuses(played: PlayedWorld) -> set[str]:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from stillframe.domain.leftover import LeftoverKind
-from stillframe.drivers.openstack import leftovers as cloud_leftovers
-from stillframe.drivers.openstack import strangers
+from stillframe.drivers.openstack.strangers import MOST, Strangers
 from stillframe.main import build_leftovers
 from tests.lab.scripted.things import SERVICE_USER
+from tests.openstack.played import playing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from stillframe.service.leftovers import Leftovers
     from tests.openstack.played import PlayedWorld
 
@@ -23,16 +26,20 @@ PAUSED: Final = NEIGHBOURS // len(KINDS)
 
 
 @pytest.fixture
-def _neighbours(played: PlayedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def played(tmp_path: Path) -> Iterator[PlayedWorld]:
+    # Rounds follow each other at once, and Nova's seconds are shorter.
+    with playing(tmp_path, paused_servers_interval=0, updated_resolution=0) as world:
+        yield world
+
+
+@pytest.fixture
+def _neighbours(played: PlayedWorld) -> None:
     # It looks for the same by itself.
     played.service.stop()
     assert played.service.background.ended(60)
     for number in range(NEIGHBOURS):
         kind = KINDS[number % len(KINDS)]
         played.cloud.add_server(0, project_id=f"others-{number % 7}", actions=[("pause", "somebody")], **kind)
-    # Rounds follow each other at once, and Nova's seconds are shorter.
-    monkeypatch.setattr(cloud_leftovers, "_SECONDS", 0.0)
-    monkeypatch.setattr(strangers, "_SECONDS", 0.0)
 
 
 def leftovers(played: PlayedWorld) -> Leftovers:
@@ -70,8 +77,8 @@ def test_paused_servers_are_asked_about_when_they_have_changed(played: PlayedWor
         played.server.updated = f"2026-01-02T00:00:{number:02}Z"
         assert [one.id for one in look.look(LeftoverKind.QUIESCE)] == [ours]
         asked.append(requests(played) - lists)
-    assert max(asked) <= strangers.MOST
-    assert sum(asked) <= 2 * PAUSED + len(asked) + strangers.MOST
+    assert max(asked) <= MOST
+    assert sum(asked) <= 2 * PAUSED + len(asked) + MOST
     # Once each has been asked about, only ours is.
     assert asked[-1] == 1
     neighbour = next(one for one in played.cloud.servers.values() if one.status == "PAUSED" and one.id != ours)
@@ -81,9 +88,8 @@ def test_paused_servers_are_asked_about_when_they_have_changed(played: PlayedWor
     assert requests(played) - lists == 2
 
 
-def test_a_server_that_changes_twice_within_a_second_is_asked_about_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "_SECONDS", 0.2)
-    known = strangers.Strangers()
+def test_a_server_that_changes_twice_within_a_second_is_asked_about_again() -> None:
+    known = Strangers(0.2)
     server = {"id": "one", "updated": "2026-01-01T00:00:00Z"}
     assert known.sort_out([server], lambda _one: False) == []
     # Somebody else had paused it, and we do so in the same second of Nova's.

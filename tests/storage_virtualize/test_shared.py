@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from stillframe.domain.errors import Unavailable
-from stillframe.drivers.storage_virtualize import shared as shared_between
 from stillframe.drivers.storage_virtualize.client import Client
 from stillframe.drivers.storage_virtualize.options import ArrayOptions
 from stillframe.drivers.storage_virtualize.shared import AT_ONCE, TAKING_TURNS, Shared
@@ -147,9 +146,8 @@ def test_what_a_cut_needs_is_kept_for_it_whatever_others_ask_for(tmp_path: Path)
     assert shared.reserve(2, time.monotonic() + 60).urgent
 
 
-def test_what_is_kept_and_never_used_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_between, "LONGEST_RESERVATION", 0.5)
-    shared = Shared(tmp_path, "a", "address", 1)
+def test_what_is_kept_and_never_used_is_given_back(tmp_path: Path) -> None:
+    shared = Shared(tmp_path, "a", "address", 1, longest_reservation=0.5)
     lost = shared.reserve(1, time.monotonic() + 60)
     shared.take_turn(time.monotonic() + 60, TAKING_TURNS)
     # It comes late, and is urgent all the same.

@@ -19,7 +19,8 @@ from stillframe.drivers.openstack.reimaging import Reimaging
 from stillframe.drivers.openstack.volumes import STORAGE, Document, get_snapshot, get_volume
 
 # All paused servers of the cloud are looked through, and several processes do so.
-_SECONDS: Final = 60.0
+#: Shortest time between two looks.
+INTERVAL: Final = 60.0
 # Of volumes that Cinder does nothing with.
 _AT_REST: Final = ("in-use", "available", "error")
 
@@ -66,10 +67,11 @@ class HelpingImages:
 
 
 class CloudLeftovers(DriverLeftovers):
-    """See `DriverLeftovers`; Nova is asked once a minute at most. Without reimaging there are no `images`."""
+    """See `DriverLeftovers`; Nova is asked once in `interval` seconds. Without reimaging there are no `images`."""
 
-    def __init__(self, pausing: Pausing, images: HelpingImages | None = None) -> None:
+    def __init__(self, pausing: Pausing, images: HelpingImages | None = None, interval: float = INTERVAL) -> None:
         self._pausing = pausing
+        self._interval = interval
         self._images = images
         self._lock = threading.Lock()
         self._looked = float("-inf")
@@ -78,7 +80,7 @@ class CloudLeftovers(DriverLeftovers):
     def quiesced(self) -> Sequence[str]:
         """See `DriverLeftovers`; of a server that an operation holds at present Nova says the same."""
         with self._lock:
-            if time.monotonic() - self._looked > _SECONDS:
+            if time.monotonic() - self._looked > self._interval:
                 self._found = self._pausing.abandoned()
                 self._looked = time.monotonic()
             return list(self._found)

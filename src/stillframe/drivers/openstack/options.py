@@ -53,6 +53,35 @@ OPTIONS: Final = [
         help="Whether the whole snapshot is copied over the volume by os-reimage if neither Stillframe's extension nor "
         "Cinder's own revert can be used.",
     ),
+    cfg.FloatOpt(
+        "server_patience",
+        default=120,
+        min=0.1,
+        advanced=True,
+        help="Seconds that Nova may take to start or stop a server, besides the time that a guest has to stop by "
+        "itself.",
+    ),
+    cfg.FloatOpt(
+        "volume_service_interval",
+        default=5,
+        min=0.01,
+        advanced=True,
+        help="Seconds between two queries whether the cinder-volume that reverts a volume is alive.",
+    ),
+    cfg.FloatOpt(
+        "paused_servers_interval",
+        default=60,
+        min=0,
+        advanced=True,
+        help="Shortest time between two searches for servers that a broken-off snapshot left paused, in seconds.",
+    ),
+    cfg.FloatOpt(
+        "updated_resolution",
+        default=2,
+        min=0,
+        advanced=True,
+        help="Seconds within which two changes of a server may have the same updated_at in Nova.",
+    ),
 ]
 
 GROUP: Final = Group("openstack", OPTIONS, login=True)
@@ -70,6 +99,10 @@ class OpenStackOptions:
     quiesce: str
     pause_seconds: float
     reimage: bool
+    server_patience: float
+    volume_service_interval: float
+    paused_servers_interval: float
+    updated_resolution: float
 
 
 def read(settings: Settings) -> OpenStackOptions:
@@ -84,4 +117,8 @@ def read(settings: Settings) -> OpenStackOptions:
         quiesce=group.quiesce,
         pause_seconds=group.pause_seconds,
         reimage=group.reimage,
+        server_patience=group.server_patience,
+        volume_service_interval=group.volume_service_interval,
+        paused_servers_interval=group.paused_servers_interval,
+        updated_resolution=group.updated_resolution,
     )

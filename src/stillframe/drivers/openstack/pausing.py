@@ -17,7 +17,7 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.hosts import Diagnosis, Hosts
-from stillframe.drivers.openstack.strangers import Strangers
+from stillframe.drivers.openstack.strangers import RESOLUTION, Strangers
 from stillframe.drivers.openstack.waiting import Waiting
 from stillframe.drivers.outcomes import Outcome
 from stillframe.drivers.watchdog_client import WatchdogClient
@@ -52,13 +52,14 @@ class Pausing:
         seconds: float,
         patience: float = _PATIENCE,
         watchdog: WatchdogClient | None = None,
+        resolution: float = RESOLUTION,
     ) -> None:
         self._cloud = cloud
         self._waiting = waiting
         self._seconds = seconds
         self._patience = patience
         self._hosts = Hosts(cloud)
-        self._strangers = Strangers()
+        self._strangers = Strangers(resolution)
         # Isolated: it has to work whatever happened to our environment.
         self._watchdog = watchdog or WatchdogClient(_PROGRAM, "-I", answer_seconds=_ANSWER_SECONDS)
 

@@ -40,18 +40,28 @@ class OpenStackPlatform(Platform):
         connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
         looking, backends = Looking(connected), Backends(connected, chosen.reverting_backends)
         reverter = Reverter(
-            connected, looking, waiting, backends, patience=chosen.revert_patience, reimage=chosen.reimage
+            connected,
+            looking,
+            waiting,
+            backends,
+            patience=chosen.revert_patience,
+            reimage=chosen.reimage,
+            interval=chosen.volume_service_interval,
         )
         storage = CinderStorage(connected, looking, waiting, reverter, patience=chosen.patience)
-        pausing = Pausing(connected, waiting, seconds=chosen.pause_seconds)
-        compute = NovaCompute(connected, waiting, pausing, pauses=chosen.quiesce == "pause")
+        pausing = Pausing(connected, waiting, seconds=chosen.pause_seconds, resolution=chosen.updated_resolution)
+        compute = NovaCompute(
+            connected, waiting, pausing, pauses=chosen.quiesce == "pause", patience=chosen.server_patience
+        )
         kinds = [kind for kind in cloud.MICROVERSIONS if chosen.reimage or kind != "image"]
         return Offer(
             compute,
             storage,
             (
                 CloudVisibility(connected),
-                CloudLeftovers(pausing, HelpingImages(connected) if chosen.reimage else None),
+                CloudLeftovers(
+                    pausing, HelpingImages(connected) if chosen.reimage else None, chosen.paused_servers_interval
+                ),
                 CloudProblems(connected, kinds, reverter),
             ),
         )

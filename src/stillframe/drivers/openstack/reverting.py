@@ -20,7 +20,7 @@ from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.documents import moment
 from stillframe.drivers.openstack.reimaging import Reimaging
 from stillframe.drivers.openstack.strategy import Circumstances, Strategy, choose
-from stillframe.drivers.openstack.volume_hosts import ServiceDown, VolumeHosts
+from stillframe.drivers.openstack.volume_hosts import INTERVAL, ServiceDown, VolumeHosts
 from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 from stillframe.drivers.problems import Problem
@@ -46,7 +46,15 @@ class Reverter:
     """
 
     def __init__(
-        self, cloud: Cloud, looking: Looking, waiting: Waiting, backends: Backends, *, patience: float, reimage: bool
+        self,
+        cloud: Cloud,
+        looking: Looking,
+        waiting: Waiting,
+        backends: Backends,
+        *,
+        patience: float,
+        reimage: bool,
+        interval: float = INTERVAL,
     ) -> None:
         self._cloud = cloud
         self._looking = looking
@@ -55,7 +63,7 @@ class Reverter:
         self._patience = patience
         self._allows_reimage = reimage
         self._reimaging = Reimaging(cloud)
-        self._hosts = VolumeHosts(cloud)
+        self._hosts = VolumeHosts(cloud, interval)
 
     @property
     def _api(self) -> Api:

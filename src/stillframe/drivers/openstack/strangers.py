@@ -11,7 +11,7 @@ from typing import Any, Final
 from stillframe.domain.errors import NotFound
 
 # Nova tells its times in whole seconds, so that within one a server may change twice and look the same.
-_SECONDS: Final = 2.0
+RESOLUTION: Final = 2.0
 # So many are asked about at a look, those first that have changed last: what we did was not long ago.
 MOST: Final = 100
 
@@ -29,21 +29,23 @@ class _Known:
     def updated(self) -> str:
         return self.server.get("updated") or ""
 
-    @property
-    def is_settled(self) -> bool:
-        return bool(self.updated) and not self.ours and self.judged - self.since > _SECONDS
+    def is_settled(self, resolution: float) -> bool:
+        return bool(self.updated) and not self.ours and self.judged - self.since > resolution
 
 
 class Strangers:
     """What was found out about servers, as long as Nova says that they have not changed since."""
 
-    def __init__(self) -> None:
+    def __init__(self, resolution: float = RESOLUTION) -> None:
+        self._resolution = resolution
         self._known: dict[str, _Known] = {}
 
     def sort_out(self, servers: Iterable[_Server], is_ours: Callable[[_Server], bool]) -> list[str]:
         """The ids of those that are ours, as far as they were asked about by now."""
         self._known = {server["id"]: self._as_known(server) for server in servers}
-        due = sorted((one for one in self._known.values() if not one.is_settled), key=lambda one: one.updated)
+        due = sorted(
+            (one for one in self._known.values() if not one.is_settled(self._resolution)), key=lambda one: one.updated
+        )
         due.reverse()
         for one in sorted(due, key=lambda one: (not one.ours, one.judged))[:MOST]:
             one.judged, one.ours = time.monotonic(), False

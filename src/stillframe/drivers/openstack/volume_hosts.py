@@ -19,7 +19,8 @@ LOG = logging.getLogger(__name__)
 _UP: Final = "up"
 _ANSWER_SECONDS: Final = 10.0
 # Between two looks at the services while something is waited for; down at two of them is down.
-_LOOK_SECONDS: Final = 5.0
+#: Between two looks whether a service lives.
+INTERVAL: Final = 5.0
 _LOOKS: Final = 2
 _MENDED_BY: Final = "have the operator start it (openstack volume service list shows it), and ask again"
 
@@ -31,8 +32,9 @@ class ServiceDown(BackendError):
 class VolumeHosts:
     """The services behind Cinder's API, each of which works for the volumes of a back end."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, interval: float = INTERVAL) -> None:
         self._cloud = cloud
+        self._interval = interval
 
     def require(self, described: Sequence[Document]) -> None:
         """Raises `Conflict` if nobody lives who could do something with one of these volumes."""
@@ -50,13 +52,13 @@ class VolumeHosts:
         """What raises `ServiceDown`, called now and then, once the service that works for a volume is down."""
         host, volume_id = _host(volume), volume["id"]
         seen = [0]
-        due = [time.monotonic() + _LOOK_SECONDS]
+        due = [time.monotonic() + self._interval]
 
         def look() -> None:
             if not host or time.monotonic() < due[0]:
                 return
             seen[0] = seen[0] + 1 if self.is_down(host) else 0
-            due[0] = time.monotonic() + _LOOK_SECONDS
+            due[0] = time.monotonic() + self._interval
             if seen[0] >= _LOOKS:
                 down = ServiceDown(f"The cinder-volume that volume {volume_id} belongs to is down; {_MENDED_BY}.")
                 down.detail = f"cinder-volume of {host}"

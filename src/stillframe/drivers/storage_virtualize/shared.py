@@ -59,7 +59,15 @@ _SENT: Final = TypeAdapter(list[float])
 class Shared:
     """One array's; `commands_a_second` is for all processes together. Times are the machine's since its start."""
 
-    def __init__(self, folder: Path, name: str, address: str, commands_a_second: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        address: str,
+        commands_a_second: int,
+        longest_reservation: float = LONGEST_RESERVATION,
+    ) -> None:
+        self._longest = longest_reservation
         self._name = name
         self._all = max(1, commands_a_second)
         self._limit = max(1, commands_a_second - KEPT_FOR_CUTS)
@@ -91,7 +99,7 @@ class Shared:
             kept = sum(one > now for one in taken)
             if (kept and kept + count > self._all // 2) or (taken and len(taken) + count > self._all):
                 return None
-            until = now + LONGEST_RESERVATION
+            until = now + self._longest
             return [*taken, *[until] * count]
 
         self._change(end, keep)
@@ -110,7 +118,7 @@ class Shared:
             with self._locked(self._sent, end) as file:
                 now = time.monotonic()
                 # What is later than that is of an earlier start of the machine.
-                taken = [one for one in _read(file, _SENT) or [] if now - 1 < one <= now + LONGEST_RESERVATION]
+                taken = [one for one in _read(file, _SENT) or [] if now - 1 < one <= now + self._longest]
                 changed = change(now, list(taken))
                 if changed is not None:
                     _write(file, changed)
