@@ -106,7 +106,7 @@ def test_a_restore_that_died_before_its_command_left_a_copy_that_can_be_restored
     assert [one.id for one in world.storage.find(made[0].name.snapshot_id)] == [made[0].id]
     assert restored(world, volume_id, made[0]) == contents[0]
     late(world, volume_id, made[0].id)
-    world.storage.delete(a_call(), made[0].id)
+    world.storage.delete(a_call(), made[0].reference)
     assert not world.storage.find(made[0].name.snapshot_id)
 
 
@@ -131,14 +131,14 @@ def test_a_copy_that_was_deleted_beside_others_cannot_be_restored_late(make: Mak
     world = snapshots(make)
     instance = world.add((SIZE, SIZE))
     volume_id, kept = instance.volume_ids
-    copies = {one.name.volume_id: one.id for one in world.snapshot(instance)}
+    copies = {one.name.volume_id: one for one in world.snapshot(instance)}
     world.write(volume_id, 0, b"x" * SIZE)
-    command = late(world, volume_id, copies[volume_id])
-    world.storage.delete(a_call(), copies[volume_id])
+    command = late(world, volume_id, copies[volume_id].id)
+    world.storage.delete(a_call(), copies[volume_id].reference)
     with pytest.raises(Refusal):
         command.comes()
     assert world.read(volume_id) == b"x" * SIZE
-    world.storage.restore(a_call(), kept, copies[kept])
+    world.storage.restore(a_call(), kept, copies[kept].id)
 
 
 def test_a_name_is_not_changed_late(make: Make) -> None:
@@ -150,7 +150,7 @@ def test_a_name_is_not_changed_late(make: Make) -> None:
     world.served.faults.put("chsnapshot", "drop")
     with pytest.raises(Unavailable):
         world.storage.restore(a_call(), first.name.volume_id, first.id)
-    world.storage.delete(a_call(), first.id)
+    world.storage.delete(a_call(), first.reference)
     with pytest.raises(Refusal):
         world.served.answer("chsnapshot", None, {**before, "name": f"{before['snapshot'][:-14]}a{'A' * 13}B"})
     assert [one.id for one in world.storage.find(first.name.snapshot_id)] == [second.id]
@@ -163,8 +163,8 @@ def test_a_snapshot_is_not_removed_late_that_has_got_the_number_of_another(make:
     command = oldest(world)
     world.served.faults.put("rmsnapshot", "drop")
     with pytest.raises(Unavailable):
-        world.storage.delete(a_call(), gone.id)
-    world.storage.delete(a_call(), gone.id)
+        world.storage.delete(a_call(), gone.reference)
+    world.storage.delete(a_call(), gone.reference)
     (copy,) = world.snapshot(instance)
     with pytest.raises(Refusal):
         world.served.answer("rmsnapshot", None, command)
@@ -178,7 +178,7 @@ def test_no_command_calls_a_snapshot_by_its_number(make: Make) -> None:
     instance, made, contents = three(world)
     assert restored(world, instance.volume_ids[0], made[1]) == contents[1]
     for copy in made:
-        world.storage.delete(a_call(), copy.id)
+        world.storage.delete(a_call(), copy.reference)
     assert not world.served.array.snapshots
 
 
@@ -192,5 +192,5 @@ def test_a_cut_that_is_made_once_more_late_is_not_taken_for_the_copy(make: Make)
     world.write(volume_id, 0, b"b" * SIZE)
     world.served.answer("addsnapshot", None, {"name": name, "volumes": world.vdisk(volume_id), "ignorelegacy": True})
     assert restored(world, volume_id, copy) == b"a" * SIZE
-    world.storage.delete(a_call(), copy.id)
+    world.storage.delete(a_call(), copy.reference)
     assert not world.storage.find(copy.name.snapshot_id)
