@@ -54,15 +54,23 @@ class Dump:
         else:
             self._play("Put a backup back")
 
+    def back_up_records(self) -> None:
+        """Those of the copies, of the state folder that the database lies in."""
+        self._play("Back up the records of local copies", "tar")
+
+    def put_records_back(self) -> None:
+        """Those that are missing."""
+        self._play("Put the records of local copies back", "tar")
+
     def _sessions(self) -> int:
         listed = self._run("psql --tuples-only --no-align --command='SELECT datname FROM pg_stat_activity' postgres")
         return listed.splitlines().count(str(self._url.database))
 
-    def _play(self, section: str) -> None:
+    def _play(self, section: str, tools: str | None = None) -> None:
         (found,) = (
             block.text
             for block in blocks(_PAGE)
-            if block.section == section and re.search(rf"\b({_TOOLS[self._kind]})\b", block.text)
+            if block.section == section and re.search(rf"\b({tools or _TOOLS[self._kind]})\b", block.text)
         )
         for printed, meant in self._names():
             found = re.sub(printed, meant, found)
@@ -72,6 +80,7 @@ class Dump:
         """What stands on the page for what is meant here."""
         name = Path(str(self._url.database))
         yield r"/srv/backup/stillframe\.\w+", str(self._file)
+        yield r"/srv/backup/records\.tar", str(self._file.with_name("records.tar"))
         yield r"/var/lib/stillframe", str(name.parent)
         yield r"\bstillframe\.sqlite", name.name
         yield r"(?<=chown )stillframe:", f"{os.geteuid()}:{os.getegid()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -99,6 +100,67 @@ def test_where_nobody_remembers_an_operator_can_say_it(place: Place) -> None:
     assert (told.code, "--unnoticed" in told.err) == (_REFUSED, True)
     (changed,) = place.good("db", "accept-older", "--unnoticed", "--yes", "-f", "json").document
     assert (changed["was"], changed["is"]) == ("available", "error")
+
+
+def found(place: Place, check: str) -> list[str]:
+    """What is wrong, as the doctor says of a check."""
+    told = place.run("doctor", "-f", "json").document
+    return [one["detail"] for one in told if one["check"] == check and one["result"] != "ok"]
+
+
+def test_records_that_are_older_than_the_database_and_records_that_are_gone(place: Place) -> None:
+    place.instance("web", root=b"one")
+    state, beside = place.folder / "state", place.folder / "disks" / ".stillframe"
+    with started(place, "serve"):
+        for name in ("kept", "gone"):
+            place.good("snapshot", "create", name, "--instance", "web", "--wait")
+        dump = Dump(database(place), place.folder)
+        dump.back_up_records()
+        place.good("snapshot", "delete", "gone", "--wait")
+        place.good("snapshot", "create", "newest", "--instance", "web", "--wait")
+    latest = {record.name: record.read_bytes() for record in (state / "local" / "copies").iterdir()}
+    data = sorted(beside.iterdir())
+    write(place, b"two")
+
+    # Gone: neither of the two can be restored, and nothing of them is touched.
+    shutil.rmtree(state / "local" / "copies")
+    assert len(found(place, "copies that are lost")) == len(latest) == 2
+    (orphans,) = found(place, "orphans")
+    assert all(str(path) in orphans for path in data)
+
+    # Older ones are put back.
+    dump.put_records_back()
+    with started(place, "serve"):
+        lost = found(place, "copies that are lost")
+        (orphans,) = found(place, "orphans")
+        assert len([path for path in data if str(path) in orphans]) == 1
+        # And the record of the copy that was deleted since, whose data are gone.
+        assert len(lost) == 2
+        refused = place.run("snapshot", "restore", "newest")
+        assert refused.code not in (0, 1), refused
+        assert place.content("web", "root") == b"two"
+        place.good("snapshot", "restore", "kept", "--wait")
+        assert place.content("web", "root") == b"one"
+
+
+def test_a_database_that_is_older_than_the_records_is_accepted_and_no_record_goes(place: Place) -> None:
+    place.instance("web", root=b"one")
+    with started(place, "serve"):
+        place.good("snapshot", "create", "kept", "--instance", "web", "--wait")
+        dump = Dump(database(place), place.folder)
+        dump.back_up_records()
+        place.good("snapshot", "create", "newest", "--instance", "web", "--wait")
+    records = sorted((place.folder / "state" / "local" / "copies").iterdir())
+    dump.put_back()
+    dump.put_records_back()
+    assert sorted((place.folder / "state" / "local" / "copies").iterdir()) == records
+    rows = place.good("db", "accept-older", "--yes", "-f", "json").document
+    assert [(one["was"], one["is"]) for one in rows] == [("-", "-")]
+    with started(place, "serve"):
+        assert len(found(place, "copies")) == 1
+        assert found(place, "copies that are lost") == found(place, "orphans") == []
+        place.good("snapshot", "restore", "kept", "--wait")
+    assert sorted((place.folder / "state" / "local" / "copies").iterdir()) == records
 
 
 def test_a_service_does_not_start_on_the_database_of_another(place: Place, tmp_path: Path) -> None:
