@@ -144,7 +144,7 @@ def build(
     if database.is_file:
         upgrade_database(database)
     elif not schema.fits(database):
-        raise InvalidInput("the database is not at this release's schema; run 'stillframe db upgrade' first")
+        raise InvalidInput("The database is not at this release's schema; run 'stillframe db upgrade' first.")
     # What one process notes others compare, and their machines' clocks need not agree.
     clock = DatabaseClock(database)
     now = now or clock.now

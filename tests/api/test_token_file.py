@@ -178,9 +178,9 @@ def _another_user_gets_nothing(state: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, str(state)], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("Foreign the token of the service cannot be read")
+    assert lines[0].startswith("Foreign The token of the service cannot be read")
     assert lines[0].endswith("belongs to root")
-    assert lines[1].startswith("InvalidInput the token of the service cannot be used")
+    assert lines[1].startswith("InvalidInput The token of the service cannot be used")
     assert lines[2] == "False"
     assert first not in done.stdout + done.stderr
 

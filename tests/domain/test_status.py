@@ -91,7 +91,7 @@ def test_a_refusal_names_where_it_would_be_possible(status: Status, event: Event
         return
     with pytest.raises(Refused) as refused:
         advance(status, event)
-    named = set(str(refused.value).rpartition("possible in: ")[2].split(", "))
+    named = set(str(refused.value).removesuffix(".").rpartition("possible in: ")[2].split(", "))
     assert named == {start.value for (start, known) in TRANSITIONS if known is event}
     assert named
 

@@ -101,8 +101,8 @@ def advance(status: Status, event: Event) -> Status:
             raise busy(status) from None
         allowed = sorted(start.value for (start, known) in TRANSITIONS if known is event)
         raise Refused(
-            f"cannot {event.value} while the instance snapshot is in status '{status.value}'; "
-            f"that is possible in: {', '.join(allowed)}"
+            f"Cannot {event.value} while the instance snapshot is in status '{status.value}'; "
+            f"that is possible in: {', '.join(allowed)}."
         ) from None
 
 

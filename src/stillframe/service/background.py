@@ -93,7 +93,7 @@ class Run:
         """Give a sign of life; raises `Interrupted` where the service ends, `Superseded` if the claim may be lost."""
         self.alive_at = clock()
         if self._ending():
-            raise Interrupted("the service is ending")
+            raise Interrupted("The service is ending.")
         if self.lost or self.alive_at > self._holds_until:
             raise Superseded(f"Job {self.job.name} may have been taken over by another worker.")
 
@@ -294,7 +294,7 @@ class Background:
 
     def _check(self) -> None:
         if self._stopping.is_set():
-            raise Interrupted("the service is ending")
+            raise Interrupted("The service is ending.")
 
     def _go_round(self, one: Round) -> None:
         while not self._stopping.is_set():

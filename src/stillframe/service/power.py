@@ -193,7 +193,7 @@ class PowerActions:
 
     def _check(self) -> None:
         if self._ending.is_set():
-            raise Interrupted("the service ends")
+            raise Interrupted("The service is ending.")
 
 
 def _busy(instance_id: str, verb: str, task_state: str) -> Conflict:

@@ -56,8 +56,8 @@ def installed() -> Sequence[Extension]:
             for name in extension.offers(port):
                 if name in owners:
                     raise InvalidInput(
-                        f"both {_told(owners[name])} and {_told(point)} offer a {port} driver '{name}'; "
-                        "uninstall one of them"
+                        f"Both {_told(owners[name])} and {_told(point)} offer a {port} driver '{name}'; "
+                        "uninstall one of them."
                     )
                 owners[name] = point
     return extensions
@@ -110,9 +110,9 @@ def _loaded(point: EntryPoint) -> Extension:
         extension = point.load()()
     except Exception as error:  # noqa: BLE001  # whatever a foreign package does when it is loaded
         why = printable(f"{type(error).__name__}: {error}")
-        raise InvalidInput(f"{_told(point)} cannot be loaded: {why}; mend it or uninstall it") from None
+        raise InvalidInput(f"{_told(point)} cannot be loaded: {why}; mend it or uninstall it.") from None
     if not isinstance(extension, Extension):
-        raise InvalidInput(f"{_told(point)} is no platform: '{point.value}' has to name a subclass of Platform")
+        raise InvalidInput(f"{_told(point)} is no platform: '{point.value}' has to name a subclass of Platform.")
     return extension
 
 

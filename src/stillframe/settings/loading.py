@@ -72,7 +72,7 @@ def load(config_files: Sequence[str] = (), overrides: Sequence[tuple[str | None,
         for extension in found:
             extension.check(settings)
     except (cfg.Error, ValueError) as error:
-        raise InvalidInput(f"the settings cannot be used: {error}") from None
+        raise InvalidInput(f"The settings cannot be used: {error}") from None
     return settings
 
 

@@ -215,7 +215,7 @@ def _options_of_plugin(name: str, group: str) -> Iterator[cfg.Opt]:
         loader: Any = loading.get_plugin_loader(name)
     except exceptions.NoMatchingPlugin:
         nearest = _nearest(name, loading.get_available_plugin_names())
-        raise InvalidInput(f"auth_type in [{group}]: there is no plugin '{printable(name)}'{nearest}") from None
+        raise InvalidInput(f"There is no plugin '{printable(name)}' for auth_type in [{group}]{nearest}") from None
     yield from loading.get_auth_plugin_conf_options(loader)
 
 

@@ -110,7 +110,7 @@ def connect(url: str, *, sqlite_synchronous: str = "FULL", pool_size: int = 20) 
             return _sqlite(chosen, sqlite_synchronous, pool_size)
         return _server(chosen, pool_size)
     except (sa.exc.ArgumentError, ModuleNotFoundError, OSError) as error:
-        raise InvalidInput(f"the database's URL cannot be used: {error}") from None
+        raise InvalidInput(f"The database's URL cannot be used: {error}") from None
 
 
 def parsed(url: str) -> sa.URL:
@@ -153,7 +153,7 @@ def _server(url: sa.URL, pool_size: int) -> Database:
 
 def _sqlite(url: sa.URL, synchronous: str, pool_size: int) -> Database:
     if url.database in (None, "", ":memory:"):
-        raise InvalidInput("an SQLite database must be a file: one in memory would be another one for each connection")
+        raise InvalidInput("An SQLite database must be a file: one in memory would be another one for each connection.")
     _make_private(Path(str(url.database)))
     return Database(
         reader=_sqlite_engine(url, synchronous, begin="BEGIN", pool_size=pool_size),

@@ -42,7 +42,7 @@ _BY_CODE: Final[Mapping[object, tuple[type[StillframeError], str]]] = {
 }
 _BY_KIND: Final[Sequence[tuple[type[sa.exc.SQLAlchemyError], tuple[type[StillframeError], str]]]] = (
     (sa.exc.IntegrityError, (Conflict, "It is there already, or what it refers to is gone.")),
-    (sa.exc.DataError, (InvalidInput, "holds a value that cannot be stored")),
+    (sa.exc.DataError, (InvalidInput, "The request holds a value that cannot be stored.")),
     *((kind, _SILENT) for kind in (sa.exc.OperationalError, sa.exc.InterfaceError)),
     *((kind, _SILENT) for kind in (sa.exc.TimeoutError, sa.exc.DisconnectionError)),
 )
@@ -56,7 +56,7 @@ def translated() -> Iterator[None]:
     except sa.exc.SQLAlchemyError as error:
         raise _translate(error) from None
     except UnicodeEncodeError:
-        raise InvalidInput("holds characters that cannot be stored") from None
+        raise InvalidInput("The request holds characters that cannot be stored.") from None
 
 
 _again: Final = retry(

@@ -113,7 +113,7 @@ class TestPower:
         instance = world.add()
         world.compute.start(a_call(), instance.id)
         with pytest.raises(DeadlineExceeded):
-            world.compute.stop(Watched(interruption=DeadlineExceeded("late")).call(), instance.id, 60)
+            world.compute.stop(Watched(interruption=DeadlineExceeded("It took too long.")).call(), instance.id, 60)
 
 
 class TestQuiesce:

@@ -185,7 +185,7 @@ class TestRestore:
         volume_id = instance.volume_ids[0]
         made = world.snapshot(instance)[0]
         world.write(volume_id, 0, pattern(2))
-        watched = Watched(interruption=DeadlineExceeded("late"))
+        watched = Watched(interruption=DeadlineExceeded("It took too long."))
         with pytest.raises(DeadlineExceeded):
             world.storage.restore(watched.call(), volume_id, made.id)
         assert not watched.touched

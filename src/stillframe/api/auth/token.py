@@ -28,7 +28,7 @@ def token(settings: Settings) -> Guard:
         expected = token_file.ensure(settings.state_dir).encode()
     except OSError as error:
         path = token_file.path_of(settings.state_dir)
-        raise InvalidInput(f"the token of the service cannot be kept in {path}: {error.strerror}") from None
+        raise InvalidInput(f"The token of the service cannot be kept in {path}: {error.strerror}.") from None
 
     def identify(environ: WSGIEnvironment, url_project: str | None) -> Caller:
         given = _given(environ)

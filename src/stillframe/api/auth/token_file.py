@@ -42,7 +42,7 @@ class Foreign(InvalidInput):
     """The token, or what it lies in, is another user's: its owner can use it, and nobody else."""
 
     def __init__(self, path: Path, owner: str) -> None:
-        super().__init__(f"the token of the service cannot be read: {path} belongs to {owner}")
+        super().__init__(f"The token of the service cannot be read: {path} belongs to {owner}")
         self.owner = owner
 
 
@@ -165,7 +165,7 @@ def _read(folder: int, path: Path) -> Kept:
 def _unusable(path: Path, why: str, command: str | None = None) -> InvalidInput:
     """With a command that, as it removes the token, makes the next start bring a new one about."""
     mend = command or f"rm -r {shlex.quote(str(path))}"
-    return InvalidInput(f"the token of the service cannot be used: {path} {why}. Mend it and start again: {mend}")
+    return InvalidInput(f"The token of the service cannot be used: {path} {why}. Mend it and start again: {mend}")
 
 
 def _foreign(path: Path) -> Foreign:
