@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from stillframe.domain.snapshot import CopyReference
-
 PATIENCE: Final = 90.0
 
 #: Takes a method of a driver and its arguments, and does what it wants with them.
@@ -20,8 +18,11 @@ Act = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
 def id_in(argument: object) -> str | None:
-    """The id that an argument of a driver's method is or has, None for other arguments."""
-    told = argument.id if isinstance(argument, CopyReference) else argument
+    """The id of a copy or of anything else that an argument of a driver's method is, None for other arguments.
+
+    Releases before have no references to copies, and are played by this as well.
+    """
+    told = getattr(argument, "id", None) if type(argument).__name__ == "CopyReference" else argument
     return told if isinstance(told, str) else None
 
 
