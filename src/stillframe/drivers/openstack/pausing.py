@@ -81,7 +81,7 @@ class Pausing:
             asked = Outcome.DONE if held else Outcome.REFUSED
             before = self.history(server_id)
             yield held
-            still = not held or (_status(self._server(server_id)) == _PAUSED and self.history(server_id) == before)
+            still = not held or self._is_still(server_id, before)
         finally:
             self.let_run(server_id)
             # A pause of unknown outcome may come after that look, and so may its end be the watchdog's.
@@ -92,6 +92,14 @@ class Pausing:
                 f"Server {server_id} did not stay paused while its volumes were cut: somebody let it run, or Cinder "
                 f"took longer than the {self._seconds:g} s that a server may be paused for ([openstack] pause_seconds)."
             )
+
+    def _is_still(self, server_id: str, before: list[str]) -> bool:
+        status, after = _status(self._server(server_id)), self.history(server_id)
+        still = status == _PAUSED and after == before
+        if not still:
+            since = [request for request in after if request not in before]
+            LOG.warning("server %s is %s after its pause, and was asked for %s meanwhile", server_id, status, since)
+        return still
 
     def let_run(self, server_id: str) -> None:
         """Have a server run again that we paused, and return when it does; any other is left alone."""
