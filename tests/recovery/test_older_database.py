@@ -226,17 +226,23 @@ def test_a_copy_of_another_project_s_is_no_evidence(world: World, database_url: 
     assert {copy.id for copy in world.driver.storage.find(None)} == pretended
 
 
+def dumped_within_a_cut(world: World, database_url: sa.URL, folder: Path) -> tuple[str, Dump]:
+    """An instance snapshot that was being created when the database was dumped, and has come to its end since."""
+    gate = world.faults.hold("cut")
+    creating, _task = world.begin_create()
+    gate.arrived()
+    dump = Dump(database_url, folder)
+    gate.let_go()
+    world.settle()
+    world.faults.mend()
+    return creating, dump
+
+
 @pytest.mark.parametrize("server_kind", ["sqlite"])
 def test_a_cut_is_not_completed_by_a_copy_of_another_project_s(
     world: World, database_url: sa.URL, tmp_path: Path
 ) -> None:
-    gate = world.faults.hold("cut")
-    creating, _task = world.begin_create()
-    gate.arrived()
-    dump = Dump(database_url, tmp_path)
-    gate.let_go()
-    world.settle()
-    world.faults.mend()
+    creating, dump = dumped_within_a_cut(world, database_url, tmp_path)
     _kept, lost = world.driver.storage.find(None)
     del world.driver.copies[lost.id]
     world.driver.pretend(lost.name, "theirs")
@@ -250,13 +256,7 @@ def test_a_cut_is_not_completed_by_a_copy_of_another_project_s(
 def test_of_two_copies_of_one_volume_none_is_taken_for_the_one(
     world: World, database_url: sa.URL, tmp_path: Path
 ) -> None:
-    gate = world.faults.hold("cut")
-    creating, _task = world.begin_create()
-    gate.arrived()
-    dump = Dump(database_url, tmp_path)
-    gate.let_go()
-    world.settle()
-    world.faults.mend()
+    creating, dump = dumped_within_a_cut(world, database_url, tmp_path)
     world.driver.pretend(world.driver.storage.find(None)[0].name, PROJECT)
 
     put_back(world, dump)

@@ -118,7 +118,7 @@ class Holding:
             before, reason = self._look(declaration)
             mark = self._begin(declaration, socket, frozen=before is Seen.FREE, alone=alone)
             # Of whoever may come back, whatever was seen of the guest until now is nothing that lasts.
-            stays = None if alone else earlier or replace(mark, frozen=True, paused=True)
+            stays = None if alone else earlier or replace(mark, frozen=True)
             try:
                 mark, stillness = self._freeze(declaration, mark, reason)
                 mark, paused = self._pause(declaration, socket, mark)
