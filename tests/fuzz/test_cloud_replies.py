@@ -24,7 +24,7 @@ from stillframe.drivers.openstack.cinder import CinderStorage
 from stillframe.drivers.openstack.cloud import Cloud, Endpoints
 from stillframe.drivers.openstack.nova import NovaCompute
 from stillframe.drivers.openstack.pausing import Pausing
-from stillframe.drivers.openstack.reverting import Reverter
+from stillframe.drivers.openstack.reverting import Reverter, Times
 from stillframe.drivers.openstack.visibility import CloudVisibility
 from stillframe.drivers.openstack.volumes import Looking
 from stillframe.drivers.openstack.waiting import Waiting
@@ -166,7 +166,8 @@ class Story:
         mount(session.session, self.way)
         self.cloud = Cloud(session, _login, Endpoints("public", "r"))
         waiting, looking = Waiting(first=0.0, longest=0.0), Looking(self.cloud)
-        reverter = Reverter(self.cloud, looking, waiting, Backends(self.cloud, ()), patience=0.05, reimage=True)
+        times = Times(patience=0.05, late=0.0)
+        reverter = Reverter(self.cloud, looking, waiting, Backends(self.cloud, ()), times, reimage=True)
         self.storage = CinderStorage(self.cloud, looking, waiting, reverter, patience=0.05)
         self.compute = NovaCompute(self.cloud, waiting, Pausing(self.cloud, waiting, seconds=5), pauses=False)
         self.visibility = CloudVisibility(self.cloud)

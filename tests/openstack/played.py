@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stillframe import main
 from stillframe.drivers.call import Call
@@ -18,6 +18,8 @@ from tests.harness.world import World
 from tests.lab.openstack.services import Option, ini
 from tests.lab.scripted.cloud import ScriptedCloud, scripted_cloud
 from tests.lab.scripted.things import Server
+
+_SOON: Final[dict[str, Option]] = {"timeout": 20, "late_requests": 0.5}
 
 
 class PlayedWorld(World):
@@ -53,7 +55,7 @@ class PlayedWorld(World):
         }
         general: dict[str, Option] = {"state_dir": str(self._folder), "auth_strategy": "keystone"}
         config.write_text(
-            ini({"DEFAULT": general, "drivers": drivers, "openstack": {"timeout": 20, **login, **self._options}})
+            ini({"DEFAULT": general, "drivers": drivers, "openstack": {**_SOON, **login, **self._options}})
         )
         settings = load([str(config)])
         self.drivers = open_drivers(settings)

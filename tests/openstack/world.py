@@ -15,7 +15,7 @@ from stillframe.drivers.openstack.cinder import CinderStorage
 from stillframe.drivers.openstack.cloud import Cloud, Endpoints, connect
 from stillframe.drivers.openstack.nova import NovaCompute
 from stillframe.drivers.openstack.pausing import Pausing
-from stillframe.drivers.openstack.reverting import Reverter
+from stillframe.drivers.openstack.reverting import Reverter, Times
 from stillframe.drivers.openstack.volumes import Looking
 from stillframe.drivers.openstack.waiting import Waiting
 from stillframe.settings import load
@@ -44,7 +44,8 @@ class CloudWorld(World):
     ) -> None:
         self.lab = lab
         waiting, looking = Waiting(), Looking(cloud)
-        reverter = Reverter(cloud, looking, waiting, Backends(cloud, ()), patience=60, reimage=reimage)
+        times = Times(patience=60, late=2.0)
+        reverter = Reverter(cloud, looking, waiting, Backends(cloud, ()), times, reimage=reimage)
         self.storage = CinderStorage(cloud, looking, waiting, reverter, patience=patience)
         pausing = Pausing(cloud, waiting, seconds=pause_seconds)
         self.compute = NovaCompute(cloud, waiting, pausing, pauses=bool(pause_seconds))

@@ -50,6 +50,9 @@ class Answer:
         return self.document if isinstance(self.document, bytes) else json.dumps(self.document).encode()
 
 
+_AWAY: Final = Answer(503, b"<html><title>503</title>No server is available.</html>", "text/html")
+
+
 class Refusal(Exception):
     def __init__(self, status: int, key: str, message: str) -> None:
         super().__init__(message)
@@ -78,10 +81,16 @@ class ScriptedCloud(Things):
         self.heard: list[str] = []
         self.looks: list[tuple[str, int]] = []
         self._hooks: list[tuple[re.Pattern[str], Hook, list[int]]] = []
+        self._late: list[_Late] = []
 
     def on(self, request: str, hook: Hook, times: int = 1) -> None:
         """Call the hook before requests that fit a regular expression are answered, for the first `times` of them."""
         self._hooks.append((re.compile(request), hook, [times]))
+
+    def delay(self, request: str, looks: str, number: int) -> None:
+        """Have the next request that fits unanswered, and worked on right after the so manieth that fits `looks`."""
+        late = _Late(re.compile(request), re.compile(looks), number)
+        self._late.append(late)
 
     def asked(self, request: str) -> list[str]:
         """The requests so far that fit a regular expression."""
@@ -93,7 +102,11 @@ class ScriptedCloud(Things):
         with self.lock:
             self.heard.append(told)
             if path.split("/")[1] in self.away:
-                return Answer(503, b"<html><title>503</title>No server is available.</html>", "text/html")
+                return _AWAY
+            for late in self._late:
+                if late.work is None and late.request.search(told):
+                    late.work = partial(self._work, method, path, query, body, project_id)
+                    return _AWAY
             due = [one for one in self._hooks if one[2][0] > 0 and one[0].search(told)]
             for one in due:
                 one[2][0] -= 1
@@ -101,6 +114,13 @@ class ScriptedCloud(Things):
             answer = hook()
             if answer is not None:
                 return answer
+        answer = self._work(method, path, query, body, project_id)
+        with self.lock:
+            for late in self._late:
+                late.hear(told)
+        return answer
+
+    def _work(self, method: str, path: str, query: dict[str, str], body: bytes, project_id: str) -> Answer:
         try:
             document = json.loads(body) if body else None
             for wanted, pattern, handler in _ROUTES:
@@ -110,6 +130,23 @@ class ScriptedCloud(Things):
         except Refusal as refusal:
             return refusal.answer
         return Refusal(404, "itemNotFound", f"there is no {method} {path}").answer
+
+
+@dataclass
+class _Late:
+    """A request that has not come through yet: `work` is what it asks for, once it was sent."""
+
+    request: re.Pattern[str]
+    looks: re.Pattern[str]
+    left: int
+    work: Callable[[], Answer] | None = None
+
+    def hear(self, told: str) -> None:
+        """Of a request that was worked on."""
+        if self.work is not None and self.looks.search(told):
+            self.left -= 1
+            if self.left == 0:
+                self.work()
 
 
 @dataclass(frozen=True)

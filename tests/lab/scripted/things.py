@@ -20,7 +20,10 @@ BOOT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass
 class Peer:
-    """A service behind a queue: `alive` is the truth, `state` what the others say of it, `queue` what waits for it."""
+    """A service behind a queue: `alive` is the truth, `state` what the others say of it, `queue` what waits for it.
+
+    `seconds`: how long it is at each thing that it is asked for.
+    """
 
     binary: str
     host: str
@@ -30,13 +33,16 @@ class Peer:
     queue: list[Callable[[], None]] = field(default_factory=list)
     #: What it does first when it is started.
     at_start: Callable[[], None] = lambda: None
+    seconds: float = 0.0
 
     def cast(self, work: Callable[[], None]) -> None:
         """Have it done now, or when the peer comes back."""
-        if self.alive:
-            work()
-        else:
+        if not self.alive:
             self.queue.append(work)
+        elif self.seconds:
+            threading.Timer(self.seconds, work).start()
+        else:
+            work()
 
     def die(self, *, seen: bool) -> None:
         """`seen`: the others have noticed."""
@@ -182,6 +188,9 @@ class Things:
                 volume.content = snapshot.content
             if volume.status == busy:
                 volume.status = "error" if failed else "available"
+            elif not failed and busy == "reverting":
+                # `revert_to_snapshot` of cinder/volume/manager.py ends there, without a word.
+                return
             snapshot.status = "available"
 
         self.storage.cast(work)

@@ -69,6 +69,14 @@ OPTIONS: Final = [
         help="Seconds between two queries whether the cinder-volume that reverts a volume is alive.",
     ),
     cfg.FloatOpt(
+        "late_requests",
+        default=10,
+        min=0,
+        advanced=True,
+        help="Seconds in which Cinder may still work on a request that it has not answered, once it answers again. "
+        "Nothing else is asked of the volume meanwhile.",
+    ),
+    cfg.FloatOpt(
         "paused_servers_interval",
         default=60,
         min=0,
@@ -101,6 +109,7 @@ class OpenStackOptions:
     reimage: bool
     server_patience: float
     volume_service_interval: float
+    late_requests: float
     paused_servers_interval: float
     updated_resolution: float
 
@@ -119,6 +128,7 @@ def read(settings: Settings) -> OpenStackOptions:
         reimage=group.reimage,
         server_patience=group.server_patience,
         volume_service_interval=group.volume_service_interval,
+        late_requests=group.late_requests,
         paused_servers_interval=group.paused_servers_interval,
         updated_resolution=group.updated_resolution,
     )

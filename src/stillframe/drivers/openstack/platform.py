@@ -28,7 +28,7 @@ class OpenStackPlatform(Platform):
         from stillframe.drivers.openstack.login import CloudProblems
         from stillframe.drivers.openstack.nova import NovaCompute
         from stillframe.drivers.openstack.pausing import Pausing
-        from stillframe.drivers.openstack.reverting import Reverter
+        from stillframe.drivers.openstack.reverting import Reverter, Times
         from stillframe.drivers.openstack.visibility import CloudVisibility
         from stillframe.drivers.openstack.volumes import Looking
         from stillframe.drivers.openstack.waiting import Waiting
@@ -39,15 +39,8 @@ class OpenStackPlatform(Platform):
         chosen, waiting = options.read(settings), Waiting()
         connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
         looking, backends = Looking(connected), Backends(connected, chosen.reverting_backends)
-        reverter = Reverter(
-            connected,
-            looking,
-            waiting,
-            backends,
-            patience=chosen.revert_patience,
-            reimage=chosen.reimage,
-            interval=chosen.volume_service_interval,
-        )
+        times = Times(chosen.revert_patience, chosen.late_requests, chosen.volume_service_interval)
+        reverter = Reverter(connected, looking, waiting, backends, times, reimage=chosen.reimage)
         storage = CinderStorage(connected, looking, waiting, reverter, patience=chosen.patience)
         pausing = Pausing(connected, waiting, seconds=chosen.pause_seconds, resolution=chosen.updated_resolution)
         compute = NovaCompute(

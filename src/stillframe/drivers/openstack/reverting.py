@@ -7,11 +7,21 @@ says for a moment, and nothing but its status: an attachment that was ever calle
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stillframe.domain.errors import BackendError, Damaged, NotFound, NotSupported, Refused, StillframeError
+from stillframe.domain.errors import (
+    BackendError,
+    Damaged,
+    NotFound,
+    NotSupported,
+    Refused,
+    StillframeError,
+    Unavailable,
+)
 from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack import volumes
@@ -28,6 +38,8 @@ from stillframe.drivers.problems import Problem
 LOG = logging.getLogger(__name__)
 
 _BUSY: Final = ("reverting", "downloading")
+# How many times as long Cinder may answer nothing at all, after a request that it has not answered.
+_AWAY: Final = 10
 _RESTORABLE: Final = ("available", "in-use", "error", *_BUSY)
 
 
@@ -39,31 +51,34 @@ class _Seen:
     snapshots: list[Document]
 
 
-class Reverter:
-    """Reverts volumes by the best way there is; any attempt may be broken off and made again.
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long things may take, in seconds.
 
-    `patience`: seconds until a revert that neither ends nor fails counts as lost with the service that ran it.
+    `patience`: until a revert that neither ends nor fails counts as lost with the service that ran it. `late`: in
+    which a request that was not answered may still come through, once Cinder answers again. `interval`: between two
+    queries whether the service that reverts a volume is alive.
     """
 
+    patience: float
+    late: float
+    interval: float = INTERVAL
+
+
+class Reverter:
+    """Reverts volumes by the best way there is; any attempt may be broken off and made again."""
+
     def __init__(
-        self,
-        cloud: Cloud,
-        looking: Looking,
-        waiting: Waiting,
-        backends: Backends,
-        *,
-        patience: float,
-        reimage: bool,
-        interval: float = INTERVAL,
+        self, cloud: Cloud, looking: Looking, waiting: Waiting, backends: Backends, times: Times, *, reimage: bool
     ) -> None:
         self._cloud = cloud
         self._looking = looking
         self._waiting = waiting
         self._backends = backends
-        self._patience = patience
+        self._times = times
         self._allows_reimage = reimage
         self._reimaging = Reimaging(cloud)
-        self._hosts = VolumeHosts(cloud, interval)
+        self._hosts = VolumeHosts(cloud, times.interval)
 
     @property
     def _api(self) -> Api:
@@ -276,7 +291,7 @@ class Reverter:
             volume = self._looking.volume(volume_id)
             return None if volume["status"] in _BUSY else _Seen(volume, snapshots)
 
-        left, what = max(0.0, self._patience - waited), f"volume {volume_id} to be put back"
+        left, what = max(0.0, self._times.patience - waited), f"volume {volume_id} to be put back"
         return self._waiting.until(call, left, what, look, self._hosts.watch(now))
 
     def _backups(self, seen: _Seen) -> list[Document]:
@@ -299,7 +314,7 @@ class Reverter:
             self._api.act(f"/snapshots/{snapshot_id}/action", {"os-force_delete": {}}, call.request_id)
             self._waiting.until(
                 call,
-                self._patience,
+                self._times.patience,
                 f"snapshot {snapshot_id} to be deleted",
                 lambda: volumes.get_snapshot(self._api, snapshot_id) and None,
                 self._hosts.watch(volume),
@@ -328,7 +343,28 @@ class Reverter:
         self._act(call, self._api, volume_id, {"os-reset_status": {"status": status}})
 
     def _act(self, call: Call, api: Api, volume_id: str, action: Mapping[str, Any]) -> None:
-        api.act(f"/volumes/{volume_id}/action", action, call.request_id)
+        try:
+            api.act(f"/volumes/{volume_id}/action", action, call.request_id)
+        except Unavailable as reason:
+            LOG.warning("task %s: volume %s: no answer to %s: %s", call.operation_id, volume_id, list(action), reason)
+            self._let_pass(call, volume_id)
+            raise
+
+    def _let_pass(self, call: Call, volume_id: str) -> None:
+        """Wait until what was asked for without an answer shows itself, or does not come any more.
+
+        Cinder sets a status over whatever there is. A revert whose volume says something else at its end is never
+        seen to end: `revert_to_snapshot` of cinder/volume/manager.py leaves its snapshot restoring.
+        """
+        answered: list[float] = []
+
+        def look() -> bool | None:
+            status = self._looking.volume(volume_id)["status"]
+            answered.append(time.monotonic())
+            return status in _BUSY or answered[-1] - answered[0] >= self._times.late or None
+
+        with suppress(TimedOut):
+            self._waiting.until(call, _AWAY * self._times.late, f"a late request for volume {volume_id}", look)
 
 
 def _require_untouched(before: Document, after: Document) -> None:
