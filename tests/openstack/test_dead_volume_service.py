@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from stillframe.domain.errors import DeadlineExceeded
 from tests.lab.scripted.cloud import Answer
 from tests.openstack.played import playing
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 REVERT: Final = r"POST /volume/volumes/.*\"revert\""
 SNAP: Final = r"POST /volume/snapshots "
 LOCK: Final = r"POST /compute/servers/.*\"lock\""
-LONG: Final = 60.0
 
 
 @pytest.fixture
@@ -35,8 +33,19 @@ def statuses(played: PlayedWorld) -> set[str]:
 
 
 def die(played: PlayedWorld) -> None:
-    """In the middle of what it has just begun, so that nothing is queued for it."""
+    """Before it comes to what it is asked for next, which is queued then."""
     played.cloud.storage.die(seen=True)
+
+
+def die_in_the_middle(played: PlayedWorld) -> None:
+    """After it has begun what it is asked for next, and has answered a question since."""
+    cloud = played.cloud
+    cloud.storage.slow = True
+
+    def answered() -> None:
+        cloud.on("GET /volume/volumes/detail", lambda: die(played))
+
+    cloud.on("GET /volume/capabilities", answered)
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["cinder has noticed", "cinder has not noticed yet"])
@@ -54,36 +63,34 @@ def test_a_revert_that_dies_ends_without_patience_and_its_retry_does_not_wait(pl
     played.fill("then")
     snapshot_id = played.create()
     played.fill("now")
-    played.cloud.on(REVERT, lambda: die(played))
+    played.cloud.on(REVERT, lambda: die_in_the_middle(played))
     shown = played.restore(snapshot_id, force=True)
     assert shown["status"] == "restore-error"
     assert "is down" in shown["fault"]["message"]
     assert (played.server.locked, played.server.power) == (True, ["stop"])
-    assert statuses(played) == {"in-use"}
     retry = {"vm-restore": {"instance_snapshot_id": snapshot_id, "retry": True, "force": True}}
     assert played.refused(retry)[0] == 409
-    played.cloud.storage.queue.clear()
+    assert (statuses(played), played.cloud.storage.queue) == ({"in-use"}, [])
+    played.cloud.storage.slow = False
     played.cloud.storage.come_back()
     shown = played.retry(snapshot_id, force=True)
     assert (shown["status"], shown["fault"], played.contents()) == ("available", None, {"then"})
     assert (played.server.power, played.server.locked) == (["stop", "start"], False)
 
 
-def test_a_revert_that_has_been_waited_for_is_not_waited_for_once_more(played: PlayedWorld) -> None:
-    played.create()
-    volume = next(iter(played.cloud.volumes.values()))
-    copy = next(one for one in played.cloud.snapshots.values() if one.volume_id == volume.id)
-    volume.status, copy.status, volume.changed = "reverting", "restoring", played.cloud.now()
-    # The default of `revert_patience` is four hours, and the service is up.
-    played.cloud.gone_by += 5 * 3600
-    end = time.monotonic() + LONG
-
-    def check() -> None:
-        if time.monotonic() > end:
-            raise DeadlineExceeded("it waits once more")
-
-    played.drivers.storage.release(replace(played.a_call(), check=check), volume.id)
-    assert (volume.status, copy.status) == ("in-use", "available")
+def test_a_revert_that_has_been_waited_for_is_not_waited_for_once_more(tmp_path: Path) -> None:
+    with playing(tmp_path, volume_service_interval=0.05, revert_patience=2) as played:
+        snapshot_id = played.create()
+        played.cloud.storage.slow = True
+        assert played.restore(snapshot_id, force=True)["status"] == "restore-error"
+        assert statuses(played) == {"reverting"}
+        checks = itertools.count()
+        call = replace(played.a_call(), check=lambda: next(checks))
+        volume = next(iter(played.cloud.volumes.values()))
+        played.drivers.storage.release(call, volume.id)
+        assert next(checks) <= 2
+        assert volume.status == "in-use"
+        assert {one.status for one in played.cloud.snapshots.values() if one.volume_id == volume.id} == {"available"}
 
 
 def test_a_snapshot_whose_service_dies_in_the_cut_ends_and_leaves_nothing(played: PlayedWorld) -> None:

@@ -23,6 +23,7 @@ class Peer:
     """A service behind a queue: `alive` is the truth, `state` what the others say of it, `queue` what waits for it.
 
     `seconds`: how long it is at each thing that it is asked for.
+    `slow`: what it takes from its queue is `running` until `finish`, and lost where it dies before.
     """
 
     binary: str
@@ -31,6 +32,8 @@ class Peer:
     state: str = "up"
     status: str = "enabled"
     queue: list[Callable[[], None]] = field(default_factory=list)
+    slow: bool = False
+    running: list[Callable[[], None]] = field(default_factory=list)
     #: What it does first when it is started.
     at_start: Callable[[], None] = lambda: None
     seconds: float = 0.0
@@ -39,6 +42,8 @@ class Peer:
         """Have it done now, or when the peer comes back."""
         if not self.alive:
             self.queue.append(work)
+        elif self.slow:
+            self.running.append(work)
         elif self.seconds:
             threading.Timer(self.seconds, work).start()
         else:
@@ -47,14 +52,21 @@ class Peer:
     def die(self, *, seen: bool) -> None:
         """`seen`: the others have noticed."""
         self.alive = False
+        self.running.clear()
         self.state = "down" if seen else self.state
 
     def come_back(self) -> None:
-        """Do all that was queued."""
+        """Take all that was queued."""
         self.alive, self.state = True, "up"
         self.at_start()
         while self.queue:
-            self.queue.pop(0)()
+            self.cast(self.queue.pop(0))
+
+    def finish(self) -> None:
+        """Come to the end of all that it is at, and be quick from now on."""
+        self.slow = False
+        while self.running:
+            self.running.pop(0)()
 
 
 @dataclass
@@ -178,20 +190,23 @@ class Things:
                 server.task_state = None
 
     def put_back(self, volume: Volume, snapshot: Snapshot, busy: str) -> None:
-        """Have cinder-volume put a volume back."""
-        volume.status, snapshot.status, volume.changed = busy, "restoring", self.now()
+        """Have cinder-volume put a volume back; by the end of it, as by its beginning, it knows no other's statuses."""
+        reverts = busy == "reverting"
+        volume.status, volume.changed = busy, self.now()
+        if reverts:
+            snapshot.status = "restoring"
 
         def work() -> None:
             failed = self.failures > 0
             self.failures -= failed
             if not failed:
                 volume.content = snapshot.content
-            if volume.status == busy:
+            # Its end of a reimage overwrites whatever the volume is by then; its end of a revert does not.
+            ours = volume.status == busy or not reverts
+            if ours:
                 volume.status = "error" if failed else "available"
-            elif not failed and busy == "reverting":
-                # `revert_to_snapshot` of cinder/volume/manager.py ends there, without a word.
-                return
-            snapshot.status = "available"
+            if (ours or failed) and snapshot.status == "restoring":
+                snapshot.status = "available"
 
         self.storage.cast(work)
 

@@ -279,10 +279,10 @@ class Reverter:
         """The volume once no revert of it runs; its status alone may have been overwritten since one began.
 
         It is looked at last: Cinder settles the snapshot after the volume, so this is the volume after the revert.
-        Raises `ServiceDown`, and `TimedOut` when it has been busy for too long, whoever has waited for it until now.
+        Raises `ServiceDown`; `TimedOut` if its service has been at it for too long, whoever has waited for it until
+        now; `MaybeQueued` if the service may not have come to it yet.
         """
-        now = self._looking.volume(volume_id)
-        waited = self._hosts.age(now) if now["status"] in _BUSY else 0.0
+        revert = self._hosts.revert(self._looking.volume(volume_id))
 
         def look() -> _Seen | None:
             snapshots = snapshots_of()
@@ -291,8 +291,18 @@ class Reverter:
             volume = self._looking.volume(volume_id)
             return None if volume["status"] in _BUSY else _Seen(volume, snapshots)
 
-        left, what = max(0.0, self._times.patience - waited), f"volume {volume_id} to be put back"
-        return self._waiting.until(call, left, what, look, self._hosts.watch(now))
+        what = f"volume {volume_id} to be put back"
+        while True:
+            left = max(0.0, self._times.patience - revert.seconds)
+            try:
+                seen = self._waiting.until(call, left, what, look, revert.watch)
+            except TimedOut:
+                revert.require_begun()
+                if revert.seconds >= self._times.patience:
+                    raise
+            else:
+                revert.end()
+                return seen
 
     def _backups(self, seen: _Seen) -> list[Document]:
         """What Cinder keeps of a revert of ours that failed; as the newest it would be in the next one's way.

@@ -11,7 +11,6 @@ from urllib.parse import quote
 from stillframe.domain.errors import BackendError, Conflict
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Cloud
-from stillframe.drivers.openstack.documents import moment
 from stillframe.drivers.openstack.volumes import STORAGE, Document
 
 LOG = logging.getLogger(__name__)
@@ -29,18 +28,24 @@ class ServiceDown(BackendError):
     """The service that has to do what is waited for is dead, as Cinder tells: it does nothing for now."""
 
 
+class MaybeQueued(BackendError):
+    """What is waited for may still be in the queue of its service, which does it whenever it comes to it."""
+
+
 class VolumeHosts:
     """The services behind Cinder's API, each of which works for the volumes of a back end."""
 
     def __init__(self, cloud: Cloud, interval: float = INTERVAL) -> None:
         self._cloud = cloud
         self._interval = interval
+        # By volume: when it was last changed at the time, and when its service was first seen to have begun.
+        self._begun: dict[str, tuple[object, float]] = {}
 
     def require(self, described: Sequence[Document]) -> None:
         """Raises `Conflict` if nobody lives who could do something with one of these volumes."""
         by_host = {_host(volume): volume["id"] for volume in described}
         for host, volume_id in sorted(by_host.items()):
-            if host and not self._answers(host):
+            if host and not self.answers(host):
                 refusal = Conflict(
                     f"The cinder-volume that volume {volume_id} belongs to does not answer: what it is asked for would "
                     f"be queued and done whenever it is back. Wait for it, or {_MENDED_BY}."
@@ -74,13 +79,9 @@ class VolumeHosts:
         able = [one for one in services if one in own or one.get("cluster") in clusters]
         return bool(able) and all(one["state"] != _UP for one in able)
 
-    def age(self, volume: Document) -> float:
-        """Seconds since a volume was last changed, by the clocks of the cloud; 0 where they do not tell."""
-        changed = volume.get("updated_at")
-        reports = [told for one in self._services() if (told := one.get("updated_at"))]
-        if not changed or not reports:
-            return 0.0
-        return max(0.0, (max(map(moment, reports)) - moment(changed)).total_seconds())
+    def revert(self, volume: Document) -> Revert:
+        """What is known of the revert that a volume was seen in."""
+        return Revert(self, volume, self._interval, self._begun)
 
     def _services(self) -> Sequence[Document]:
         found: Sequence[Any] = self._cloud.service(STORAGE).get(
@@ -88,9 +89,72 @@ class VolumeHosts:
         )
         return found
 
-    def _answers(self, host: str) -> bool:
+    def answers(self, host: str) -> bool:
         """Asked for what changes nothing and what nobody but the service can tell."""
         return self._cloud.service(STORAGE).probe(f"/capabilities/{quote(host)}", _ANSWER_SECONDS) is not None
+
+
+class Revert:
+    """A revert that Cinder was asked for, and whether the service that does it has come to it.
+
+    Commands and questions wait in one queue: whoever answers a question has begun all that it was asked for before.
+    What had begun dies with its service. Nobody can take the rest back, and it is done whenever the service is there
+    again; so its statuses in Cinder are left alone, for only they show its end.
+    """
+
+    def __init__(
+        self, hosts: VolumeHosts, volume: Document, interval: float, begun: dict[str, tuple[object, float]]
+    ) -> None:
+        self._hosts, self._volume, self._interval = hosts, volume, interval
+        self._require_up = hosts.watch(volume)
+        self._due = 0.0
+        # Shared by all attempts of this process; another one knows nothing, and waits anew.
+        self._all = begun
+
+    @property
+    def begun(self) -> bool:
+        """Whether the service was seen to have come to it."""
+        return self._since is not None
+
+    @property
+    def seconds(self) -> float:
+        """How long the service is known to have been at it; 0 if nobody has seen that it began."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
+    def watch(self) -> None:
+        """See `VolumeHosts.watch`; raises `MaybeQueued` where the service went down before it was seen to begin."""
+        try:
+            self._require_up()
+        except ServiceDown as down:
+            if self.begun:
+                raise
+            raise self._queued(down.message, down.detail) from None
+        host = _host(self._volume)
+        if not self.begun and time.monotonic() >= self._due:
+            if host and self._hosts.answers(host):
+                self._all[self._volume["id"]] = (self._volume.get("updated_at"), time.monotonic())
+            self._due = time.monotonic() + self._interval
+
+    def require_begun(self) -> None:
+        """Raises `MaybeQueued` if nobody has seen the service come to it."""
+        if not self.begun:
+            volume_id = self._volume["id"]
+            silent = f"The cinder-volume that volume {volume_id} belongs to does not answer; {_MENDED_BY}."
+            raise self._queued(silent, f"cinder-volume of {_host(self._volume)}")
+
+    def end(self) -> None:
+        """It is over, and nothing needs to be known of it any more."""
+        self._all.pop(self._volume["id"], None)
+
+    @property
+    def _since(self) -> float | None:
+        changed, since = self._all.get(self._volume["id"], (None, None))
+        return since if changed == self._volume.get("updated_at") else None
+
+    def _queued(self, why: str, detail: str | None) -> MaybeQueued:
+        queued = MaybeQueued(f"{why} The revert that it was asked for may be in its queue, and is then done first.")
+        queued.detail = detail
+        return queued
 
 
 def _host(volume: Document) -> str:
