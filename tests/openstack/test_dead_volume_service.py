@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from tests.openstack.played import PlayedWorld
 
 REVERT: Final = r"POST /volume/volumes/.*\"revert\""
+LOOK: Final = r"GET /volume/(volumes|snapshots)/"
 SNAP: Final = r"POST /volume/snapshots "
 LOCK: Final = r"POST /compute/servers/.*\"lock\""
 
@@ -43,7 +43,7 @@ def die_in_the_middle(played: PlayedWorld) -> None:
     cloud.storage.slow = True
 
     def answered() -> None:
-        cloud.on("GET /volume/volumes/detail", lambda: die(played))
+        cloud.on(LOOK, lambda: die(played))
 
     cloud.on("GET /volume/capabilities", answered)
 
@@ -61,7 +61,8 @@ def test_requests_are_refused_while_nobody_could_carry_them_out(played: PlayedWo
 
 def test_a_revert_that_dies_ends_without_patience_and_its_retry_does_not_wait(played: PlayedWorld) -> None:
     played.fill("then")
-    snapshot_id = played.create()
+    volume = played.cloud.volumes[played.server.volumes[0]]
+    snapshot_id = played.create(volume.id)
     played.fill("now")
     played.cloud.on(REVERT, lambda: die_in_the_middle(played))
     shown = played.restore(snapshot_id, force=True)
@@ -70,25 +71,29 @@ def test_a_revert_that_dies_ends_without_patience_and_its_retry_does_not_wait(pl
     assert (played.server.locked, played.server.power) == (True, ["stop"])
     retry = {"vm-restore": {"instance_snapshot_id": snapshot_id, "retry": True, "force": True}}
     assert played.refused(retry)[0] == 409
-    assert (statuses(played), played.cloud.storage.queue) == ({"in-use"}, [])
+    assert (volume.status, volume.content, played.cloud.storage.queue) == ("in-use", "now", [])
     played.cloud.storage.slow = False
     played.cloud.storage.come_back()
     shown = played.retry(snapshot_id, force=True)
-    assert (shown["status"], shown["fault"], played.contents()) == ("available", None, {"then"})
+    assert (shown["status"], shown["fault"], volume.content) == ("available", None, "then")
     assert (played.server.power, played.server.locked) == (["stop", "start"], False)
 
 
 def test_a_revert_that_has_been_waited_for_is_not_waited_for_once_more(tmp_path: Path) -> None:
     with playing(tmp_path, volume_service_interval=0.05, revert_patience=2) as played:
         snapshot_id = played.create()
-        played.cloud.storage.slow = True
+
+        def be_slow() -> None:
+            played.cloud.storage.slow = True
+
+        played.cloud.on(REVERT, be_slow)
         assert played.restore(snapshot_id, force=True)["status"] == "restore-error"
         assert statuses(played) == {"reverting"}
-        checks = itertools.count()
-        call = replace(played.a_call(), check=lambda: next(checks))
+        checks: list[None] = []
+        call = replace(played.a_call(), check=lambda: checks.append(None))
         volume = next(iter(played.cloud.volumes.values()))
         played.drivers.storage.release(call, volume.id)
-        assert next(checks) <= 2
+        assert len(checks) <= 2
         assert volume.status == "in-use"
         assert {one.status for one in played.cloud.snapshots.values() if one.volume_id == volume.id} == {"available"}
 

@@ -151,7 +151,7 @@ class Revert:
         changed, since = self._all.get(self._volume["id"], (None, None))
         return since if changed == self._volume.get("updated_at") else None
 
-    def _queued(self, why: str, detail: str | None) -> MaybeQueued:
+    def _queued(self, why: str, detail: str) -> MaybeQueued:
         queued = MaybeQueued(f"{why} The revert that it was asked for may be in its queue, and is then done first.")
         queued.detail = detail
         return queued
