@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -106,10 +107,11 @@ def hang(world: World, pipe: Pipe, way: str, call: str) -> str:
     [("create", "cut"), ("create", "complete"), ("delete", "delete"), ("restore", "complete"), ("restore", "restore")],
 )
 def test_a_call_that_hangs_is_given_up_and_what_it_does_later_changes_nothing(
-    world: World, pipe: Pipe, way: str, call: str
+    world: World, pipe: Pipe, way: str, call: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.driver.set_power_state(world.instance.id, PowerState.SHUTOFF)
     hung_in = hang(world, pipe, way, call)
+    task_id = world.operation(hung_in)["id"]
     if way == "restore":
         assert world.rollback(hung_in, force=True)["status"] == "available"
     else:
@@ -123,8 +125,13 @@ def test_a_call_that_hangs_is_given_up_and_what_it_does_later_changes_nothing(
     world.begin_create()
     gate.arrived()
     world.faults.calls.clear()
+    caplog.clear()
     pipe.end()
     wait_until(lambda: hung(world) == 0, "it never returned")
+    # What its own steps tell aside, it ends with one line, and with no failure.
+    assert [one.getMessage() for one in caplog.records if one.levelno > logging.WARNING] == []
+    returned = f"task {task_id}: the call that had been given up has returned"
+    assert [one.getMessage() for one in caplog.records].count(returned) == 1
     assert CHANGING.isdisjoint(world.faults.calls)
     gate.let_go()
     world.settle()

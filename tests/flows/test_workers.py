@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -53,7 +54,9 @@ def pair(tmp_path: Path, url: sa.URL) -> Iterator[tuple[World, World]]:
 
 
 @pytest.mark.parametrize("call", ["cut", "restore", "stop", "delete"])
-def test_a_worker_whose_claim_has_passed_on_begins_no_call_any_more(pair: tuple[World, World], call: str) -> None:
+def test_a_worker_whose_claim_has_passed_on_begins_no_call_any_more(
+    pair: tuple[World, World], call: str, caplog: pytest.LogCaptureFixture
+) -> None:
     first, second = pair
     first.write(b"before")
     snapshot_id = first.create()
@@ -68,8 +71,13 @@ def test_a_worker_whose_claim_has_passed_on_begins_no_call_any_more(pair: tuple[
         assert second.read() == [b"before", b"before"]
         second.write(b"the guest goes on")
         made = len(first.faults.calls)
+        caplog.clear()
         gate.let_go()
         wait_until(lambda: first.stop(0.1), "the call that was let go did not end")
+    # It is nothing unexpected: a line says so, and none of them a failure.
+    assert [one.getMessage() for one in caplog.records if one.levelno > logging.WARNING] == []
+    task_id = first.operation(snapshot_id)["id"]
+    assert len([one for one in caplog.records if f"task {task_id} is left to" in one.getMessage()]) == 1
     # The call that was under way ends; with an idempotent name it does nothing new, and after it there is no other.
     assert [one for one in first.faults.calls[made:] if one in ("cut", "restore", "start", "stop", "delete")] == []
     assert second.show(snapshot_id)["status"] == "available"

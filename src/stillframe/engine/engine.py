@@ -253,7 +253,9 @@ class Engine:
             # Unless it is final now, it was told to stop between two tasks.
             counted = False
         except Superseded as error:
-            LOG.warning("task %s: %s", operation.id, error)
+            # Of a call that had been given up it is told that it has returned.
+            if attempt not in self._abandoned:
+                LOG.warning("task %s is left to whoever has it now: %s", operation.id, error)
         except Exception as error:  # noqa: BLE001  # told by what looks into it
             wait = min(_FIRST_WAIT * 2 ** (operation.attempts - 1), _LONGEST_WAIT)
             self._break_off(attempt, error)

@@ -20,6 +20,7 @@ from stillframe.domain.verdict import Failure, Nothing, verdict
 from stillframe.engine.atoms import flow_of, undo
 from stillframe.engine.attempt import RunningAttempt
 from stillframe.engine.faults import fault_of
+from stillframe.engine.internals import is_superseded
 from stillframe.engine.persistence import FlowBooks, load, translated
 from stillframe.engine.progress import Meter, outline, take_record
 from stillframe.engine.task import Outcomes
@@ -173,7 +174,10 @@ class Execution:
                 while True:
                     # Suspended from within: another thread would have to wait for the task that runs.
                     steps.send(self._suspending.is_set())
-        except Exception:
+        except Exception as error:
+            if is_superseded(error):
+                # Whatever else has failed at the time fails for the one who goes on, too.
+                raise Superseded(f"Task {detail.uuid} has been settled already, or taken over by another.") from None
             if not _reverted(self.books.read(detail.uuid), work):
                 raise
             LOG.warning("the flow of task %s was reverted", detail.uuid)

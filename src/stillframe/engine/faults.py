@@ -23,7 +23,8 @@ def storable(error: BaseException, what: str) -> StillframeError:
     if not isinstance(error, StillframeError):
         LOG.error("%s broke off", what, exc_info=error)
         return StillframeError(_UNEXPECTED)
-    LOG.warning("%s failed: %s", what, error.in_full())
+    expected = isinstance(error, errors.Superseded)
+    LOG.log(logging.INFO if expected else logging.WARNING, "%s failed: %s", what, error.in_full())
     public: type[StillframeError] = next(k for k in type(error).__mro__ if k.__module__ == errors.__name__)
     return public(error.message)
 

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from typing import TYPE_CHECKING, Any, TypeAlias
+import logging
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import sqlalchemy as sa
+from taskflow import exceptions, states
+from taskflow.engines.action_engine import builder
+from taskflow.engines.action_engine import engine as engines
 from taskflow.persistence.backends import impl_sqlalchemy
+
+from stillframe.domain.errors import Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -69,6 +75,48 @@ class _GuardedEngine:
 
     def connect(self) -> sa.Connection:
         return self._engine.connect()
+
+
+def is_superseded(error: BaseException | None) -> bool:
+    """Whether an engine was ended by this, be it alone or among the failures of tasks that ran at a time."""
+    return isinstance(error, Superseded) or (
+        isinstance(error, exceptions.WrappedFailure) and error.check(Superseded) is not None
+    )
+
+
+class _SupersededIsExpected(logging.Filter):
+    """Drops what TaskFlow tells, as its own failure, of an engine that ends because its operation is another's."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and is_superseded(record.exc_info[1]))
+
+
+_FILTER: Final = _SupersededIsExpected()
+
+
+def expect_superseded() -> None:
+    """Leave it to who runs an engine to tell that it was superseded; to do so twice is fine."""
+    for module in (builder, engines):
+        logging.getLogger(module.__name__).addFilter(_FILTER)
+
+
+class _EndsOnce:
+    """For an engine: when it fails, and its failure cannot be written down either, the failure is what is raised."""
+
+    def _change_state(self, state: str) -> None:
+        try:
+            super()._change_state(state)  # type: ignore[misc]
+        except Superseded:
+            if state != states.FAILURE:
+                raise
+
+
+class SerialEngine(_EndsOnce, engines.SerialActionEngine):  # type: ignore[misc]  # untyped library
+    """The stock engine that runs one task after another."""
+
+
+class ParallelEngine(_EndsOnce, engines.ParallelActionEngine):  # type: ignore[misc]  # untyped library
+    """The stock engine that runs tasks at a time."""
 
 
 class OpenRedisBoard:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from taskflow import exceptions, states
-from taskflow.engines.action_engine.engine import ParallelActionEngine, SerialActionEngine
 from taskflow.persistence import models
 
 from stillframe.domain.errors import StillframeError, Unavailable
-from stillframe.engine.internals import SharedBackend
+from stillframe.engine.internals import ParallelEngine, SerialEngine, SharedBackend, expect_superseded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,11 +94,12 @@ class FlowBooks:
 
 def load(flow: Any, detail: models.FlowDetail, backend: SharedBackend, executor: Executor | None) -> Any:
     """A TaskFlow engine for a flow: serial without an executor, else parallel on it."""
+    expect_superseded()
     # By class: TaskFlow's own way by name looks through the entry points of all installed packages, for each flow.
     if executor is None:
-        engine = SerialActionEngine(flow, detail, backend, {})
+        engine = SerialEngine(flow, detail, backend, {})
     else:
-        engine = ParallelActionEngine(flow, detail, backend, {"executor": executor})
+        engine = ParallelEngine(flow, detail, backend, {"executor": executor})
     # Each task would write 0.0 and 1.0 in commits of their own; the operation's row has the progress that is shown.
     engine.storage.set_task_progress = lambda *_args, **_kwargs: None
     return engine
