@@ -32,9 +32,22 @@ PAGES: Final = (*_FIRST, *(page for page in _REST if page not in _FIRST))
 ALL: Final = [block for page in PAGES for block in blocks(page)]
 
 
+STAMPS: Final = (".venv/.run-ready", ".venv/.test-ready")
+
+
+def is_installed(project: Path) -> bool:
+    """Whether `make` finds nothing to install in a project's folder."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    asked = subprocess.run(["make", "-q", *STAMPS], cwd=project, env=clean, capture_output=True, text=True, check=False)
+    assert asked.returncode in (0, 1), asked.stderr
+    return asked.returncode == 0
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The project's folder, as somebody has it who has just installed it."""
+    # What is installed from there is installed here, by a path that is soon gone.
+    assert is_installed(ROOT), "run `make install` first: a lock, pyproject.toml or the Makefile has changed since"
     folder = tmp_path / "stillframe"
     folder.mkdir()
     for path in ROOT.iterdir():
@@ -53,6 +66,23 @@ def test_every_block_is_read() -> None:
     assert len(played) >= 30
     assert len(ALL) - len(played) <= 80
     assert all(len(block.why) > 10 for block in ALL if block not in played)
+
+
+@pytest.mark.parametrize(
+    "changed", ["requirements.lock", "requirements-dev.lock", "requirements-uv.lock", "pyproject.toml", "Makefile"]
+)
+def test_a_project_that_has_changed_since_it_was_installed_is_not_played(tmp_path: Path, changed: str) -> None:
+    sources = ("Makefile", "pyproject.toml", *(path.name for path in ROOT.glob("requirements*.lock")))
+    lock = "tests/clients/typescript/package-lock.json"
+    made = (".venv/bin/uv", *STAMPS)
+    for moment, name in enumerate((*sources, lock, *made), 1):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((ROOT / name).read_bytes() if name in sources else b"")
+        os.utime(path, (moment, moment))
+    assert is_installed(tmp_path)
+    os.utime(tmp_path / changed)
+    assert not is_installed(tmp_path)
 
 
 def test_the_pages_are_played_in_one_go(checkout: Path) -> None:
