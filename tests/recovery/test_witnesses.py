@@ -129,6 +129,20 @@ def test_the_order_in_which_the_workers_look_does_not_matter(sites: Sites, open_
         assert site.operations.get(open_restore.id).state is OperationState.FAILED
 
 
+def test_an_older_state_that_is_declared_before_the_first_start_is_carried_on_by_nobody(
+    sites: Sites, open_restore: Operation
+) -> None:
+    with sites.started() as site:
+        # As `stillframe db accept-older --unnoticed` on the machine that remembers no later state.
+        assert site.epochs.hold("an operator", None) == [open_restore.id]
+        assert (site.early.taken(), site.late.taken()) == ([], [])
+        site.epochs.accept([], ())
+        for worker in (site.early, site.late):
+            worker.witness.note()
+        assert site.standings() == (Standing.SAME, Standing.SAME)
+        assert (site.early.taken(), site.late.taken()) == ([], [])
+
+
 def test_an_accepted_state_is_the_latest_for_both(sites: Sites, open_restore: Operation) -> None:
     with sites.started() as site:
         site.late.witness.note()
