@@ -83,8 +83,10 @@ class LocalWorld(World):
     def use(self, files: Files, qemu: Qemu | None = None) -> None:
         """Drivers that reach the world through these objects, as after a restart of the service."""
         self.files, talk = files, qemu or self.qemu
-        self.storage = LocalStorage(self.instances, self.state, files, self.images, talk, patience=self.patience)
         compute = LocalCompute(self.instances, self.state, files, self.images, talk, guard=self.guard)
+        self.storage = LocalStorage(
+            self.declarations, compute, talk, self.state, files, self.images, patience=self.patience
+        )
         self.compute = compute
         self.leftovers = LocalLeftovers(self.instances, self.state, files, compute.holding)
 

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from stillframe.domain.errors import BackendError, Unavailable
 from stillframe.drivers.local import options as local_options
 from stillframe.drivers.local.compute import LocalCompute
+from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Images
@@ -28,7 +29,7 @@ from stillframe.drivers.platform import Drivers
 from stillframe.settings import Settings
 from tests.harness.surround import surround
 
-_LOOKS: Final = frozenset({"can_clone", "free", "status", "nodes", "job"})
+_LOOKS: Final = frozenset({"can_clone", "free", "status", "listens", "nodes", "job"})
 
 #: The file whose presence makes the restore of the volume that it names fail.
 BROKEN: Final = "broken-volume"
@@ -90,7 +91,9 @@ def struck_drivers(settings: Settings, points: Points) -> Drivers:
         files, qemu = Files(), Qemu()
     instances, state, images = local_options.read(settings).instances, settings.state_dir / "local", Images()
     compute = LocalCompute(instances, state, files, images, qemu, guard=Guard())
-    storage = surround(LocalStorage(instances, state, files, images, qemu), _break(settings.state_dir / BROKEN))
+    storage = surround(
+        LocalStorage(Declarations(instances), compute, qemu, state, files, images), _break(settings.state_dir / BROKEN)
+    )
     if points.strike == "kill":
         return Drivers(compute, storage)
     return Drivers(surround(compute, points.around_calls), surround(storage, points.around_calls))

@@ -31,10 +31,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class FileSource(Source):
-    """An image file on this machine, in a format such as `raw` or `qcow2`."""
+    """An image file on this machine, in a format such as `raw` or `qcow2`.
+
+    `monitor` is what the process that has it open, while its instance runs, is known by to `BlockJobs` of the compute
+    driver's platform; None where nobody can ask it.
+    """
 
     path: Path
     format: str
+    monitor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from stillframe.domain.errors import (
-    BackendError,
-    Damaged,
-    Interrupted,
-    NotSupported,
-    OutOfSpace,
-    Refused,
-    StillframeError,
-)
+from stillframe.domain.errors import NotSupported, OutOfSpace, Refused
 from stillframe.domain.instance import PowerState
+from stillframe.drivers.block_jobs import BlockJobs
 from stillframe.drivers.local.alone import require_no_writer, require_open_in_qemu
 from stillframe.drivers.local.copies import Copies, require_sound
-from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
 from stillframe.drivers.local.dependents import Dependents
-from stillframe.drivers.local.error_translation import translation
+from stillframe.drivers.local.disks import Disk, Disks
 from stillframe.drivers.local.files import Files, allocated
 from stillframe.drivers.local.images import Format, Images, same_file
 from stillframe.drivers.local.opening import File
-from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.records import Copy, Method, Stage
 
 LOG = logging.getLogger(__name__)
@@ -40,87 +29,82 @@ _SECTOR: Final = 512  # bytes; QEMU's unit of an image's size
 # Drivers of nodes that only stand before others and change nothing of what is read.
 _FILTERS: Final = frozenset({"throttle", "copy-on-read", "preallocate"})
 _PLAIN_FILE: Final = "file"
-# Nothing is broken, but the file is not where or what it was declared to be.
-_NOT_THERE: Final = frozenset(
-    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EROFS}
-)
-_READ_ONLY: Final = "lies on a file system that is mounted read-only; mount it for writing."
 
 
 class Checks:
     """Looks, and changes nothing."""
 
-    def __init__(self, files: Files, images: Images, qemu: Qemu, books: Copies, declarations: Declarations) -> None:
+    def __init__(self, files: Files, images: Images, jobs: BlockJobs, books: Copies, disks: Disks) -> None:
         self._files = files
         self._images = images
-        self._qemu = qemu
+        self._jobs = jobs
         self._books = books
-        self._declarations = declarations
+        self._disks = disks
 
-    def cut(self, declaration: Declaration, disks: Sequence[Disk], state: PowerState) -> None:
+    def cut(self, disks: Sequence[Disk], state: PowerState) -> None:
         """Raise `Refused`, `NotSupported` or `OutOfSpace` if these disks cannot be cut in this power state."""
         needs: defaultdict[Path, int] = defaultdict(int)
         running = state is not PowerState.SHUTOFF
-        dependents = Dependents(self._declarations, self._images, self._books.records)
+        dependents = Dependents(self._disks, self._images, self._books.records)
         for disk in disks:
-            with about(declaration, disk), self._sound(declaration, disk, dependents) as file:
+            with disk.about(), self._sound(disk, dependents) as file:
                 self._images.require_checkable(file, disk.format)
                 if running:
-                    self._in_use(declaration, disk, file)
+                    self._in_use(disk, file)
                 else:
                     require_no_writer(file)
                 if running and not self._files.can_clone(file.folder.path):
-                    self._copied_by_qemu(declaration, disk, file)
+                    self._copied_by_qemu(disk, file)
                 needs[file.folder.path] += self._need(disk, file, running=running)
         self._room(needs)
 
-    def restores(self, declaration: Declaration, disks: Mapping[str, tuple[Disk, Copy]], state: PowerState) -> None:
+    def restores(self, disks: Mapping[str, tuple[Disk, Copy]], state: PowerState) -> None:
         """See that all disks can be put back together; from volume id to disk and copy.
 
         Raises `Refused`, `NotSupported`, `OutOfSpace`, `Damaged`.
         """
         if state is not PowerState.SHUTOFF:
-            self._can_be_shut_down(declaration)
+            for instance, monitor in dict.fromkeys((disk.instance_name, disk.monitor) for disk, _ in disks.values()):
+                self._can_be_shut_down(instance, monitor)
         needs: defaultdict[Path, int] = defaultdict(int)
-        dependents = Dependents(self._declarations, self._images, self._books.records)
+        dependents = Dependents(self._disks, self._images, self._books.records)
         for volume_id, (disk, copy) in disks.items():
-            with about(declaration, disk):
+            with disk.about():
                 self._whole(copy, volume_id)
-            with about(declaration, disk), self._sound(declaration, disk, dependents) as file:
+            with disk.about(), self._sound(disk, dependents) as file:
                 if state is PowerState.SHUTOFF:
                     require_no_writer(file)
                 else:
-                    self._in_use(declaration, disk, file)
+                    self._in_use(disk, file)
                 self._unchanged(disk, file, copy)
-                dependents.require_none(declaration, disk, file)
+                dependents.require_none(disk, file)
                 if not self._shares(copy, disk):
                     needs[file.folder.path] += allocated(copy.data)
         self._room(needs)
 
-    def restore(self, disk: Disk, declaration: Declaration, volume_id: str, copy: Copy) -> None:
+    def restore(self, disk: Disk, copy: Copy) -> None:
         """As `restores`, for one disk of an instance that is off."""
-        self.restores(declaration, {volume_id: (disk, copy)}, PowerState.SHUTOFF)
+        self.restores({disk.volume_id: (disk, copy)}, PowerState.SHUTOFF)
 
     @contextmanager
-    def _sound(self, declaration: Declaration, disk: Disk, dependents: Dependents) -> Iterator[File]:
+    def _sound(self, disk: Disk, dependents: Dependents) -> Iterator[File]:
         """The disk's file, open; it is one of its own, and what is below it can be relied on."""
         with self._images.opened(disk.path) as file:
-            dependents.require_one_owner(declaration, disk, file)
+            dependents.require_one_owner(disk, file)
             self._books.require_replaceable(file)
             self._books.require_usable(file.folder.path)
             self._images.shape(file, disk.format)
             with self._images.layers(file, disk.format, disk.file.parent):
                 yield file
 
-    def _copied_by_qemu(self, declaration: Declaration, disk: Disk, file: File) -> None:
-        socket = declaration.qmp_socket
-        if socket is None or self._qemu.status(socket) is None:
+    def _copied_by_qemu(self, disk: Disk, file: File) -> None:
+        if disk.monitor is None or not self._jobs.listens(disk.monitor):
             raise Refused(
                 "It lies on a file system without reflinks, so a running instance can only be copied through its QMP "
                 "socket, and none answers; declare qmp_socket, shut the instance down, or move the disk to XFS or "
                 "btrfs."
             )
-        busy = self._qemu.foreign_jobs(socket)
+        busy = self._jobs.foreign_jobs(disk.monitor)
         if busy:
             raise Refused(
                 f"QEMU is busy with a job of somebody else ({', '.join(busy)}), and a copy would meet with it; wait "
@@ -129,29 +113,27 @@ class Checks:
         if disk.format is Format.QCOW2:
             self._images.require_rebuildable(file)
 
-    def _can_be_shut_down(self, declaration: Declaration) -> None:
-        socket = declaration.qmp_socket
-        what = f"Instance '{declaration.name}'"
-        if socket is None:
+    def _can_be_shut_down(self, instance: str, monitor: str | None) -> None:
+        what = f"Instance '{instance}'"
+        if monitor is None:
             raise Refused(f"{what} runs, and without a qmp_socket nobody can shut it down; do that first.")
-        if self._qemu.status(socket) is None:
+        if not self._jobs.listens(monitor):
             raise Refused(
                 f"{what} has a disk that is open for writing in a QEMU process, and its monitor does not answer; shut "
                 "it down first, or correct qmp_socket."
             )
-        busy = self._qemu.foreign_jobs(socket)
+        busy = self._jobs.foreign_jobs(monitor)
         if busy:
             raise Refused(
                 f"{what} is busy with a block job of somebody else ({', '.join(busy)}), which a restore would break "
                 "off; wait for its end, or cancel it."
             )
 
-    def _in_use(self, declaration: Declaration, disk: Disk, file: File) -> None:
+    def _in_use(self, disk: Disk, file: File) -> None:
         """The disk's own file is what a device of the running process stands on, read as it is declared."""
-        socket = declaration.qmp_socket
-        if socket is None or self._qemu.status(socket) is None:
+        if disk.monitor is None or not self._jobs.listens(disk.monitor):
             return
-        tops = [node for node in self._qemu.nodes(socket) if node.top and same_file(node.file, disk.file)]
+        tops = [node for node in self._jobs.nodes(disk.monitor) if node.top and same_file(node.file, disk.file)]
         if not tops:
             raise Refused(
                 "The running instance does not use it; it has been moved, replaced or covered by an overlay: merge the "
@@ -213,23 +195,3 @@ class Checks:
 
 def _sectors(size: int) -> int:
     return -(-size // _SECTOR)
-
-
-@contextmanager
-def about(declaration: Declaration, disk: Disk) -> Iterator[None]:
-    """Have each error of the block say which disk it is about; what has a path in it goes to the log."""
-    what = f"Disk '{disk.name}' of instance '{declaration.name}'"
-    try:
-        yield
-    except Interrupted:
-        raise
-    except OSError as problem:
-        LOG.warning("%s: %r: %r", what, str(disk.path), problem)
-        kind = Refused if problem.errno in _NOT_THERE else type(translation(problem, what))
-        why = f"cannot be looked at: {os.strerror(problem.errno or errno.EIO)}; put it back or correct the declaration."
-        raise kind(f"{what} {_READ_ONLY if problem.errno == errno.EROFS else why}") from None
-    except StillframeError as problem:
-        LOG.warning("%s: %r: %s", what, str(disk.path), problem.message)
-        known = (NotSupported, Refused, Damaged, OutOfSpace, BackendError)
-        kind = next((one for one in known if isinstance(problem, one)), type(problem))
-        raise kind(f"{what}: {problem.message}") from None

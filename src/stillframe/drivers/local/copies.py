@@ -10,7 +10,7 @@ from typing import Final
 
 from stillframe.domain.errors import BackendError, Damaged, Refused
 from stillframe.drivers.local import opening
-from stillframe.drivers.local.declaration import Declarations
+from stillframe.drivers.local.disks import Disks
 from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.records import Copy, Method, Records
@@ -28,10 +28,10 @@ _NOT_MOUNTED: Final = (
 class Copies:
     """The folders of copies, what is in them by the records, and who else has a name for a disk."""
 
-    def __init__(self, files: Files, declarations: Declarations, state: Path, patience: float = PATIENCE) -> None:
+    def __init__(self, files: Files, disks: Disks, state: Path, patience: float = PATIENCE) -> None:
         self.records = Records(files, state, patience)
         self._files = files
-        self._declarations = declarations
+        self._disks = disks
 
     def root(self, disk: Path) -> Path:
         """The folder for the copies of a disk, made if it is new; raises `Unverified`."""
@@ -49,7 +49,7 @@ class Copies:
     def roots(self) -> list[Path]:
         """Every folder that copies lie in, by the records, or may lie in, by the declarations; some may not exist."""
         recorded = {Path(copy.root) for copy in self.records.all()}
-        return sorted(recorded | {disk.file.parent / FOLDER for _, disk in self._declarations.disks()})
+        return sorted(recorded | {disk.file.parent / FOLDER for disk in self._disks.all()})
 
     def require_replaceable(self, disk: opening.File) -> None:
         """Raises `Refused` if a disk is a mount, or has names (hard links) besides its own and our safety copies'."""

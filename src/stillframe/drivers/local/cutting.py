@@ -10,23 +10,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from stillframe.domain.errors import BackendError, Damaged, OutOfSpace, Refused, Unavailable
-from stillframe.domain.instance import PowerState
+from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
+from stillframe.drivers.block_jobs import Backup, Below, BlockJobs, Node
 from stillframe.drivers.call import Call
+from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.local import opening
 from stillframe.drivers.local.alone import Alone, alone, require_open_in_qemu
 from stillframe.drivers.local.blocks import Tick
-from stillframe.drivers.local.checks import about
 from stillframe.drivers.local.copies import Copies, mount_of
-from stillframe.drivers.local.declaration import Declaration, Disk
+from stillframe.drivers.local.disks import Disk, Disks, disk_of, disks_of
 from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.images import Format, Images, any_written, same_file
-from stillframe.drivers.local.power import power_state
-from stillframe.drivers.local.qemu import Backup, Node, Qemu
 from stillframe.drivers.local.records import DATA, Copy, Method, Stage
 from stillframe.drivers.storage import Cut
 
@@ -47,31 +46,36 @@ class _Plan:
 class Cutter:
     """Cuts, completes and drops copies."""
 
-    def __init__(self, files: Files, images: Images, qemu: Qemu, books: Copies) -> None:
+    def __init__(
+        self, files: Files, images: Images, jobs: BlockJobs, books: Copies, disks: Disks, compute: ComputeDriver
+    ) -> None:
         self._files = files
         self._images = images
-        self._qemu = qemu
+        self._jobs = jobs
         self._books = books
+        self._disks = disks
+        self._compute = compute
         self._records = books.records
 
-    def cut(self, call: Call, declaration: Declaration, names: Sequence[CopyName]) -> Cut:
+    def cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> Cut:
         """Fix the content of one disk a name; copies that earlier attempts left are put aside, not used."""
         with translated("cutting the disks"), ExitStack() as held:
-            plans = self._plans(declaration, names, held)
+            plans = self._plans(instance, names, held)
             for plan in plans:
                 with self._records.turn(call, plan.copy):
                     self._begin(call, plan.copy)
-            backups = self._targets(declaration, plans)
+            backups = self._targets(plans)
             first = time.monotonic()
             last = first
             for plan in plans:
                 last = self._fix(call, plan) or last
             for plan in plans:
                 if plan.alone is not None:
-                    with about(declaration, plan.disk):
+                    with plan.disk.about():
                         plan.alone.finish()
-            if backups and declaration.qmp_socket:
-                self._qemu.start_backups(declaration.qmp_socket, backups)
+            monitor = plans[0].copy.socket if backups else None
+            if monitor is not None:
+                self._jobs.start_backups(monitor, backups)
                 last = time.monotonic()
         return Cut(
             snapshots=tuple(plan.copy.snapshot() for plan in plans),
@@ -89,7 +93,7 @@ class Cutter:
                     self._await_backup(call, copy)
                 copy = self._settle(call, copy)
             if copy.method is Method.BACKUP and copy.socket:
-                self._qemu.dismiss_job(Path(copy.socket), copy.job)
+                self._jobs.dismiss_job(copy.socket, copy.job)
             self._files.remove_folder(copy.aside)
         call.report(copy.size, copy.size)
         return copy.snapshot()
@@ -106,27 +110,29 @@ class Cutter:
                 self._files.sync_shared(Path(copy.root))
             self._records.remove(copy)
 
-    def _plans(self, declaration: Declaration, names: Sequence[CopyName], held: ExitStack) -> list[_Plan]:
-        disks = [_disk(declaration, name.volume_id) for name in names]
+    def _plans(self, instance: Instance, names: Sequence[CopyName], held: ExitStack) -> list[_Plan]:
+        disks = [disk_of(instance, name.volume_id) for name in names]
+        declared = {disk.volume_id: disk for disk in self._disks.all()}
         sources = []
         for disk in disks:
-            with about(declaration, disk):
+            with disk.about():
+                _require_declared(disk, declared)
                 sources.append(held.enter_context(opening.file(disk.path)))
                 self._books.require_replaceable(sources[-1])
         clones = {folder: self._files.can_clone(folder) for folder in {one.folder.path for one in sources}}
         # Asked again: a hard link to the disk of an instance that runs after all would follow every write.
-        written = any_written(self._images, [disk.file for disk in declaration.disks])
-        off = not written and power_state(declaration, self._images, self._qemu) is PowerState.SHUTOFF
+        written = any_written(self._images, [disk.file for disk in disks_of(instance)])
+        off = not written and self._compute.get_instance(instance.id).power_state is PowerState.SHUTOFF
         plans = []
         for disk, name, source in zip(disks, names, sources, strict=True):
             clone = clones[source.folder.path]
-            method = Method.CLONE if clone else _method(declaration, name.kind, off=off)
-            with about(declaration, disk):
+            method = Method.CLONE if clone else _method(disk, name.kind, off=off)
+            with disk.about():
                 guard = held.enter_context(alone(source)) if off else None
-            plans.append(_Plan(self._copy(declaration, disk, name, method, source), disk, source, guard))
+            plans.append(_Plan(self._copy(disk, name, method, source), disk, source, guard))
         return plans
 
-    def _copy(self, declaration: Declaration, disk: Disk, name: CopyName, method: Method, source: opening.File) -> Copy:
+    def _copy(self, disk: Disk, name: CopyName, method: Method, source: opening.File) -> Copy:
         root = self._books.root(source.path)
         return Copy(
             name=name,
@@ -136,7 +142,7 @@ class Cutter:
             size=self._images.shape(source, disk.format).size,
             root=str(root),
             mount=mount_of(root.parent),
-            socket=str(declaration.qmp_socket) if declaration.qmp_socket else None,
+            socket=disk.monitor,
             # A raw disk's file is all there is to know; asking about a chain takes a program, and a guest may wait.
             file_size=source.found.st_size if disk.format is Format.RAW else None,
             backing=self._images.glance(source.path) if disk.format is Format.QCOW2 else (),
@@ -180,28 +186,29 @@ class Cutter:
         finally:
             draft.close()
 
-    def _targets(self, declaration: Declaration, plans: Sequence[_Plan]) -> list[Backup]:
-        socket, wanted = declaration.qmp_socket, [plan for plan in plans if plan.copy.method is Method.BACKUP]
-        if socket is None or all(plan.alone is not None for plan in plans):
+    def _targets(self, plans: Sequence[_Plan]) -> list[Backup]:
+        # One process has all disks of an instance open.
+        monitor, wanted = plans[0].disk.monitor, [plan for plan in plans if plan.copy.method is Method.BACKUP]
+        if monitor is None or all(plan.alone is not None for plan in plans):
             return []
-        if not wanted and self._qemu.status(socket) is None:
+        if not wanted and not self._jobs.listens(monitor):
             return []
         # However it is copied: what the guest writes to is what is cut, also if an overlay came a moment ago.
-        nodes = self._qemu.nodes(socket)
+        nodes = self._jobs.nodes(monitor)
         sources = [_source(plan.disk, nodes) for plan in plans]
         for plan in plans:
-            with about(declaration, plan.disk):
+            with plan.disk.about():
                 require_open_in_qemu(plan.source)
         return [
-            self._target(socket, plan, source)
+            self._target(monitor, plan, source)
             for plan, source in zip(plans, sources, strict=True)
             if plan.copy.method is Method.BACKUP
         ]
 
-    def _target(self, socket: Path, plan: _Plan, source: Node) -> Backup:
+    def _target(self, monitor: str, plan: _Plan, source: Node) -> Backup:
         raw, data = plan.disk.format is Format.RAW, plan.copy.data
         self._files.create(data, plan.copy.size if raw else 0, plan.source.fd, reserve=raw)
-        below: Mapping[str, Any] | None = None
+        below: Below | None = None
         if not raw:
             shape = self._images.shape(plan.source, plan.disk.format)
             like = self._images.require_rebuildable(plan.source)
@@ -209,19 +216,18 @@ class Cutter:
                 stored = (shape.backing, layers[0].format.value) if shape.backing and layers else None
                 self._images.create(data, plan.copy.size, like, stored)
                 if layers:
-                    file = {"driver": "file", "filename": str(layers[0].named)}
-                    below = {"driver": layers[0].format.value, "file": file, "read-only": True}
+                    below = Below(layers[0].named, layers[0].format.value)
         with opening.file(data, os.O_RDWR, links=False) as writing, opening.file(data, links=False) as reading:
             # By descriptor: QEMU may run as another user, who may not enter our folders.
-            self._qemu.add_target(socket, plan.copy.job, (writing.fd, reading.fd), plan.disk.format, below)
+            self._jobs.add_target(monitor, plan.copy.job, (writing.fd, reading.fd), plan.disk.format.value, below)
         # The copy has the same files below it as the disk, so only the disk's own layer is copied.
         return Backup(plan.copy.job, source.name, "top" if below else "full")
 
     def _await_backup(self, call: Call, copy: Copy) -> None:
-        socket = Path(copy.socket or "")
+        monitor = copy.socket or ""
         while True:
             call.check()
-            job = self._qemu.job(socket, copy.job)
+            job = self._jobs.job(monitor, copy.job)
             if job is None:
                 raise Damaged(
                     f"the copy of volume {copy.name.volume_id} was not complete when its QEMU process ended; "
@@ -237,7 +243,7 @@ class Cutter:
             raise OutOfSpace(f"{could_not}: {job.error}; make room and take the snapshot again")
         if job.error:
             raise Damaged(f"{could_not}: {job.error}; take the snapshot again")
-        self._qemu.remove_target(socket, copy.job)
+        self._jobs.remove_target(monitor, copy.job)
         if copy.format is Format.RAW:
             # QEMU counts in sectors; the disk's own size is the one that holds.
             self._files.fit(copy.data, copy.size)
@@ -271,37 +277,36 @@ class Cutter:
     def _end_backup(self, call: Call, copy: Copy) -> None:
         if copy.method is not Method.BACKUP or copy.socket is None:
             return
-        socket, end = Path(copy.socket), time.monotonic() + _JOB_END_SECONDS
+        monitor, end = copy.socket, time.monotonic() + _JOB_END_SECONDS
         try:
-            if self._qemu.status(socket) is None:
+            if not self._jobs.listens(monitor):
                 return
-            while (job := self._qemu.job(socket, copy.job)) is not None and not job.ended:
-                self._qemu.cancel_job(socket, copy.job)
+            while (job := self._jobs.job(monitor, copy.job)) is not None and not job.ended:
+                self._jobs.cancel_job(monitor, copy.job)
                 call.check()
                 if time.monotonic() > end:
                     raise BackendError(f"QEMU does not end the job {copy.job}")
                 time.sleep(_POLL_SECONDS / 10)
             if job is not None:
-                self._qemu.dismiss_job(socket, copy.job)
-            self._qemu.remove_target(socket, copy.job)
+                self._jobs.dismiss_job(monitor, copy.job)
+            self._jobs.remove_target(monitor, copy.job)
         except Unavailable:
-            if self._qemu.status(socket) is not None:
+            if self._jobs.listens(monitor):
                 raise
 
 
-def _disk(declaration: Declaration, volume_id: str) -> Disk:
-    disk = declaration.disk(volume_id)
-    if disk is None:
-        raise Refused(f"instance '{declaration.name}' has no volume {volume_id}")
-    return disk
+def _require_declared(disk: Disk, declared: Mapping[str, Disk]) -> None:
+    """Raises `Refused` for a disk that has been declared anew since the instance was looked at."""
+    if declared.get(disk.volume_id) != disk:
+        raise Refused("What is attached to the instance has been changed since the cut was begun; repeat it.")
 
 
-def _method(declaration: Declaration, kind: CopyKind, *, off: bool) -> Method:
+def _method(disk: Disk, kind: CopyKind, *, off: bool) -> Method:
     if off:
         # The instance is off and fenced during a restore, and a restore puts another file in the disk's place.
         return Method.LINK if kind is CopyKind.SAFETY else Method.COPY
-    if declaration.qmp_socket is None:
-        raise Refused(f"'{declaration.name}' runs without a QMP socket; declare qmp_socket or shut it down")
+    if disk.monitor is None:
+        raise Refused(f"'{disk.instance_name}' runs without a QMP socket; declare qmp_socket or shut it down")
     return Method.BACKUP
 
 

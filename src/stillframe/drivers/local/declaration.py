@@ -73,9 +73,8 @@ class Disk(BaseModel):
         """The file itself, behind any symbolic links."""
         return Path(os.path.realpath(self.path))  # which a loop of links does not disturb
 
-    @property
-    def source(self) -> FileSource:
-        return FileSource(self.path, self.format.value)
+    def source(self, monitor: Path | None) -> FileSource:
+        return FileSource(self.path, self.format.value, None if monitor is None else str(monitor))
 
 
 class DeclaredVdisk(BaseModel):
@@ -88,8 +87,7 @@ class DeclaredVdisk(BaseModel):
     array: str | None = None
     bootable: bool = False
 
-    @property
-    def source(self) -> VdiskSource:
+    def source(self, _monitor: Path | None) -> VdiskSource:
         return VdiskSource(self.vdisk, self.array)
 
 
@@ -130,7 +128,12 @@ class Declaration(BaseModel):
     def attachments(self) -> tuple[Attachment, ...]:
         """The same as every driver sees it."""
         return tuple(
-            Attachment(self.volume_id(disk), disk.name, disk.source, bootable=disk.bootable or number == 0)
+            Attachment(
+                self.volume_id(disk),
+                disk.name,
+                disk.source(self.qmp_socket),
+                bootable=disk.bootable or number == 0,
+            )
             for number, disk in enumerate(self.attached)
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stillframe.domain.errors import Refused
-from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
+from stillframe.drivers.local.disks import Disk, Disks
 from stillframe.drivers.local.headers import Format
 from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.opening import File
@@ -18,39 +18,41 @@ LOG = logging.getLogger(__name__)
 
 
 class Dependents:
-    """All declared disks as they are at present, looked at once for all the disks of a request.
+    """All disks as they are declared at present, looked at once for all the disks of a request.
 
     What is found is named in the log, for a tenant must not learn of other tenants'.
     """
 
-    def __init__(self, declarations: Declarations, images: Images, records: Records) -> None:
-        self._declared = list(declarations.disks())
+    def __init__(self, disks: Disks, images: Images, records: Records) -> None:
+        self._declared = disks.all()
         self._records = records
         self._images = images
 
-    def require_one_owner(self, declaration: Declaration, disk: Disk, file: File) -> None:
+    def require_one_owner(self, disk: Disk, file: File) -> None:
         """Raise `Refused` if the same file is declared as another disk, too, by whichever name."""
-        for other, taken in self._declared:
-            if (other.id, taken.name) != (declaration.id, disk.name) and _is(taken.path, file):
-                self._tell(file.path, f"it is disk '{taken.name}' of instance '{other.name}', too: {taken.path}")
+        for taken in self._declared:
+            if taken.volume_id != disk.volume_id and _is(taken.path, file):
+                self._tell(
+                    file.path, f"it is disk '{taken.name}' of instance '{taken.instance_name}', too: {taken.path}"
+                )
                 raise Refused(
                     "The same file is declared as another disk, too, by this name or another one; the service's log "
                     "names it. Take one of the two out of its declaration."
                 )
 
-    def require_none(self, declaration: Declaration, disk: Disk, file: File) -> None:
+    def require_none(self, disk: Disk, file: File) -> None:
         """Raise `Refused` if something would change, or be left behind, once another file has the disk's place."""
-        for other, taken in self._declared:
-            if (other.id, taken.name) == (declaration.id, disk.name) or taken.format is not Format.QCOW2:
+        for taken in self._declared:
+            if taken.volume_id == disk.volume_id or taken.stated != Format.QCOW2:
                 continue
             if self._leads_to(taken.path, file):
-                self._tell(file.path, f"disk '{taken.name}' of instance '{other.name}' has it below it")
+                self._tell(file.path, f"disk '{taken.name}' of instance '{taken.instance_name}' has it below it")
                 raise Refused(
                     "Another declared image has this disk below it, as its backing file, and would change with it; the "
                     "service's log names it. Copy what it needs into it first: qemu-img rebase -b ''"
                 )
         self._require_no_copy(file)
-        declared = {taken.path for _, taken in self._declared}
+        declared = {taken.path for taken in self._declared}
         for path in _images_beside(file):
             if path not in declared and self._leads_to(path, file) and not self._is_raw(path):
                 self._tell(file.path, f"{path} has it below it")
@@ -81,7 +83,7 @@ class Dependents:
     def _is_raw(self, path: Path) -> bool:
         """Whether the file is declared as raw: what looks like a header there is its guest's."""
         there = _inode(path)
-        return any(_inode(disk.path) == there for _, disk in self._declared if disk.format is Format.RAW)
+        return any(_inode(disk.path) == there for disk in self._declared if disk.stated == Format.RAW)
 
     @staticmethod
     def _tell(path: Path, what: str) -> None:

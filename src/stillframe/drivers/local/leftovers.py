@@ -15,6 +15,7 @@ from stillframe.drivers.leftovers import DriverLeftovers, Loss
 from stillframe.drivers.local import opening
 from stillframe.drivers.local.copies import Copies, trouble, trouble_below
 from stillframe.drivers.local.declaration import Declarations
+from stillframe.drivers.local.disks import Disks
 from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.holding import Holding
@@ -30,7 +31,7 @@ class LocalLeftovers(DriverLeftovers):
 
     def __init__(self, instances: Path, state: Path, files: Files, holding: Holding) -> None:
         self._declarations = Declarations(instances)
-        self._copies = Copies(files, self._declarations, state)
+        self._copies = Copies(files, Disks(self._declarations), state)
         self._holding = holding
         self._files = files
         # An administrator may look on behalf of the service's user.

@@ -35,13 +35,15 @@ class LocalPlatform(Platform):
         chosen = options.read(settings)
         files, images, qemu = Files(), Images(), Qemu()
         compute = LocalCompute(chosen.instances, chosen.state, files, images, qemu, guard=Guard())
+        declarations = Declarations(chosen.instances)
         return Offer(
             compute,
-            LocalStorage(chosen.instances, chosen.state, files, images, qemu),
+            LocalStorage(declarations, compute, qemu, chosen.state, files, images),
             (
                 LocalLeftovers(chosen.instances, chosen.state, files, compute.holding),
                 TakeOver(files, chosen.state),
-                Declarations(chosen.instances),
+                declarations,
+                qemu,
             ),
         )
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from stillframe.domain.errors import Refused, Unavailable
 from stillframe.domain.instance import PowerState
-from stillframe.drivers.local.checks import about
 from stillframe.drivers.local.declaration import Declaration
+from stillframe.drivers.local.error_translation import about
 from stillframe.drivers.local.images import Images, any_written
 from stillframe.drivers.local.qemu import Qemu
 
@@ -67,7 +67,7 @@ def power_state(declaration: Declaration, images: Images, qemu: Qemu, seconds: f
     """
     locked = False
     for disk in declaration.disks:
-        with about(declaration, disk):
+        with about(declaration.name, disk.name, disk.path):
             locked = locked or any_written(images, [disk.file])
     if declaration.qmp_socket is not None:
         try:

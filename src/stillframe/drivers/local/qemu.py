@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError
+from stillframe.drivers.block_jobs import Backup, Below, BlockJobs, Job, Node, is_ours
 from stillframe.drivers.local import agent
 from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.monitor import BrokenOffError, Command, HungError, Monitors, NobodyError, NoSuchError
@@ -22,35 +22,6 @@ from stillframe.posix import private
 _ENDED: Final = frozenset({"concluded", "null"})
 # What a guest may ask of a disk, as QEMU counts it (qapi/block-core.json, BlockDeviceStats).
 _REQUESTS: Final = ("rd_operations", "wr_operations", "unmap_operations", "flush_operations", "wr_bytes", "unmap_bytes")
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A block node of a QEMU process: the format layer of one image; `top` if a device sits on it."""
-
-    name: str
-    driver: str
-    file: Path
-    top: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A background job of a QEMU process; `done` and `total` are bytes, `ended` says that it does nothing more."""
-
-    ended: bool
-    error: str | None
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """One blockdev-backup: its job id, which is its target node's name too, and where it reads."""
-
-    job: str
-    source_node: str
-    sync: str
 
 
 #: What a guest has asked of its disks, as QEMU counts it, by device: as long as it is the same, it asked for nothing.
@@ -74,7 +45,7 @@ class Resumed:
     still: bool
 
 
-class Qemu:
+class Qemu(BlockJobs):
     """Talks to QEMU's monitor and guest agent; raises `Unavailable` without an answer, `BackendError` for a refusal.
 
     `timeout` in seconds is for one answer of the monitor, `freeze_timeout` for the freezing of a guest's file systems.
@@ -155,9 +126,13 @@ class Qemu:
 
     # Block nodes and jobs.
 
-    def nodes(self, socket: Path) -> list[Node]:
-        """The format nodes of all images that the process has open."""
-        named, devices = self._ask(socket, ("query-named-block-nodes", {"flat": True}), ("query-block", {}))
+    def listens(self, monitor: Path | str) -> bool:
+        """See `BlockJobs`."""
+        return self.status(Path(monitor)) is not None
+
+    def nodes(self, monitor: Path | str) -> list[Node]:
+        """See `BlockJobs`."""
+        named, devices = self._ask(monitor, ("query-named-block-nodes", {"flat": True}), ("query-block", {}))
         with _reading("its block nodes"):
             tops = {device["inserted"]["node-name"] for device in devices if device.get("inserted")}
             return [
@@ -167,30 +142,30 @@ class Qemu:
             ]
 
     def add_target(
-        self, socket: Path, name: str, descriptors: Sequence[int], form: Format, backing: Mapping[str, Any] | None
+        self, monitor: Path | str, name: str, descriptors: Sequence[int], form: str, backing: Below | None
     ) -> None:
-        """Open a copy's file in the process as a node with this name, by descriptors for writing and for reading."""
+        """See `BlockJobs`."""
         known_as = _descriptor_set(name)
         options: dict[str, Any] = {
-            "driver": form.value,
+            "driver": form,
             "node-name": name,
             "file": {"driver": "file", "filename": f"/dev/fdset/{known_as}"},
         }
-        if form is Format.QCOW2:
-            options["backing"] = backing
-        self._forget_descriptors(socket, name)
+        if form == Format.QCOW2:
+            options["backing"] = _below(backing)
+        self._forget_descriptors(monitor, name)
         # In one session: at the end of one, QEMU closes what it was given and does not use.
         passing = [("add-fd", {"fdset-id": known_as, "opaque": name}) for _ in descriptors]
-        self._monitors.ask(socket, *passing, ("blockdev-add", options), descriptors=descriptors)
+        self._monitors.ask(Path(monitor), *passing, ("blockdev-add", options), descriptors=descriptors)
 
-    def remove_target(self, socket: Path, name: str) -> None:
-        """Close the node; one that is gone already is fine."""
+    def remove_target(self, monitor: Path | str, name: str) -> None:
+        """See `BlockJobs`."""
         with suppress(NoSuchError):
-            self._ask(socket, ("blockdev-del", {"node-name": name}))
-        self._forget_descriptors(socket, name)
+            self._ask(monitor, ("blockdev-del", {"node-name": name}))
+        self._forget_descriptors(monitor, name)
 
-    def start_backups(self, socket: Path, backups: Sequence[Backup]) -> None:
-        """Start all jobs at one instant, or none: whatever the guest writes from then on is not in the copies."""
+    def start_backups(self, monitor: Path | str, backups: Sequence[Backup]) -> None:
+        """See `BlockJobs`."""
         actions = [
             {
                 "type": "blockdev-backup",
@@ -204,12 +179,12 @@ class Qemu:
             }
             for one in backups
         ]
-        self._ask(socket, ("transaction", {"actions": actions}))
+        self._ask(monitor, ("transaction", {"actions": actions}))
 
-    def job(self, socket: Path, name: str) -> Job | None:
-        """How far a job is, or None if the process knows none of this name or is gone."""
+    def job(self, monitor: Path | str, name: str) -> Job | None:
+        """See `BlockJobs`."""
         try:
-            (jobs,) = self._ask(socket, ("query-jobs", {}))
+            (jobs,) = self._ask(monitor, ("query-jobs", {}))
         except NobodyError:
             return None
         with _reading("its jobs"):
@@ -219,22 +194,22 @@ class Qemu:
                     return Job(ended, one.get("error"), int(one["current-progress"]), int(one["total-progress"]))
         return None
 
-    def foreign_jobs(self, socket: Path) -> list[str]:
-        """The kinds of jobs, such as `mirror`, that go on in the process and that nobody here began."""
-        (jobs,) = self._ask(socket, ("query-jobs", {}))
+    def foreign_jobs(self, monitor: Path | str) -> list[str]:
+        """See `BlockJobs`."""
+        (jobs,) = self._ask(monitor, ("query-jobs", {}))
         with _reading("its jobs"):
             going_on = [one for one in jobs if one["status"] not in _ENDED and not is_ours(str(one["id"]))]
             return sorted({str(one["type"]) for one in going_on})
 
-    def cancel_job(self, socket: Path, name: str) -> None:
-        """Have a job end soon; one that has ended or is gone already is fine."""
+    def cancel_job(self, monitor: Path | str, name: str) -> None:
+        """See `BlockJobs`."""
         with suppress(NoSuchError):
-            self._ask(socket, ("block-job-cancel", {"device": name, "force": True}))
+            self._ask(monitor, ("block-job-cancel", {"device": name, "force": True}))
 
-    def dismiss_job(self, socket: Path, name: str) -> None:
-        """Have an ended job forgotten; one that is gone already is fine."""
+    def dismiss_job(self, monitor: Path | str, name: str) -> None:
+        """See `BlockJobs`."""
         with suppress(NoSuchError, NobodyError):
-            self._ask(socket, ("job-dismiss", {"id": name}))
+            self._ask(monitor, ("job-dismiss", {"id": name}))
 
     # The guest agent.
 
@@ -254,25 +229,27 @@ class Qemu:
         """See `agent.shut_down`."""
         agent.shut_down(socket)
 
-    def _forget_descriptors(self, socket: Path, name: str) -> None:
+    def _forget_descriptors(self, monitor: Path | str, name: str) -> None:
         with suppress(NoSuchError):
-            self._ask(socket, ("remove-fd", {"fdset-id": _descriptor_set(name)}))
+            self._ask(monitor, ("remove-fd", {"fdset-id": _descriptor_set(name)}))
 
     def _collect(self) -> None:
         self._children = [child for child in self._children if child.poll() is None]
 
-    def _ask(self, socket: Path, *commands: Command, seconds: float | None = None) -> list[Any]:
-        return self._monitors.ask(socket, *commands, seconds=seconds)
+    def _ask(self, socket: Path | str, *commands: Command, seconds: float | None = None) -> list[Any]:
+        return self._monitors.ask(Path(socket), *commands, seconds=seconds)
+
+
+def _below(found: Below | None) -> Mapping[str, Any] | None:
+    if found is None:
+        return None
+    file = {"driver": "file", "filename": str(found.path)}
+    return {"driver": found.format, "file": file, "read-only": True}
 
 
 def _descriptor_set(name: str) -> int:
     # A number of our own choice, so that it need not be remembered; beyond what QEMU gives out by itself.
     return 0x40000000 | zlib.crc32(name.encode()) >> 2
-
-
-def is_ours(job: str) -> bool:
-    """Whether a job or node has such a name as `Copy.job` gives."""
-    return re.fullmatch("sf[0-9a-f]{28}", job) is not None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from stillframe.domain.errors import Damaged, NotFound, Unavailable
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
+from stillframe.drivers.block_jobs import job_name
 from stillframe.drivers.call import Call
 from stillframe.drivers.local.cache import Cache
 from stillframe.drivers.local.files import Files
@@ -95,8 +96,8 @@ class Copy:
 
     @property
     def job(self) -> str:
-        """The name of QEMU's job and node for this copy; node names are at most 31 characters long."""
-        return f"sf{self.id.replace('-', '')[:28]}"
+        """The name of the job and the node for this copy."""
+        return job_name(self.id)
 
     def snapshot(self) -> VolumeSnapshot:
         """The domain's view of the copy."""

@@ -14,7 +14,7 @@ from typing import Final
 from stillframe.drivers.call import Call
 from stillframe.drivers.local import opening
 from stillframe.drivers.local.alone import Alone, alone
-from stillframe.drivers.local.declaration import Disk
+from stillframe.drivers.local.disks import Disk
 from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Draft, Files, names_in
 from stillframe.drivers.local.records import Copy, Method

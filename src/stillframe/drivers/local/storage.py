@@ -10,16 +10,17 @@ from typing import Final
 from stillframe.domain.errors import Refused
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
+from stillframe.drivers.block_jobs import BlockJobs
 from stillframe.drivers.call import Call
-from stillframe.drivers.local.checks import Checks, about
+from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.inventory import Inventory
+from stillframe.drivers.local.checks import Checks
 from stillframe.drivers.local.copies import Copies, require_mounted
 from stillframe.drivers.local.cutting import Cutter
-from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
+from stillframe.drivers.local.disks import Disk, Disks, disk_of
 from stillframe.drivers.local.error_translation import translated
 from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Images
-from stillframe.drivers.local.power import power_state
-from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.replacing import Replacer
 from stillframe.drivers.local.turns import PATIENCE
 from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
@@ -30,29 +31,31 @@ _CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=Tr
 
 
 class LocalStorage:
-    """Volumes are the disks of declared instances; copies lie beside them and share their blocks where possible.
+    """Volumes are the image files of instances; copies lie beside them and share their blocks where possible.
 
-    `patience`: how long a worker waits for another one that changes the same copy, in seconds.
+    `inventory`, `compute` and `jobs`: which disks there are, whether their instances run, and what their processes are
+    asked for. `patience`: how long a worker waits for another one that changes the same copy, in seconds.
     """
 
     def __init__(
         self,
-        instances: Path,
+        inventory: Inventory,
+        compute: ComputeDriver,
+        jobs: BlockJobs,
         state: Path,
         files: Files,
         images: Images,
-        qemu: Qemu,
         *,
         patience: float = PATIENCE,
     ) -> None:
-        self._declarations = Declarations(instances)
-        self._books = Copies(files, self._declarations, state, patience)
+        self._disks = Disks(inventory)
+        self._compute = compute
+        self._books = Copies(files, self._disks, state, patience)
         self._files = files
         self._images = images
-        self._qemu = qemu
-        self._checks = Checks(files, images, qemu, self._books, self._declarations)
+        self._checks = Checks(files, images, jobs, self._books, self._disks)
         self._replacer = Replacer(files)
-        self._cutter = Cutter(files, images, qemu, self._books)
+        self._cutter = Cutter(files, images, jobs, self._books, self._disks, compute)
 
     @property
     def capabilities(self) -> StorageCapabilities:
@@ -60,22 +63,17 @@ class LocalStorage:
 
     def list_volumes(self, project_id: str | None) -> Sequence[Volume]:
         """See `StorageDriver`."""
-        found = [
-            self._volume(declaration, disk)
-            for declaration, disk in self._declarations.disks()
-            if project_id in (None, declaration.project_id)
-        ]
+        found = [self._volume(disk) for disk in self._disks.all() if project_id in (None, disk.project_id)]
         return sorted(found, key=lambda volume: (volume.name, volume.id))
 
     def get_volume(self, volume_id: str) -> Volume:
         """See `StorageDriver`."""
-        return self._volume(*self._declarations.volume(volume_id))
+        return self._volume(self._disks.volume(volume_id))
 
     def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
         """See `StorageDriver`."""
-        declaration = self._declarations.instance(instance.id)
-        disks = [self._disk(declaration, volume_id) for volume_id in volume_ids]
-        self._checks.cut(declaration, disks, power_state(declaration, self._images, self._qemu))
+        disks = [disk_of(instance, volume_id) for volume_id in volume_ids]
+        self._checks.cut(disks, self._compute.get_instance(instance.id).power_state)
 
     def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
         """See `StorageDriver`: what copies all disks at one instant is QEMU, whose guest can be paused as well."""
@@ -92,8 +90,7 @@ class LocalStorage:
         prepared: PreparedCut | None = None,  # noqa: ARG002 -- of the port
     ) -> Cut:
         """See `StorageDriver`."""
-        declaration = self._declarations.instance(instance.id)
-        return self._cutter.cut(call, declaration, names)
+        return self._cutter.cut(call, instance, names)
 
     def complete(self, call: Call, copy: CopyReference) -> VolumeSnapshot:
         """See `StorageDriver`."""
@@ -112,21 +109,20 @@ class LocalStorage:
 
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
         """See `StorageDriver`."""
-        declaration = self._declarations.instance(instance.id)
         disks = {
-            volume_id: (self._declarations.volume(volume_id)[1], self._books.records.get(copy_id))
+            volume_id: (disk_of(instance, volume_id), self._books.records.get(copy_id))
             for volume_id, copy_id in copies.items()
         }
-        self._checks.restores(declaration, disks, power_state(declaration, self._images, self._qemu))
+        self._checks.restores(disks, self._compute.get_instance(instance.id).power_state)
         return dict.fromkeys(copies, "replace")
 
     def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
         """See `StorageDriver`: the copy's content becomes a new file that takes the disk's place at one instant."""
-        declaration, disk = self._declarations.volume(volume_id)
+        disk = self._disks.volume(volume_id)
         copy = self._books.records.get(copy_id)
         self._replacer.clear(copy)
-        self._checks.restore(disk, declaration, volume_id, copy)
-        with about(declaration, disk):
+        self._checks.restore(disk, copy)
+        with disk.about():
             self._replacer.replace(call, disk, copy)
         call.report(copy.size, copy.size)
 
@@ -143,25 +139,19 @@ class LocalStorage:
             self._replacer.clear(found)
             self._cutter.remove(call, found)
 
-    def _disk(self, declaration: Declaration, volume_id: str) -> Disk:
-        disk = declaration.disk(volume_id)
-        if disk is None:
-            raise Refused(f"instance '{declaration.name}' has no volume {volume_id}")
-        return disk
-
-    def _volume(self, declaration: Declaration, disk: Disk) -> Volume:
+    def _volume(self, disk: Disk) -> Volume:
         try:
             size, status = self._images.shape(disk.file, disk.format).size, "in-use"
         except (OSError, Refused):
             # It is still declared, and the checks say what is wrong with it.
             size, status = 0, "error"
         return Volume(
-            id=declaration.volume_id(disk),
-            project_id=declaration.project_id,
-            name=f"{declaration.name}-{disk.name}",
+            id=disk.volume_id,
+            project_id=disk.project_id,
+            name=f"{disk.instance_name}-{disk.name}",
             size=size,
             status=status,
-            bootable=disk.bootable or disk is declaration.attached[0],
-            instance_id=declaration.id,
+            bootable=disk.bootable,
+            instance_id=disk.instance_id,
             device=disk.name,
         )
