@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from stillframe import main
 from stillframe.api.http_server import HttpServer
-from stillframe.drivers.local.images import Format
+from stillframe.drivers.image_files.formats import Format
 from stillframe.settings import load
 from stillframe.store.tables import INSTANCE_LOCKS
 from stillframe.testing.world import MIB

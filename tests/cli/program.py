@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stillframe.drivers.image_files.files import Files
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
-from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.images import Images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

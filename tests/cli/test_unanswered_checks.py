@@ -8,9 +8,10 @@ import subprocess
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from stillframe.drivers.image_files.files import Files
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
-from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.images import Images
 from tests.lab.filesystems import mounted
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stillframe.drivers.local.images import Format
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.storage_virtualize.options import Options, Strategy
 from stillframe.testing.world import MIB, World
 from tests.conformance.worlds import ArrayWorld, LocalWorld, MemoryWorld

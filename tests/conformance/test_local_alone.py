@@ -17,9 +17,9 @@ import pytest
 
 from stillframe.domain.errors import Refused
 from stillframe.domain.snapshot import CopyKind
-from stillframe.drivers.local import opening
-from stillframe.drivers.local.alone import alone
-from stillframe.drivers.local.files import Files
+from stillframe.drivers.image_files import opening
+from stillframe.drivers.image_files.alone import alone
+from stillframe.drivers.image_files.files import Files
 from stillframe.testing.world import MIB, SIZE, a_call, pattern
 from tests.conformance.worlds import LocalWorld
 from tests.harness.surround import surround

@@ -14,9 +14,10 @@ import pytest
 from stillframe.domain.errors import Conflict, Damaged, InvalidInput, OutOfSpace, Refused
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyKind, CopyReference
+from stillframe.drivers.image_files.files import Files, allocated
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.declaration import Declaration, Declarations, Disk, load
-from stillframe.drivers.local.files import Files, allocated
-from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.records import Records
 from stillframe.testing.world import MIB, SIZE, a_call, pattern
 from tests.conformance.worlds import LocalWorld, Stopped, run, stopping

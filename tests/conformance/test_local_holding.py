@@ -20,11 +20,11 @@ import pytest
 from stillframe.domain.errors import BackendError, Conflict, GuestHeld, Refused, StillframeError
 from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.compute import LocalCompute
 from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.guard import Guard, Order
 from stillframe.drivers.local.holding import LONGEST_HOLD, Mark
-from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.leftovers import LocalLeftovers
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.testing.world import SIZE, a_call
@@ -50,7 +50,7 @@ class Scene:
     def use(self, qemu: Qemu, hold_seconds: float = LONGEST_HOLD, lock_seconds: float = 2.0) -> None:
         world = self.world
         self.compute = LocalCompute(
-            *(world.instances, world.state, world.files, world.images, qemu),
+            *(world.instances, world.state, world.files, qemu),
             guard=world.guard,
             release_seconds=0.5,
             hold_seconds=hold_seconds,
@@ -328,11 +328,10 @@ import sys, time
 from pathlib import Path
 from stillframe.drivers.call import Call
 from stillframe.drivers.local.compute import LocalCompute
-from stillframe.drivers.local.files import Files
+from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.qemu import Qemu
-compute = LocalCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Images(), Qemu(freeze_timeout=60), guard=Guard())
+compute = LocalCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Qemu(freeze_timeout=60), guard=Guard())
 with compute.quiesced(Call("o", "r", lambda: None, lambda done, total: None), sys.argv[3]):
     print("held", flush=True)
     time.sleep(60)

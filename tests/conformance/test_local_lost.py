@@ -14,8 +14,8 @@ from stillframe import main
 from stillframe.domain.errors import BackendError, Damaged, Refused
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyReference
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.declaration import Disk
-from stillframe.drivers.local.images import Format
 from stillframe.drivers.platform import Drivers
 from stillframe.service.janitor import Janitor
 from stillframe.settings import load

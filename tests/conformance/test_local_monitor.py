@@ -17,8 +17,8 @@ import pytest
 
 from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import PowerState
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.conversation import Conversation
-from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.monitor import HungError, Monitors
 from stillframe.drivers.local.qemu import Qemu
 from tests.conformance.worlds import LocalWorld

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stillframe.domain.errors import Refused
-from stillframe.drivers.local import opening
+from stillframe.drivers.image_files import opening
 
 NEIGHBOUR = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")

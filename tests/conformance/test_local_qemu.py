@@ -17,10 +17,10 @@ import tomli_w
 from stillframe.domain.errors import BackendError, Damaged, NotSupported, Refused
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
+from stillframe.drivers.image_files.files import Files
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.declaration import Disk
-from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard, Order
-from stillframe.drivers.local.images import Format
 from stillframe.testing.world import MIB, SIZE, a_call, pattern
 from tests.conformance.worlds import Agent, LocalWorld, Stopped, ask, content, machine, run, stopping
 
@@ -93,12 +93,11 @@ import sys, time
 from pathlib import Path
 from stillframe.drivers.call import Call
 from stillframe.drivers.local.compute import LocalCompute
-from stillframe.drivers.local.files import Files
+from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.qemu import Qemu
 guard = Guard()
-compute = LocalCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Images(), Qemu(), guard=guard)
+compute = LocalCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Qemu(), guard=guard)
 with compute.quiesced(Call("o", "r", lambda: None, lambda done, total: None), sys.argv[3]) as stillness:
     print(guard.process_id, stillness.level, flush=True)
     time.sleep(60)

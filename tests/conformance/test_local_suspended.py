@@ -19,8 +19,8 @@ from stillframe.domain.errors import BackendError, StillframeError, Superseded
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
 from stillframe.drivers.call import Call
-from stillframe.drivers.local.files import Draft, Files
-from stillframe.drivers.local.images import Format
+from stillframe.drivers.image_files.files import Draft, Files
+from stillframe.drivers.image_files.formats import Format
 from stillframe.testing.world import MIB, a_call, pattern
 from tests.conformance.worlds import LocalWorld
 from tests.harness.surround import surround

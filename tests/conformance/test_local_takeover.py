@@ -16,8 +16,8 @@ from stillframe import main
 from stillframe.domain.errors import NotFound, Refused, Unavailable
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyReference
-from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.images import Format
+from stillframe.drivers.image_files.files import Files
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.takeover import TakeOver
 from stillframe.settings import load
 from stillframe.testing.world import SIZE, a_call, pattern

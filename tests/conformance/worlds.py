@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from stillframe.domain.instance import Instance, PowerState
+from stillframe.drivers.image_files.files import Files
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.compute import LocalCompute
 from stillframe.drivers.local.declaration import Declaration, Declarations, DeclaredVdisk, Disk
-from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.leftovers import LocalLeftovers
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.local.storage import LocalStorage
@@ -83,7 +84,7 @@ class LocalWorld(World):
     def use(self, files: Files, qemu: Qemu | None = None) -> None:
         """Drivers that reach the world through these objects, as after a restart of the service."""
         self.files, talk = files, qemu or self.qemu
-        compute = LocalCompute(self.instances, self.state, files, self.images, talk, guard=self.guard)
+        compute = LocalCompute(self.instances, self.state, files, talk, guard=self.guard)
         self.storage = LocalStorage(
             self.declarations, compute, talk, self.state, files, self.images, patience=self.patience
         )
@@ -171,9 +172,7 @@ class ArrayWorld(World):
         self.served = served
         self.declarations = Declarations(folder / "instances")
         self.files, self.images, self.qemu, self.guard = Files(), Images(), Qemu(), Guard()
-        self.compute = LocalCompute(
-            self.declarations.folder, folder / "state", self.files, self.images, self.qemu, guard=self.guard
-        )
+        self.compute = LocalCompute(self.declarations.folder, folder / "state", self.files, self.qemu, guard=self.guard)
         # Socket paths are short by law of the kernel.
         self.sockets = Path(tempfile.mkdtemp(prefix="sf-"))
         address = ArrayOptions("a", served.endpoint, USER, PASSWORD, ca_file=served.ca_file, first_wait=0.02)

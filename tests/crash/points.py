@@ -17,10 +17,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from stillframe.domain.errors import BackendError, Unavailable
+from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.local import options as local_options
 from stillframe.drivers.local.compute import LocalCompute
 from stillframe.drivers.local.declaration import Declarations
-from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.qemu import Qemu
@@ -90,7 +90,7 @@ def struck_drivers(settings: Settings, points: Points) -> Drivers:
     else:
         files, qemu = Files(), Qemu()
     instances, state, images = local_options.read(settings).instances, settings.state_dir / "local", Images()
-    compute = LocalCompute(instances, state, files, images, qemu, guard=Guard())
+    compute = LocalCompute(instances, state, files, qemu, guard=Guard())
     storage = surround(
         LocalStorage(Declarations(instances), compute, qemu, state, files, images), _break(settings.state_dir / BROKEN)
     )

@@ -9,10 +9,10 @@ from falcon.testing import TestClient
 
 from stillframe import main
 from stillframe.domain.leftover import LeftoverKind
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.compute import LocalCompute
 from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.leftovers import LocalLeftovers
 from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.platform import Drivers
@@ -52,7 +52,6 @@ class Ward:
             local.instances,
             local.state,
             local.files,
-            local.images,
             Qemu(freeze_timeout=0.5),
             guard=self.guard,
             release_seconds=0.5,

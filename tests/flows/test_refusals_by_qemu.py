@@ -9,7 +9,7 @@ import pytest
 from falcon.testing import TestClient
 
 from stillframe import main
-from stillframe.drivers.local.images import Format
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.platform import Drivers
 from stillframe.settings import load
 from stillframe.testing.world import MIB

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.local.copies import FOLDER
 from stillframe.drivers.local.declaration import Declaration, Disk
-from stillframe.drivers.local.images import Format
 from stillframe.drivers.local.records import RECORDS
 from tests.property.model import Model
 from tests.storm.guests import Guest

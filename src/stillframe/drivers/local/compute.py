@@ -16,12 +16,12 @@ from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness
+from stillframe.drivers.image_files.error_translation import translated
+from stillframe.drivers.image_files.files import Files
+from stillframe.drivers.image_files.looking import same_file
 from stillframe.drivers.local.declaration import Declaration, Declarations
-from stillframe.drivers.local.error_translation import translated
-from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard
 from stillframe.drivers.local.holding import LONGEST_HOLD, NO_AGENT, NO_HOOKS, Holding
-from stillframe.drivers.local.images import Images, same_file
 from stillframe.drivers.local.power import NOT_PAUSED, power_state, run_state
 from stillframe.drivers.local.qemu import Paused, Qemu
 
@@ -48,7 +48,6 @@ class LocalCompute:
         instances: Path,
         state: Path,
         files: Files,
-        images: Images,
         qemu: Qemu,
         *,
         guard: Guard,
@@ -60,10 +59,9 @@ class LocalCompute:
     ) -> None:
         self._declarations = Declarations(instances)
         self._files = files
-        self._images = images
         self._qemu = qemu
         self.holding = Holding(
-            *(state, files, images, qemu, guard),
+            *(state, files, qemu, guard),
             seconds=release_seconds,
             longest=hold_seconds,
             lock_seconds=lock_seconds,
@@ -286,12 +284,12 @@ class LocalCompute:
         return True
 
     def _state(self, declaration: Declaration) -> PowerState:
-        return power_state(declaration, self._images, self._qemu)
+        return power_state(declaration, self._qemu)
 
     def _shown(self, declaration: Declaration) -> Instance:
         """An instance for a list, which one that cannot be looked at must not keep from being made."""
         try:
-            return self._instance(declaration, power_state(declaration, self._images, self._qemu, _LOOK_SECONDS))
+            return self._instance(declaration, power_state(declaration, self._qemu, _LOOK_SECONDS))
         except StillframeError as problem:
             LOG.warning("whether '%s' runs is not known: %s", declaration.name, problem)
             return self._instance(declaration, PowerState.ERROR)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import BackendError, Damaged, Refused
-from stillframe.drivers.local import opening
+from stillframe.drivers.image_files import opening
+from stillframe.drivers.image_files.error_translation import translated
+from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.local.disks import Disks
-from stillframe.drivers.local.error_translation import translated
-from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.records import Copy, Method, Records
 from stillframe.drivers.local.turns import PATIENCE
 

@@ -18,14 +18,16 @@ from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.block_jobs import Backup, Below, BlockJobs, Node
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
-from stillframe.drivers.local import opening
-from stillframe.drivers.local.alone import Alone, alone, require_open_in_qemu
-from stillframe.drivers.local.blocks import Tick
+from stillframe.drivers.image_files import opening
+from stillframe.drivers.image_files.alone import Alone, alone, require_open_in_qemu
+from stillframe.drivers.image_files.blocks import Tick
+from stillframe.drivers.image_files.error_translation import translated
+from stillframe.drivers.image_files.files import Files, names_in
+from stillframe.drivers.image_files.formats import Format
+from stillframe.drivers.image_files.looking import any_written, same_file
 from stillframe.drivers.local.copies import Copies, mount_of
 from stillframe.drivers.local.disks import Disk, Disks, disk_of, disks_of
-from stillframe.drivers.local.error_translation import translated
-from stillframe.drivers.local.files import Files, names_in
-from stillframe.drivers.local.images import Format, Images, any_written, same_file
+from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.records import DATA, Copy, Method, Stage
 from stillframe.drivers.storage import Cut
 
@@ -121,7 +123,7 @@ class Cutter:
                 self._books.require_replaceable(sources[-1])
         clones = {folder: self._files.can_clone(folder) for folder in {one.folder.path for one in sources}}
         # Asked again: a hard link to the disk of an instance that runs after all would follow every write.
-        written = any_written(self._images, [disk.file for disk in disks_of(instance)])
+        written = any_written([disk.file for disk in disks_of(instance)])
         off = not written and self._compute.get_instance(instance.id).power_state is PowerState.SHUTOFF
         plans = []
         for disk, name, source in zip(disks, names, sources, strict=True):

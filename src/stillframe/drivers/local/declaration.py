@@ -7,20 +7,22 @@ import os
 import tomllib
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stillframe.domain.errors import Conflict, InvalidInput, NotFound, NotSupported, Refused
 from stillframe.domain.instance import Attachment, FileSource, VdiskSource
+from stillframe.drivers.image_files.cache import Cache
+from stillframe.drivers.image_files.error_translation import translated
+from stillframe.drivers.image_files.files import Files
+from stillframe.drivers.image_files.formats import Format
+from stillframe.drivers.image_files.looking import same_file
+from stillframe.drivers.image_files.opening import File, Unverified
 from stillframe.drivers.inventory import Attached, Inventory
-from stillframe.drivers.local.cache import Cache
-from stillframe.drivers.local.error_translation import translated
-from stillframe.drivers.local.files import Files
-from stillframe.drivers.local.images import Format, Images, same_file
-from stillframe.drivers.local.opening import File, Unverified
 
 LOG = logging.getLogger(__name__)
 
@@ -157,6 +159,18 @@ def instance_files(folder: Path) -> list[Path]:
         return []
 
 
+class Confirming(Protocol):
+    """Tells of a file whether it can be a disk, as the storage driver does that makes its copies."""
+
+    def opened(self, image: Path) -> AbstractContextManager[File]:
+        """The image, open in a verified folder; raises `Refused` and `OSError`."""
+        ...
+
+    def confirm(self, image: File, form: Format) -> None:
+        """Raise `InvalidInput` or `Refused` if it cannot be a disk of this format."""
+        ...
+
+
 class Declarations(Inventory):
     """The folder of instance files; looked through at every call, so that an edited file counts at once."""
 
@@ -210,7 +224,7 @@ class Declarations(Inventory):
             for disk in declaration.disks:
                 yield declaration, disk
 
-    def add(self, files: Files, images: Images, declaration: Declaration) -> Path:
+    def add(self, files: Files, images: Confirming, declaration: Declaration) -> Path:
         """Declare an instance and return its file; raises `InvalidInput` or `Conflict` before anything is written."""
         path = self.folder / f"{declaration.name}{_SUFFIX}"
         if any(one.id == declaration.id for one in self.all()):
@@ -243,7 +257,7 @@ class Declarations(Inventory):
             files.remove(path)
             files.sync(self.folder)
 
-    def _resolved(self, images: Images, disk: Disk, key: str, seen: set[tuple[int, int]]) -> Disk:
+    def _resolved(self, images: Confirming, disk: Disk, key: str, seen: set[tuple[int, int]]) -> Disk:
         """The disk as it is declared: by the path behind all links, so that a later change of a link has no effect."""
         try:
             with images.opened(disk.path) as file:

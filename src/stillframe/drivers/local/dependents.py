@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stillframe.domain.errors import Refused
+from stillframe.drivers.image_files.formats import Format
+from stillframe.drivers.image_files.opening import File
 from stillframe.drivers.local.disks import Disk, Disks
-from stillframe.drivers.local.headers import Format
 from stillframe.drivers.local.images import Images
-from stillframe.drivers.local.opening import File
 from stillframe.drivers.local.records import Records
 
 LOG = logging.getLogger(__name__)

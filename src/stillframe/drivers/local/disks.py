@@ -9,9 +9,9 @@ from pathlib import Path
 
 from stillframe.domain.errors import NotFound, NotSupported, Refused
 from stillframe.domain.instance import Attachment, FileSource, Instance
+from stillframe.drivers.image_files.error_translation import about
+from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.inventory import Inventory
-from stillframe.drivers.local.error_translation import about
-from stillframe.drivers.local.headers import Format
 
 
 @dataclass(frozen=True, slots=True)

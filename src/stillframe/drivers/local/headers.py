@@ -10,7 +10,6 @@ import io
 import os
 import struct
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from oslo_utils.imageutils import format_inspector
@@ -31,13 +30,6 @@ _CORRUPT: Final = 1 << 1
 _EXTERNAL_DATA: Final = 1 << 2
 _EXTENDED_L2: Final = 1 << 4
 _KNOWN: Final = (1 << 5) - 1
-
-
-class Format(StrEnum):
-    """The image formats that disks may have."""
-
-    RAW = "raw"
-    QCOW2 = "qcow2"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.finding import Check, Finding, fail, ok, warn
-from stillframe.drivers.local import opening, options
+from stillframe.drivers.image_files import opening
+from stillframe.drivers.image_files.files import Files, allocated
+from stillframe.drivers.image_files.formats import Format
+from stillframe.drivers.local import options
 from stillframe.drivers.local.declaration import Declaration, Disk, instance_files, load
-from stillframe.drivers.local.files import Files, allocated
-from stillframe.drivers.local.images import Format, Images
+from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.power import power_state
 from stillframe.drivers.local.qemu import Qemu
 
@@ -57,7 +59,7 @@ def look(settings: Settings) -> Iterator[Finding | Check]:
 
 
 def _instance(declaration: Declaration, images: Images, qemu: Qemu) -> Iterator[Finding]:
-    problems = [*_disks(declaration, images), *_sockets(declaration, images, qemu)]
+    problems = [*_disks(declaration, images), *_sockets(declaration, qemu)]
     yield from problems
     if not problems:
         yield ok(f"instance {declaration.name}", f"{len(declaration.attached)} disks")
@@ -99,10 +101,10 @@ def _problem(disk: Disk, images: Images) -> tuple[str, str] | None:
     return None
 
 
-def _sockets(declaration: Declaration, images: Images, qemu: Qemu) -> Iterator[Finding]:
+def _sockets(declaration: Declaration, qemu: Qemu) -> Iterator[Finding]:
     what = f"instance {declaration.name}"
     try:
-        state = power_state(declaration, images, qemu)
+        state = power_state(declaration, qemu)
     except StillframeError as error:
         yield warn(what, f"its monitor cannot be asked: {error.message}", "look whether another program holds it")
         return

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from stillframe.drivers.local.error_translation import translated
-from stillframe.drivers.local.files import Files
+from stillframe.drivers.image_files.error_translation import translated
+from stillframe.drivers.image_files.files import Files
 
 _TURN: Final = "turn"
 _HOLDER: Final = "holder"

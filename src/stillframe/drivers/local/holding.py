@@ -21,13 +21,12 @@ from stillframe.domain.errors import BackendError, Conflict, GuestHeld, Stillfra
 from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.compute import Stillness
+from stillframe.drivers.image_files.error_translation import translated
+from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.local.agent import AgentRefused, AgentUnknown
 from stillframe.drivers.local.declaration import Declaration
-from stillframe.drivers.local.error_translation import translated
-from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.guard import Guard, Order
 from stillframe.drivers.local.holders import Holders
-from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.monitor import ReplacedError
 from stillframe.drivers.local.power import power_state
 from stillframe.drivers.local.processes import is_gone
@@ -83,11 +82,10 @@ class Holding:
     held for `longest` seconds is let go by the watchdog, whoever holds it.
     """
 
-    def __init__(  # noqa: PLR0913 -- the driver passes everything in
+    def __init__(
         self,
         state: Path,
         files: Files,
-        images: Images,
         qemu: Qemu,
         guard: Guard,
         *,
@@ -98,7 +96,6 @@ class Holding:
         self.folder = state / "quiesced"
         self._holders = Holders(state / "holding", files, lock_seconds)
         self._files = files
-        self._images = images
         self._qemu = qemu
         self._guard = guard
         self._seconds = seconds
@@ -331,7 +328,7 @@ class Holding:
 
     def _is_off(self, declaration: Declaration) -> bool:
         try:
-            return power_state(declaration, self._images, self._qemu) is PowerState.SHUTOFF
+            return power_state(declaration, self._qemu) is PowerState.SHUTOFF
         except StillframeError:
             return False
 

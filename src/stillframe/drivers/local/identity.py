@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillframe.domain.errors import Refused
-from stillframe.drivers.local import blocks
-from stillframe.drivers.local.opening import File
+from stillframe.drivers.image_files import blocks
+from stillframe.drivers.image_files.opening import File
 
 _CHUNK: Final = 4 << 20
 _ZEROES: Final = bytes(_CHUNK)

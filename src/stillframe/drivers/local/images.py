@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import InvalidInput, NotSupported, Refused
-from stillframe.drivers.local import chains, headers, opening
-from stillframe.drivers.local.alone import is_written_by_qemu
-from stillframe.drivers.local.cache import Cache
-from stillframe.drivers.local.headers import Format, Header
+from stillframe.drivers.image_files import opening
+from stillframe.drivers.image_files.cache import Cache
+from stillframe.drivers.image_files.formats import Format
+from stillframe.drivers.image_files.looking import looked_at
+from stillframe.drivers.image_files.opening import File
+from stillframe.drivers.local import chains, headers
+from stillframe.drivers.local.headers import Header
 from stillframe.drivers.local.identity import BackingFile, Digests
-from stillframe.drivers.local.opening import File
 from stillframe.drivers.local.qemu_img import POLL_SECONDS, PROGRAM, Description, QemuImg
 
-__all__ = ["BackingFile", "Description", "Format", "Images", "Shape", "any_written", "same_file"]
+__all__ = ["BackingFile", "Description", "Images", "Shape"]
 
 _CACHED: Final = 50_000
 _MEMORY: Final = 1 << 30
@@ -209,13 +211,6 @@ class Images:
             headers.require_plain(headers.read(file.fd))
             self._qemu_img.check(file.fd, tick)
 
-    def written_by_someone(self, image: Path) -> bool:
-        """Whether a QEMU process holds the image open for writing; what is no regular file, none does."""
-        with _looked_at(image) as file:
-            if file is None:
-                return False
-            return is_written_by_qemu(file)
-
     def _stated(self, file: File) -> str | None:
         return self._qemu_img.describe(file.fd).backing_format
 
@@ -228,25 +223,8 @@ class Images:
                 yield file
 
 
-@contextmanager
-def _looked_at(image: Path) -> Iterator[int | None]:
-    """A regular file, open for reading wherever it lies; None for anything else, of which nothing is opened."""
-    looked = os.open(image, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(looked).st_mode):
-            yield None
-            return
-        file = os.open(f"/proc/self/fd/{looked}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            yield file
-        finally:
-            os.close(file)
-    finally:
-        os.close(looked)
-
-
 def _header(image: Path) -> Header:
-    with _looked_at(image) as file:
+    with looked_at(image) as file:
         if file is None:
             raise Refused("It is not a regular file; only image files can be copied.")
         return headers.read(file)
@@ -257,16 +235,3 @@ def _length(image: Path | File) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise Refused("It is not a regular file; only image files can be copied.")
     return found.st_size
-
-
-def same_file(first: Path, second: Path) -> bool:
-    """Whether two names lead to one file; False if either leads nowhere."""
-    try:
-        return first.samefile(second)
-    except OSError:
-        return False
-
-
-def any_written(images: Images, paths: Sequence[Path]) -> bool:
-    """Whether any of these images is held open for writing; missing ones are not."""
-    return any(path.exists() and images.written_by_someone(path) for path in paths)

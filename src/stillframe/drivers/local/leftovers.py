@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import Refused
+from stillframe.drivers.image_files import opening
+from stillframe.drivers.image_files.error_translation import translated
+from stillframe.drivers.image_files.files import Files, names_in
 from stillframe.drivers.leftovers import DriverLeftovers, Loss
-from stillframe.drivers.local import opening
 from stillframe.drivers.local.copies import Copies, trouble, trouble_below
 from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.local.disks import Disks
-from stillframe.drivers.local.error_translation import translated
-from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.holding import Holding
 from stillframe.drivers.local.records import Copy, Stage
 from stillframe.drivers.local.replacing import RESTORING

@@ -22,9 +22,9 @@ class LocalPlatform(Platform):
 
     def open(self, settings: Settings, beside: Sequence[Offer]) -> Offer:  # noqa: ARG002 -- it stands alone
         """See `Platform`."""
+        from stillframe.drivers.image_files.files import Files
         from stillframe.drivers.local.compute import LocalCompute
         from stillframe.drivers.local.declaration import Declarations
-        from stillframe.drivers.local.files import Files
         from stillframe.drivers.local.guard import Guard
         from stillframe.drivers.local.images import Images
         from stillframe.drivers.local.leftovers import LocalLeftovers
@@ -34,7 +34,7 @@ class LocalPlatform(Platform):
 
         chosen = options.read(settings)
         files, images, qemu = Files(), Images(), Qemu()
-        compute = LocalCompute(chosen.instances, chosen.state, files, images, qemu, guard=Guard())
+        compute = LocalCompute(chosen.instances, chosen.state, files, qemu, guard=Guard())
         declarations = Declarations(chosen.instances)
         return Offer(
             compute,

@@ -7,9 +7,9 @@ from typing import Final
 
 from stillframe.domain.errors import Refused, Unavailable
 from stillframe.domain.instance import PowerState
+from stillframe.drivers.image_files.error_translation import about
+from stillframe.drivers.image_files.looking import any_written
 from stillframe.drivers.local.declaration import Declaration
-from stillframe.drivers.local.error_translation import about
-from stillframe.drivers.local.images import Images, any_written
 from stillframe.drivers.local.qemu import Qemu
 
 _STATES: Final = {
@@ -57,7 +57,7 @@ def run_state(declaration: Declaration, qemu: Qemu) -> str | None:
     return found
 
 
-def power_state(declaration: Declaration, images: Images, qemu: Qemu, seconds: float | None = None) -> PowerState:
+def power_state(declaration: Declaration, qemu: Qemu, seconds: float | None = None) -> PowerState:
     """The present state; a process that has the disks open counts as running even if its monitor is silent.
 
     `seconds`: how long its monitor is waited for, where that is less than for other calls.
@@ -68,7 +68,7 @@ def power_state(declaration: Declaration, images: Images, qemu: Qemu, seconds: f
     locked = False
     for disk in declaration.disks:
         with about(declaration.name, disk.name, disk.path):
-            locked = locked or any_written(images, [disk.file])
+            locked = locked or any_written([disk.file])
     if declaration.qmp_socket is not None:
         try:
             status = qemu.status(declaration.qmp_socket, seconds)

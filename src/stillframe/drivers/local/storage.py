@@ -13,13 +13,13 @@ from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.block_jobs import BlockJobs
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.image_files.error_translation import translated
+from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.inventory import Inventory
 from stillframe.drivers.local.checks import Checks
 from stillframe.drivers.local.copies import Copies, require_mounted
 from stillframe.drivers.local.cutting import Cutter
 from stillframe.drivers.local.disks import Disk, Disks, disk_of
-from stillframe.drivers.local.error_translation import translated
-from stillframe.drivers.local.files import Files
 from stillframe.drivers.local.images import Images
 from stillframe.drivers.local.replacing import Replacer
 from stillframe.drivers.local.turns import PATIENCE

@@ -16,10 +16,10 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from stillframe.domain.errors import Refused
-from stillframe.drivers.local import opening
+from stillframe.drivers.image_files import opening
+from stillframe.drivers.image_files.error_translation import translated
+from stillframe.drivers.image_files.files import Files, names_in
 from stillframe.drivers.local.copies import mount_of
-from stillframe.drivers.local.error_translation import translated
-from stillframe.drivers.local.files import Files, names_in
 from stillframe.drivers.local.records import DATA, Copy, Records, Stage
 from stillframe.drivers.preparation import Preparation
 

@@ -1,7 +1,7 @@
 """Every change to the file system: one method, one effect, so that tests can stop the world around each of them.
 
 What lies beside a disk is reached through verified folders only, and never through a symbolic link; see
-`stillframe.drivers.local.opening`.
+`stillframe.drivers.image_files.opening`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from stillframe.drivers.local import blocks, opening
+from stillframe.drivers.image_files import blocks, opening
 from stillframe.posix import private
 
 _CANNOT_BE_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOSYS, errno.EINVAL})

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import Refused
-from stillframe.drivers.local import opening
+from stillframe.drivers.image_files import opening
 from stillframe.posix import byte_locks
 
 # Bytes that QEMU locks in its images (block/file-posix.c): 100 and on for what it does, 200 and on for what it does not
