@@ -40,7 +40,7 @@ class Machine:
             overrides=[
                 (None, "state_dir", str(self.folder / "state")),
                 (None, "auth_strategy", "noauth"),
-                ("local", "instances_dir", str(self.local.instances)),
+                ("qemu", "instances_dir", str(self.local.instances)),
                 ("database", "sqlite_synchronous", "NORMAL"),
                 ("drivers", "first_wait", 0.01),
                 ("drivers", "longest_wait", 0.02),

@@ -15,11 +15,11 @@ import pytest
 from stillframe.domain.errors import StillframeError
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local import agent
-from stillframe.drivers.local.compute import LocalCompute
-from stillframe.drivers.local.declaration import Disk
-from stillframe.drivers.local.guard import Guard, Order
-from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.qemu import agent
+from stillframe.drivers.qemu.commands import Qemu
+from stillframe.drivers.qemu.compute import QemuCompute
+from stillframe.drivers.qemu.declaration import Disk
+from stillframe.drivers.qemu.guard import Guard, Order
 from stillframe.testing.world import SIZE, a_call
 from tests.conformance.test_local_qemu import eventually
 from tests.conformance.worlds import LocalWorld, run
@@ -157,7 +157,7 @@ def test_an_agent_keeps_no_guest_from_being_switched_off(tmp_path: Path, speaker
 def test_a_monitor_that_hangs_holds_up_only_those_who_ask_it(tmp_path: Path) -> None:
     """All instances are listed in the time that one look may take, not in that of one after the other."""
     world = LocalWorld(tmp_path, Format.RAW)
-    compute = LocalCompute(world.instances, world.state, world.files, Qemu(timeout=30), guard=world.guard)
+    compute = QemuCompute(world.instances, world.state, world.files, Qemu(timeout=30), guard=world.guard)
     try:
         with ExitStack() as stack:
             for number in range(20):

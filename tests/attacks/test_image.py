@@ -18,9 +18,9 @@ import pytest
 import requests
 
 from stillframe.domain.errors import StillframeError
+from stillframe.drivers.files.images import Images
 from stillframe.drivers.image_files import blocks
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.images import Images
 from tests.cli.program import Place, Process, started
 from tests.conformance.worlds import run
 

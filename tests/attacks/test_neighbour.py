@@ -20,10 +20,10 @@ import pytest
 from stillframe.domain.errors import Refused, StillframeError
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyKind
+from stillframe.drivers.files.takeover import TakeOver
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.takeover import TakeOver
 from stillframe.testing.world import SIZE, a_call, pattern
 from tests.conformance.worlds import LocalWorld
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from stillframe.drivers.files.images import Images
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
-from stillframe.drivers.local.images import Images
+from stillframe.drivers.qemu.declaration import Declaration, Declarations, Disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

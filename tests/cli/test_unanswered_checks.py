@@ -8,10 +8,10 @@ import subprocess
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from stillframe.drivers.files.images import Images
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
-from stillframe.drivers.local.images import Images
+from stillframe.drivers.qemu.declaration import Declaration, Declarations, Disk
 from tests.lab.filesystems import mounted
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import pytest
 from stillframe.domain.errors import Conflict, Damaged, InvalidInput, OutOfSpace, Refused
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyKind, CopyReference
+from stillframe.drivers.files.images import Images
+from stillframe.drivers.files.records import Records
 from stillframe.drivers.image_files.files import Files, allocated
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.declaration import Declaration, Declarations, Disk, load
-from stillframe.drivers.local.images import Images
-from stillframe.drivers.local.records import Records
+from stillframe.drivers.qemu.declaration import Declaration, Declarations, Disk, load
 from stillframe.testing.world import MIB, SIZE, a_call, pattern
 from tests.conformance.worlds import LocalWorld, Stopped, run, stopping
 from tests.harness.surround import surround

@@ -21,12 +21,12 @@ from stillframe.domain.errors import BackendError, Conflict, GuestHeld, Refused,
 from stillframe.domain.instance import PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.compute import LocalCompute
-from stillframe.drivers.local.declaration import Disk
-from stillframe.drivers.local.guard import Guard, Order
-from stillframe.drivers.local.holding import LONGEST_HOLD, Mark
-from stillframe.drivers.local.leftovers import LocalLeftovers
-from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.qemu.commands import Qemu
+from stillframe.drivers.qemu.compute import QemuCompute
+from stillframe.drivers.qemu.declaration import Disk
+from stillframe.drivers.qemu.guard import Guard, Order
+from stillframe.drivers.qemu.holding import LONGEST_HOLD, Mark
+from stillframe.drivers.qemu.leftovers import QemuLeftovers
 from stillframe.testing.world import SIZE, a_call
 from tests.conformance.test_local_qemu import eventually, run_state
 from tests.conformance.worlds import LocalWorld, ask, run
@@ -49,14 +49,14 @@ class Scene:
 
     def use(self, qemu: Qemu, hold_seconds: float = LONGEST_HOLD, lock_seconds: float = 2.0) -> None:
         world = self.world
-        self.compute = LocalCompute(
+        self.compute = QemuCompute(
             *(world.instances, world.state, world.files, qemu),
             guard=world.guard,
             release_seconds=0.5,
             hold_seconds=hold_seconds,
             lock_seconds=lock_seconds,
         )
-        self.leftovers = LocalLeftovers(world.instances, world.state, world.files, self.compute.holding)
+        self.leftovers = QemuLeftovers(world.declarations, self.compute.holding)
 
     def cut(self) -> ConsistencyLevel:
         """A cut of nothing; the level that it would have."""
@@ -327,11 +327,11 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from stillframe.drivers.call import Call
-from stillframe.drivers.local.compute import LocalCompute
+from stillframe.drivers.qemu.compute import QemuCompute
 from stillframe.drivers.image_files.files import Files
-from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.qemu import Qemu
-compute = LocalCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Qemu(freeze_timeout=60), guard=Guard())
+from stillframe.drivers.qemu.guard import Guard
+from stillframe.drivers.qemu.commands import Qemu
+compute = QemuCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Qemu(freeze_timeout=60), guard=Guard())
 with compute.quiesced(Call("o", "r", lambda: None, lambda done, total: None), sys.argv[3]):
     print("held", flush=True)
     time.sleep(60)
@@ -407,7 +407,7 @@ class Overtaken:
         self._thread.join(60)
         assert not self._thread.is_alive()
 
-    def _run(self, compute: LocalCompute, instance_id: str) -> None:
+    def _run(self, compute: QemuCompute, instance_id: str) -> None:
         try:
             with compute.quiesced(a_call(), instance_id):
                 self._holds.set()

@@ -16,11 +16,11 @@ import pytest
 
 from stillframe.domain.errors import Conflict, Damaged, InvalidInput, NotSupported, Refused
 from stillframe.domain.instance import Instance, PowerState
+from stillframe.drivers.files.identity import BackingFile, Digests
+from stillframe.drivers.files.images import Images
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.declaration import Declaration, Disk
-from stillframe.drivers.local.identity import BackingFile, Digests
-from stillframe.drivers.local.images import Images
+from stillframe.drivers.qemu.declaration import Declaration, Disk
 from stillframe.testing.world import MIB, SIZE, a_call, pattern
 from tests.conformance.conftest import local_world
 from tests.conformance.worlds import LocalWorld, ask, content, machine, run

@@ -15,8 +15,8 @@ from stillframe.domain.errors import BackendError, Damaged, Refused
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyReference
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.declaration import Disk
 from stillframe.drivers.platform import Drivers
+from stillframe.drivers.qemu.declaration import Disk
 from stillframe.service.janitor import Janitor
 from stillframe.settings import load
 from stillframe.testing.world import MIB, a_call, pattern

@@ -18,9 +18,9 @@ import pytest
 from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.conversation import Conversation
-from stillframe.drivers.local.monitor import HungError, Monitors
-from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.qemu.commands import Qemu
+from stillframe.drivers.qemu.conversation import Conversation
+from stillframe.drivers.qemu.monitor import HungError, Monitors
 from tests.conformance.worlds import LocalWorld
 from tests.lab.speakers import line, messages, speaking
 

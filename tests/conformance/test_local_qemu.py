@@ -19,8 +19,8 @@ from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.declaration import Disk
-from stillframe.drivers.local.guard import Guard, Order
+from stillframe.drivers.qemu.declaration import Disk
+from stillframe.drivers.qemu.guard import Guard, Order
 from stillframe.testing.world import MIB, SIZE, a_call, pattern
 from tests.conformance.worlds import Agent, LocalWorld, Stopped, ask, content, machine, run, stopping
 
@@ -92,12 +92,12 @@ PAUSER = """
 import sys, time
 from pathlib import Path
 from stillframe.drivers.call import Call
-from stillframe.drivers.local.compute import LocalCompute
+from stillframe.drivers.qemu.compute import QemuCompute
 from stillframe.drivers.image_files.files import Files
-from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.qemu.guard import Guard
+from stillframe.drivers.qemu.commands import Qemu
 guard = Guard()
-compute = LocalCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Qemu(), guard=guard)
+compute = QemuCompute(Path(sys.argv[1]), Path(sys.argv[2]), Files(), Qemu(), guard=guard)
 with compute.quiesced(Call("o", "r", lambda: None, lambda done, total: None), sys.argv[3]) as stillness:
     print(guard.process_id, stillness.level, flush=True)
     time.sleep(60)

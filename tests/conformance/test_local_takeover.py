@@ -16,9 +16,9 @@ from stillframe import main
 from stillframe.domain.errors import NotFound, Refused, Unavailable
 from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyReference
+from stillframe.drivers.files.takeover import TakeOver
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.takeover import TakeOver
 from stillframe.settings import load
 from stillframe.testing.world import SIZE, a_call, pattern
 from tests.conformance.worlds import LocalWorld, Stopped, stopping
@@ -208,7 +208,7 @@ def test_the_service_does_it_when_it_starts(tmp_path: Path) -> None:
         overrides = [
             (None, "state_dir", str(tmp_path / "service")),
             (None, "auth_strategy", "noauth"),
-            ("local", "instances_dir", str(world.instances)),
+            ("qemu", "instances_dir", str(world.instances)),
         ]
         service = main.build(load(overrides=overrides))
         service.start()

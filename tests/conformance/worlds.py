@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from stillframe.domain.instance import Instance, PowerState
+from stillframe.drivers.files.disks import Disks
+from stillframe.drivers.files.images import Images
+from stillframe.drivers.files.leftovers import FileLeftovers
+from stillframe.drivers.files.storage import FileStorage
+from stillframe.drivers.files.turns import PATIENCE
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.compute import LocalCompute
-from stillframe.drivers.local.declaration import Declaration, Declarations, DeclaredVdisk, Disk
-from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.images import Images
-from stillframe.drivers.local.leftovers import LocalLeftovers
-from stillframe.drivers.local.qemu import Qemu
-from stillframe.drivers.local.storage import LocalStorage
-from stillframe.drivers.local.turns import PATIENCE
+from stillframe.drivers.leftovers import Together
 from stillframe.drivers.memory import MemoryDriver
+from stillframe.drivers.qemu.commands import Qemu
+from stillframe.drivers.qemu.compute import QemuCompute
+from stillframe.drivers.qemu.declaration import Declaration, Declarations, DeclaredVdisk, Disk
+from stillframe.drivers.qemu.guard import Guard
+from stillframe.drivers.qemu.leftovers import QemuLeftovers
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
@@ -84,12 +87,17 @@ class LocalWorld(World):
     def use(self, files: Files, qemu: Qemu | None = None) -> None:
         """Drivers that reach the world through these objects, as after a restart of the service."""
         self.files, talk = files, qemu or self.qemu
-        compute = LocalCompute(self.instances, self.state, files, talk, guard=self.guard)
-        self.storage = LocalStorage(
+        compute = QemuCompute(self.instances, self.state, files, talk, guard=self.guard)
+        self.storage = FileStorage(
             self.declarations, compute, talk, self.state, files, self.images, patience=self.patience
         )
         self.compute = compute
-        self.leftovers = LocalLeftovers(self.instances, self.state, files, compute.holding)
+        self.leftovers = Together(
+            [
+                QemuLeftovers(self.declarations, compute.holding),
+                FileLeftovers(Disks(self.declarations), self.state, files),
+            ]
+        )
 
     def close(self) -> None:
         for declaration in self.declarations.all():
@@ -172,7 +180,7 @@ class ArrayWorld(World):
         self.served = served
         self.declarations = Declarations(folder / "instances")
         self.files, self.images, self.qemu, self.guard = Files(), Images(), Qemu(), Guard()
-        self.compute = LocalCompute(self.declarations.folder, folder / "state", self.files, self.qemu, guard=self.guard)
+        self.compute = QemuCompute(self.declarations.folder, folder / "state", self.files, self.qemu, guard=self.guard)
         # Socket paths are short by law of the kernel.
         self.sockets = Path(tempfile.mkdtemp(prefix="sf-"))
         address = ArrayOptions("a", served.endpoint, USER, PASSWORD, ca_file=served.ca_file, first_wait=0.02)

@@ -17,15 +17,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from stillframe.domain.errors import BackendError, Unavailable
+from stillframe.drivers.files.images import Images
+from stillframe.drivers.files.storage import FileStorage
 from stillframe.drivers.image_files.files import Files
-from stillframe.drivers.local import options as local_options
-from stillframe.drivers.local.compute import LocalCompute
-from stillframe.drivers.local.declaration import Declarations
-from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.images import Images
-from stillframe.drivers.local.qemu import Qemu
-from stillframe.drivers.local.storage import LocalStorage
 from stillframe.drivers.platform import Drivers
+from stillframe.drivers.qemu import options as local_options
+from stillframe.drivers.qemu.commands import Qemu
+from stillframe.drivers.qemu.compute import QemuCompute
+from stillframe.drivers.qemu.declaration import Declarations
+from stillframe.drivers.qemu.guard import Guard
 from stillframe.settings import Settings
 from tests.harness.surround import surround
 
@@ -90,9 +90,9 @@ def struck_drivers(settings: Settings, points: Points) -> Drivers:
     else:
         files, qemu = Files(), Qemu()
     instances, state, images = local_options.read(settings).instances, settings.state_dir / "local", Images()
-    compute = LocalCompute(instances, state, files, qemu, guard=Guard())
+    compute = QemuCompute(instances, state, files, qemu, guard=Guard())
     storage = surround(
-        LocalStorage(Declarations(instances), compute, qemu, state, files, images), _break(settings.state_dir / BROKEN)
+        FileStorage(Declarations(instances), compute, qemu, state, files, images), _break(settings.state_dir / BROKEN)
     )
     if points.strike == "kill":
         return Drivers(compute, storage)

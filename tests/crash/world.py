@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from stillframe.drivers.local.declaration import Declaration, Declarations
+from stillframe.drivers.qemu.declaration import Declaration, Declarations
 from stillframe.engine.persistence import FlowBooks
 from stillframe.main import Service
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, SNAPSHOTS

@@ -11,10 +11,10 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from stillframe.drivers.files.images import Images
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.declaration import Declaration, Declarations, Disk
-from stillframe.drivers.local.images import Images
+from stillframe.drivers.qemu.declaration import Declaration, Declarations, Disk
 from tests.conformance.worlds import machine
 from tests.deploy.stack import CLAIM_SECONDS, DELETE_SECONDS, Stack, full_stack, moment
 from tests.deploy.test_servers import certificate, needs_haproxy

@@ -10,12 +10,12 @@ from falcon.testing import TestClient
 from stillframe import main
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.compute import LocalCompute
-from stillframe.drivers.local.declaration import Disk
-from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.leftovers import LocalLeftovers
-from stillframe.drivers.local.qemu import Qemu
 from stillframe.drivers.platform import Drivers
+from stillframe.drivers.qemu.commands import Qemu
+from stillframe.drivers.qemu.compute import QemuCompute
+from stillframe.drivers.qemu.declaration import Disk
+from stillframe.drivers.qemu.guard import Guard
+from stillframe.drivers.qemu.leftovers import QemuLeftovers
 from stillframe.service.held_guests import HeldGuests
 from stillframe.settings import Settings, load
 from stillframe.testing.world import SIZE, a_call
@@ -48,7 +48,7 @@ class Ward:
     def start(self) -> None:
         local = self.local
         self.guard = Guard()
-        compute = LocalCompute(
+        compute = QemuCompute(
             local.instances,
             local.state,
             local.files,
@@ -56,7 +56,7 @@ class Ward:
             guard=self.guard,
             release_seconds=0.5,
         )
-        leftovers = LocalLeftovers(local.instances, local.state, local.files, compute.holding)
+        leftovers = QemuLeftovers(local.declarations, compute.holding)
         self.drivers = Drivers(compute, local.storage, (leftovers,))
         self.service = main.build(self.settings, drivers=self.drivers)
         self.service.start()

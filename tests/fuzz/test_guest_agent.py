@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.domain.errors import StillframeError
-from stillframe.drivers.local import agent, watchdog
-from stillframe.drivers.local.conversation import GarbledError, RefusalError, parsed
+from stillframe.drivers.qemu import agent, watchdog
+from stillframe.drivers.qemu.conversation import GarbledError, RefusalError, parsed
 from tests.fuzz.cases import NOISE, WORDS, bounded, fuzzed
 from tests.lab.speakers import line, messages, saying, speaking
 

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stillframe.domain.errors import StillframeError
+from stillframe.drivers.files import chains, headers
+from stillframe.drivers.files.images import Images
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local import chains, headers
-from stillframe.drivers.local.images import Images
 from tests.fuzz.cases import bounded
 
 _CASES = settings(

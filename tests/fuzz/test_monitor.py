@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillframe.domain.errors import StillframeError
-from stillframe.drivers.local import watchdog
-from stillframe.drivers.local.conversation import RefusalError
-from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.qemu import watchdog
+from stillframe.drivers.qemu.commands import Qemu
+from stillframe.drivers.qemu.conversation import RefusalError
 from tests.fuzz.cases import NOISE, REPLIES, VALUES, WORDS, bounded, fuzzed
 from tests.lab.speakers import GREETING, line, messages, saying, speaking
 

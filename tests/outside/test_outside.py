@@ -73,8 +73,8 @@ def test_a_driver_that_names_no_sources_stands_alone(installed: Path, tmp_path: 
     [
         ("[shelf]\nfoldr = x\n", "There is no option foldr in [shelf]"),
         ("[drivers]\nstorage = shelf\n", "shelf.folder: the shelf needs a folder"),
-        ("[drivers]\nstorage = shlf\n", "there are: cinder, local, memory, shelf, storage_virtualize"),
-        ("[drivers]\ncompute = shelf\n", "there is no compute driver 'shelf'; there are: local, memory, nova"),
+        ("[drivers]\nstorage = shlf\n", "there are: cinder, files, memory, shelf, storage_virtualize"),
+        ("[drivers]\ncompute = shelf\n", "there is no compute driver 'shelf'; there are: memory, nova, qemu"),
     ],
 )
 def test_its_settings_are_looked_at_as_ours_are(installed: Path, tmp_path: Path, settings: str, told: str) -> None:

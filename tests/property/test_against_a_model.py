@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from stillframe.drivers.local.declaration import Declarations
+from stillframe.drivers.qemu.declaration import Declarations
 from tests.harness.forks import ForkServer
 from tests.property.model import Model, Snapshot
 

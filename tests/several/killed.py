@@ -54,14 +54,14 @@ class Death:
 
 
 def _drivers(root: Path, death: Death | None) -> Drivers:
-    local, arrays = parts(load([str(root / "stillframe.conf")]))
+    qemu, files, arrays = parts(load([str(root / "stillframe.conf")]))
     if death is None:
-        return joined(local, arrays)
+        return joined(qemu, files, arrays)
 
     def struck(offer: Offer, name: str) -> Offer:
         return Offer(offer.compute, surround(offer.storage, death.around(name)), offer.abilities)
 
-    return joined(struck(local, "local"), struck(arrays, "storage_virtualize"))
+    return joined(qemu, struck(files, "files"), struck(arrays, "storage_virtualize"))
 
 
 def _service(root: Path, death: Death | None) -> main.Service:

@@ -9,9 +9,10 @@ from typing import Final
 
 from stillframe.domain.instance import Attachment, Instance, MemorySource
 from stillframe.drivers.compute import ComputeDriver
-from stillframe.drivers.local.platform import LocalPlatform
+from stillframe.drivers.files.platform import FilesPlatform
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.platform import Drivers, Offer
+from stillframe.drivers.qemu.platform import QemuPlatform
 from stillframe.drivers.router import Member, Router
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.storage_virtualize.platform import StorageVirtualizePlatform
@@ -69,7 +70,7 @@ auth_strategy = noauth
 [database]
 sqlite_synchronous = NORMAL
 [drivers]
-storage = local, storage_virtualize, memory
+storage = files, storage_virtualize, memory
 first_wait = 0.01
 longest_wait = 0.05
 attempts = 2
@@ -80,20 +81,21 @@ poll_seconds = 0.01
     return config
 
 
-def parts(settings: Settings) -> tuple[Offer, Offer]:
-    """What the packages for files and for arrays offer."""
-    local = LocalPlatform().open(settings, [])
-    return local, StorageVirtualizePlatform().open(settings, [local])
+def parts(settings: Settings) -> tuple[Offer, Offer, Offer]:
+    """What the packages for QEMU, for files and for arrays offer."""
+    qemu = QemuPlatform().open(settings, [])
+    files = FilesPlatform().open(settings, [qemu])
+    return qemu, files, StorageVirtualizePlatform().open(settings, [qemu, files])
 
 
-def joined(local: Offer, arrays: Offer, memory: MemoryDriver | None = None) -> Drivers:
+def joined(qemu: Offer, files: Offer, arrays: Offer, memory: MemoryDriver | None = None) -> Drivers:
     """The drivers of all as those of one; with `memory`, the instances have its volumes too."""
-    assert local.compute is not None
-    assert local.storage is not None
+    assert qemu.compute is not None
+    assert files.storage is not None
     assert arrays.storage is not None
-    compute: ComputeDriver = local.compute
+    compute: ComputeDriver = qemu.compute
     members = [
-        Member("local", local.storage, LocalPlatform.serves),
+        Member("files", files.storage, FilesPlatform.serves),
         Member("storage_virtualize", arrays.storage, StorageVirtualizePlatform.serves),
     ]
     if memory is not None:
@@ -101,7 +103,7 @@ def joined(local: Offer, arrays: Offer, memory: MemoryDriver | None = None) -> D
         compute = Joined(compute, CheckPolicy(), more)
         members.append(Member("memory", memory.storage, (MemorySource,)))
     router: StorageDriver = Router(members, compute)
-    return Drivers(compute, router, (*local.abilities, *arrays.abilities))
+    return Drivers(compute, router, (*qemu.abilities, *files.abilities, *arrays.abilities))
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def restore(world: World) -> None:
     assert (told["signal"], told["status"]) == (0, 202), told
 
 
-BETWEEN = [[], ["local"], ["storage_virtualize"], ["local", "storage_virtualize"]]
+BETWEEN = [[], ["files"], ["storage_virtualize"], ["files", "storage_virtualize"]]
 
 
 @pytest.mark.parametrize("after", BETWEEN, ids=lambda after: "+".join(after) or "none")
@@ -61,7 +61,7 @@ def test_a_snapshot_has_all_volumes_of_one_cut(world: World, after: list[str]) -
     left = world.recover()
     assert [one["status"] for one in left["snapshots"]] == ["available"], left
     assert [(driver, ready) for driver, _volume, ready in left["copies"]] == [
-        *[("local", True)] * 2,
+        *[("files", True)] * 2,
         *[("storage_virtualize", True)] * 2,
     ]
     world.volumes.write("3")

@@ -237,15 +237,15 @@ class TestSettings:
         return settings.drivers.storage
 
     def test_one_or_several_are_chosen(self, tmp_path: Path) -> None:
-        assert self.chosen(tmp_path, "local") == ("local",)
-        assert self.chosen(tmp_path, "local, memory") == ("local", "memory")
+        assert self.chosen(tmp_path, "files") == ("files",)
+        assert self.chosen(tmp_path, "files, memory") == ("files", "memory")
 
     @pytest.mark.parametrize(
         ("names", "told"),
         [
-            ("local, lokal", "there is no storage driver 'lokal'; there are: cinder, local, memory"),
-            ("local, local", "'local' is named twice"),
-            ("local, storage_virtualize", "at least one array"),
+            ("files, fiels", "there is no storage driver 'fiels'; there are: cinder, files, memory"),
+            ("files, files", "'files' is named twice"),
+            ("files, storage_virtualize", "at least one array"),
         ],
     )
     def test_what_cannot_be_chosen_is_told(self, tmp_path: Path, names: str, told: str) -> None:

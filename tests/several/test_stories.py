@@ -44,7 +44,7 @@ def story(tmp_path: Path, arrays: dict[str, SimulatedArray]) -> Iterator[Story]:
 #: A copy of each volume, by the names of the drivers.
 ONE_OF_EACH = sorted(
     [
-        *(("local", name) for name in FILES),
+        *(("files", name) for name in FILES),
         *(("storage_virtualize", name) for name in VDISKS),
         ("memory", "memory"),
     ]
@@ -148,4 +148,4 @@ def test_of_an_array_that_is_away_nothing_is_said_to_be_gone(story: Story) -> No
     for instance_id in (None, INSTANCE):
         with pytest.raises(PartOnly) as told:
             story.drivers.storage.find(snapshot_id, instance_id)
-        assert {one.driver for one in told.value.found} == {"local", "memory", "storage_virtualize"}
+        assert {one.driver for one in told.value.found} == {"files", "memory", "storage_virtualize"}

@@ -16,9 +16,9 @@ import urllib3
 from falcon.testing import TestClient
 
 from stillframe import main
-from stillframe.drivers.local import options as local_options
-from stillframe.drivers.local.declaration import Declarations
 from stillframe.drivers.platform import Drivers
+from stillframe.drivers.qemu import options as local_options
+from stillframe.drivers.qemu.declaration import Declarations
 from stillframe.drivers.registry import open_drivers
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays

@@ -84,7 +84,7 @@ def test_the_doctor_looks_at_arrays_and_at_what_is_declared_on_them(place: Place
         ({"storage_virtualize__volume_name_template": "volume"}, "volume_name_template"),
         ({"storage_virtualize__copy_rate": "151"}, "copy_rate"),
         ({"storage_virtualize__arrays": ""}, "arrays"),
-        ({"drivers__compute": "storage_virtualize"}, "no compute driver '.*'; there are: local, memory, nova"),
+        ({"drivers__compute": "storage_virtualize"}, "no compute driver '.*'; there are: memory, nova, qemu"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(

@@ -10,7 +10,7 @@ import pytest
 
 from stillframe.domain.errors import BackendError, NotSupported, Refused
 from stillframe.domain.snapshot import CopyReference
-from stillframe.drivers.local.declaration import DeclaredVdisk
+from stillframe.drivers.qemu.declaration import DeclaredVdisk
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import pytest
 
-from stillframe.drivers.local import options as local_options
-from stillframe.drivers.local.declaration import Declarations
+from stillframe.drivers.qemu import options as local_options
+from stillframe.drivers.qemu.declaration import Declarations
 from stillframe.drivers.storage_virtualize import naming
 from tests.crash.test_crash_matrix import Stage
 from tests.lab.storage_virtualize.array import Array

@@ -326,7 +326,7 @@ def test_a_volume_in_a_file_has_no_mappings_to_show(tmp_path: Path, served: Simu
     lines = ['name = "vm"', f'project_id = "{PROJECT}"', 'id = "5b5c9f1e-6c1b-4a0a-9d55-3f6f3a6d1c11"']
     lines += ["[[disks]]", 'name = "file"', f'path = "{tmp_path}/disk.img"', 'format = "raw"']
     (instances / "vm.toml").write_text("\n".join(lines))
-    with running(configured(tmp_path, served, drivers__storage="local"), served) as service:
+    with running(configured(tmp_path, served, drivers__storage="files"), served) as service:
         reply = service.check("file")
     assert reply.status_code == 400
     assert "not on IBM Storage Virtualize" in reply.json()["badRequest"]["message"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Sequence
 
-    from stillframe.drivers.local.declaration import Disk
+    from stillframe.drivers.qemu.declaration import Disk
 
 FREEZE: Final = "guest-fsfreeze-freeze"
 THAW: Final = "guest-fsfreeze-thaw"

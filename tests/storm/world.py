@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from stillframe.drivers.files.copies import FOLDER
+from stillframe.drivers.files.records import RECORDS
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.copies import FOLDER
-from stillframe.drivers.local.declaration import Declaration, Disk
-from stillframe.drivers.local.records import RECORDS
+from stillframe.drivers.qemu.declaration import Declaration, Disk
 from tests.property.model import Model
 from tests.storm.guests import Guest
 from tests.storm.plan import DISKS, first_content

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
+    from stillframe.drivers.files.images import Images
     from stillframe.drivers.image_files.formats import Format
-    from stillframe.drivers.local.declaration import Declaration
-    from stillframe.drivers.local.images import Images
+    from stillframe.drivers.qemu.declaration import Declaration
 
 _SHOWN: Final = ("id", "name", "project_id", "volumes", "file")
 # What to do where the service does not work in the folder that a command's own settings name.
@@ -74,11 +74,11 @@ class AddInstance(ShowOne):
         """See `cliff`."""
         from pydantic import ValidationError  # noqa: PLC0415
 
+        from stillframe.drivers.files.images import Images  # noqa: PLC0415
         from stillframe.drivers.image_files.files import Files  # noqa: PLC0415
         from stillframe.drivers.image_files.opening import trusted_users  # noqa: PLC0415
-        from stillframe.drivers.local.declaration import Declaration, Declarations  # noqa: PLC0415
-        from stillframe.drivers.local.images import Images  # noqa: PLC0415
-        from stillframe.drivers.local.options import read  # noqa: PLC0415
+        from stillframe.drivers.qemu.declaration import Declaration, Declarations  # noqa: PLC0415
+        from stillframe.drivers.qemu.options import read  # noqa: PLC0415
 
         # What belongs to the service's user is as good as what belongs to the one who declares it.
         images = Images(trusted=trusted_users(self.settings().state_dir))
@@ -149,8 +149,8 @@ class RemoveInstance(Command):
     def take_action(self, parsed_args: Namespace) -> None:
         """See `cliff`."""
         from stillframe.drivers.image_files.files import Files  # noqa: PLC0415
-        from stillframe.drivers.local.declaration import Declarations  # noqa: PLC0415  # only on this machine
-        from stillframe.drivers.local.options import read  # noqa: PLC0415
+        from stillframe.drivers.qemu.declaration import Declarations  # noqa: PLC0415  # only on this machine
+        from stillframe.drivers.qemu.options import read  # noqa: PLC0415
 
         declarations = Declarations(read(self.settings()).instances)
         reference = parsed_args.instance

@@ -59,7 +59,9 @@ class DriverLeftovers(ABC):
         return None
 
 
-class _Together(DriverLeftovers):
+class Together(DriverLeftovers):
+    """See `DriverLeftovers`: those of several platforms."""
+
     def __init__(self, parts: Sequence[DriverLeftovers]) -> None:
         self._parts = parts
 
@@ -68,8 +70,7 @@ class _Together(DriverLeftovers):
 
     def let_run(self, instance_id: str) -> None:
         for part in self._parts:
-            if instance_id in part.quiesced():
-                part.let_run(instance_id)
+            part.let_run(instance_id)
 
     def drafts(self, before: datetime) -> Sequence[str]:
         return [one for part in self._parts for one in part.drafts(before)]
@@ -91,4 +92,4 @@ class _Together(DriverLeftovers):
 
 def together(parts: Sequence[DriverLeftovers]) -> DriverLeftovers | None:
     """Those of several platforms as those of one; None where there are none."""
-    return parts[0] if len(parts) == 1 else _Together(parts) if parts else None
+    return parts[0] if len(parts) == 1 else Together(parts) if parts else None

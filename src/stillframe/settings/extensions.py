@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
@@ -12,6 +13,8 @@ from stillframe.settings.groups import Group
 
 if TYPE_CHECKING:
     from stillframe.settings.loading import Settings
+
+LOG = logging.getLogger(__name__)
 
 ENTRY_POINTS: Final = "stillframe.drivers"
 
@@ -23,11 +26,13 @@ class Extension:
     """What is known of a package before it is used.
 
     `compute` and `storage` are the names that its drivers are chosen by, `groups` its sections of the settings. The
-    first driver of the `standard` one is used where none is named.
+    first driver of the `standard` one is used where none is named. `former` are names that its drivers were chosen by
+    in earlier releases, with the present ones.
     """
 
     compute: ClassVar[Sequence[str]] = ()
     storage: ClassVar[Sequence[str]] = ()
+    former: ClassVar[Mapping[str, str]] = {}
     standard: ClassVar[bool] = False
     groups: ClassVar[Sequence[Group]] = ()
 
@@ -76,6 +81,10 @@ def chosen(extensions: Sequence[Extension], port: Port, name: str | None) -> str
             raise InvalidInput(f"nothing says which driver is meant; {_there_are(extensions, port)}", port)
         return standard[0]
     if name not in names(extensions, port):
+        present = next((one.former[name] for one in extensions if one.offers(port) and name in one.former), None)
+        if present is not None:
+            LOG.warning("%s = %s in [drivers] is deprecated; its name is %s now", port, name, present)
+            return present
         raise InvalidInput(
             f"there is no {port} driver '{printable(name)}'; {_there_are(extensions, port)}", f"drivers.{port}"
         )

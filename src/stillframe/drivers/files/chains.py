@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import NotSupported, Refused
+from stillframe.drivers.files import headers
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.image_files.opening import File
-from stillframe.drivers.local import headers
 
 DEEPEST: Final = 64
 _BROKEN: Final = "The backing chain is broken, mend it first:"

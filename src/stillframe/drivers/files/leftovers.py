@@ -1,4 +1,4 @@
-"""What is left of the local drivers that is neither disk nor copy, and copies that are not what the records say."""
+"""What is left that is neither disk nor copy, and copies that are not what the records say."""
 
 from __future__ import annotations
 
@@ -11,39 +11,34 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import Refused
+from stillframe.drivers.files.copies import Copies, trouble, trouble_below
+from stillframe.drivers.files.disks import Disks
+from stillframe.drivers.files.records import Copy, Stage
+from stillframe.drivers.files.replacing import RESTORING
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files, names_in
 from stillframe.drivers.leftovers import DriverLeftovers, Loss
-from stillframe.drivers.local.copies import Copies, trouble, trouble_below
-from stillframe.drivers.local.declaration import Declarations
-from stillframe.drivers.local.disks import Disks
-from stillframe.drivers.local.holding import Holding
-from stillframe.drivers.local.records import Copy, Stage
-from stillframe.drivers.local.replacing import RESTORING
 
 # The draft of a record; see `Records.write`.
 _DRAFT: Final = ".new"
 
 
-class LocalLeftovers(DriverLeftovers):
-    """See `DriverLeftovers`; `instances` and `state` are the folders that the drivers have them in."""
+class FileLeftovers(DriverLeftovers):
+    """See `DriverLeftovers`: it holds no guests; `state` is the folder that the records are in."""
 
-    def __init__(self, instances: Path, state: Path, files: Files, holding: Holding) -> None:
-        self._declarations = Declarations(instances)
-        self._copies = Copies(files, Disks(self._declarations), state)
-        self._holding = holding
+    def __init__(self, disks: Disks, state: Path, files: Files) -> None:
+        self._copies = Copies(files, disks, state)
         self._files = files
         # An administrator may look on behalf of the service's user.
         self._trusted = opening.trusted_users(state)
 
     def quiesced(self) -> Sequence[str]:
-        """See `DriverLeftovers`; who is not declared any more cannot be let run by us, and is left out."""
-        return sorted(set(self._holding.abandoned()) & {declaration.id for declaration in self._declarations.all()})
+        """See `DriverLeftovers`."""
+        return ()
 
     def let_run(self, instance_id: str) -> None:
         """See `DriverLeftovers`."""
-        self._holding.release_abandoned(self._declarations.instance(instance_id))
 
     def drafts(self, before: datetime) -> Sequence[str]:
         """See `DriverLeftovers`: drafts that nobody holds, and empty folders in which no copy on record lies."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
-from stillframe.drivers.local.processes import listener
+from stillframe.drivers.qemu.processes import listener
 
 # The answers that are asked for here take less than a hundred bytes; what an earlier client has left unread may come
 # before them.

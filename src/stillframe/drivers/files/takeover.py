@@ -16,11 +16,11 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from stillframe.domain.errors import Refused
+from stillframe.drivers.files.copies import mount_of
+from stillframe.drivers.files.records import DATA, Copy, Records, Stage
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files, names_in
-from stillframe.drivers.local.copies import mount_of
-from stillframe.drivers.local.records import DATA, Copy, Records, Stage
 from stillframe.drivers.preparation import Preparation
 
 LOG = logging.getLogger(__name__)

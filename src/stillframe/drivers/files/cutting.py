@@ -18,6 +18,10 @@ from stillframe.domain.snapshot import CopyKind, CopyName, VolumeSnapshot
 from stillframe.drivers.block_jobs import Backup, Below, BlockJobs, Node
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.files.copies import Copies, mount_of
+from stillframe.drivers.files.disks import Disk, Disks, disk_of, disks_of
+from stillframe.drivers.files.images import Images
+from stillframe.drivers.files.records import DATA, Copy, Method, Stage
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.alone import Alone, alone, require_open_in_qemu
 from stillframe.drivers.image_files.blocks import Tick
@@ -25,10 +29,6 @@ from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files, names_in
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.image_files.looking import any_written, same_file
-from stillframe.drivers.local.copies import Copies, mount_of
-from stillframe.drivers.local.disks import Disk, Disks, disk_of, disks_of
-from stillframe.drivers.local.images import Images
-from stillframe.drivers.local.records import DATA, Copy, Method, Stage
 from stillframe.drivers.storage import Cut
 
 _POLL_SECONDS: Final = 0.2

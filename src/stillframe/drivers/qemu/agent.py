@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import BackendError, Unavailable
-from stillframe.drivers.local.conversation import Agent, NotAskedError, RefusalError, UnansweredError
+from stillframe.drivers.qemu.conversation import Agent, NotAskedError, RefusalError, UnansweredError
 
 # A guest that is busy or emulated takes its time.
 _LOOK_SECONDS: Final = 10.0

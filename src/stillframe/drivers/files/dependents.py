@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stillframe.domain.errors import Refused
+from stillframe.drivers.files.disks import Disk, Disks
+from stillframe.drivers.files.images import Images
+from stillframe.drivers.files.records import Records
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.image_files.opening import File
-from stillframe.drivers.local.disks import Disk, Disks
-from stillframe.drivers.local.images import Images
-from stillframe.drivers.local.records import Records
 
 LOG = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import BackendError, Damaged, Refused
+from stillframe.drivers.files.disks import Disks
+from stillframe.drivers.files.records import Copy, Method, Records
+from stillframe.drivers.files.turns import PATIENCE
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files
-from stillframe.drivers.local.disks import Disks
-from stillframe.drivers.local.records import Copy, Method, Records
-from stillframe.drivers.local.turns import PATIENCE
 
 LOG = logging.getLogger(__name__)
 

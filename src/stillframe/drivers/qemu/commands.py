@@ -14,8 +14,8 @@ from typing import Any, Final
 from stillframe.domain.errors import BackendError
 from stillframe.drivers.block_jobs import Backup, Below, BlockJobs, Job, Node, is_ours
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local import agent
-from stillframe.drivers.local.monitor import BrokenOffError, Command, HungError, Monitors, NobodyError, NoSuchError
+from stillframe.drivers.qemu import agent
+from stillframe.drivers.qemu.monitor import BrokenOffError, Command, HungError, Monitors, NobodyError, NoSuchError
 from stillframe.posix import private
 
 # Ends of a job's life in which it does nothing more (qapi/job.json).

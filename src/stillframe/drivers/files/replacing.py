@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.drivers.call import Call
+from stillframe.drivers.files.disks import Disk
+from stillframe.drivers.files.records import Copy, Method
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.alone import Alone, alone
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Draft, Files, names_in
-from stillframe.drivers.local.disks import Disk
-from stillframe.drivers.local.records import Copy, Method
 
 #: How the name of such a draft ends; before it come the volume's id and the attempt.
 RESTORING: Final = ".restoring"

@@ -20,8 +20,8 @@ if __name__ == "__main__":
     # Isolated, Python looks nowhere for this package.
     sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from stillframe.drivers.local.conversation import Agent, Monitor, RefusalError
-from stillframe.drivers.local.processes import is_another, is_gone
+from stillframe.drivers.qemu.conversation import Agent, Monitor, RefusalError
+from stillframe.drivers.qemu.processes import is_another, is_gone
 
 # A guest agent may be at a freeze for long, and the thaw counts for nothing until it has answered it.
 PATIENCE = 3600.0

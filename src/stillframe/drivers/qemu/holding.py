@@ -23,15 +23,15 @@ from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.compute import Stillness
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files
-from stillframe.drivers.local.agent import AgentRefused, AgentUnknown
-from stillframe.drivers.local.declaration import Declaration
-from stillframe.drivers.local.guard import Guard, Order
-from stillframe.drivers.local.holders import Holders
-from stillframe.drivers.local.monitor import ReplacedError
-from stillframe.drivers.local.power import power_state
-from stillframe.drivers.local.processes import is_gone
-from stillframe.drivers.local.qemu import Paused, Qemu
 from stillframe.drivers.outcomes import Outcome, Seen, is_ours, is_over
+from stillframe.drivers.qemu.agent import AgentRefused, AgentUnknown
+from stillframe.drivers.qemu.commands import Paused, Qemu
+from stillframe.drivers.qemu.declaration import Declaration
+from stillframe.drivers.qemu.guard import Guard, Order
+from stillframe.drivers.qemu.holders import Holders
+from stillframe.drivers.qemu.monitor import ReplacedError
+from stillframe.drivers.qemu.power import power_state
+from stillframe.drivers.qemu.processes import is_gone
 
 LOG = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from stillframe.domain.errors import Refused, Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.image_files.error_translation import about
 from stillframe.drivers.image_files.looking import any_written
-from stillframe.drivers.local.declaration import Declaration
-from stillframe.drivers.local.qemu import Qemu
+from stillframe.drivers.qemu.commands import Qemu
+from stillframe.drivers.qemu.declaration import Declaration
 
 _STATES: Final = {
     "running": PowerState.ACTIVE,

@@ -12,16 +12,16 @@ from typing import Final
 from stillframe.domain.errors import NotSupported, OutOfSpace, Refused
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.block_jobs import BlockJobs
+from stillframe.drivers.files.copies import Copies, require_sound
+from stillframe.drivers.files.dependents import Dependents
+from stillframe.drivers.files.disks import Disk, Disks
+from stillframe.drivers.files.images import Images
+from stillframe.drivers.files.records import Copy, Method, Stage
 from stillframe.drivers.image_files.alone import require_no_writer, require_open_in_qemu
 from stillframe.drivers.image_files.files import Files, allocated
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.image_files.looking import same_file
 from stillframe.drivers.image_files.opening import File
-from stillframe.drivers.local.copies import Copies, require_sound
-from stillframe.drivers.local.dependents import Dependents
-from stillframe.drivers.local.disks import Disk, Disks
-from stillframe.drivers.local.images import Images
-from stillframe.drivers.local.records import Copy, Method, Stage
 
 LOG = logging.getLogger(__name__)
 

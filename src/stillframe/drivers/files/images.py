@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from stillframe.domain.errors import InvalidInput, NotSupported, Refused
+from stillframe.drivers.files import chains, headers
+from stillframe.drivers.files.headers import Header
+from stillframe.drivers.files.identity import BackingFile, Digests
+from stillframe.drivers.files.qemu_img import POLL_SECONDS, PROGRAM, Description, QemuImg
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.cache import Cache
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.image_files.looking import looked_at
 from stillframe.drivers.image_files.opening import File
-from stillframe.drivers.local import chains, headers
-from stillframe.drivers.local.headers import Header
-from stillframe.drivers.local.identity import BackingFile, Digests
-from stillframe.drivers.local.qemu_img import POLL_SECONDS, PROGRAM, Description, QemuImg
 
 __all__ = ["BackingFile", "Description", "Images", "Shape"]
 

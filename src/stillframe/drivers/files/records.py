@@ -22,11 +22,11 @@ from stillframe.domain.errors import Damaged, NotFound, Unavailable
 from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.block_jobs import job_name
 from stillframe.drivers.call import Call
+from stillframe.drivers.files.identity import BackingFile
+from stillframe.drivers.files.turns import PATIENCE, Turns
 from stillframe.drivers.image_files.cache import Cache
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
-from stillframe.drivers.local.identity import BackingFile
-from stillframe.drivers.local.turns import PATIENCE, Turns
 
 LOG = logging.getLogger(__name__)
 

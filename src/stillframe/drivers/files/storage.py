@@ -13,16 +13,16 @@ from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.block_jobs import BlockJobs
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
+from stillframe.drivers.files.checks import Checks
+from stillframe.drivers.files.copies import Copies, require_mounted
+from stillframe.drivers.files.cutting import Cutter
+from stillframe.drivers.files.disks import Disk, Disks, disk_of
+from stillframe.drivers.files.images import Images
+from stillframe.drivers.files.replacing import Replacer
+from stillframe.drivers.files.turns import PATIENCE
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.inventory import Inventory
-from stillframe.drivers.local.checks import Checks
-from stillframe.drivers.local.copies import Copies, require_mounted
-from stillframe.drivers.local.cutting import Cutter
-from stillframe.drivers.local.disks import Disk, Disks, disk_of
-from stillframe.drivers.local.images import Images
-from stillframe.drivers.local.replacing import Replacer
-from stillframe.drivers.local.turns import PATIENCE
 from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
 
 LOG = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ LOG = logging.getLogger(__name__)
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=True, copy_progress=True)
 
 
-class LocalStorage:
+class FileStorage:
     """Volumes are the image files of instances; copies lie beside them and share their blocks where possible.
 
     `inventory`, `compute` and `jobs`: which disks there are, whether their instances run, and what their processes are

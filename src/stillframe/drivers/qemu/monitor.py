@@ -21,7 +21,7 @@ from qemu.qmp import ConnectError, ExecuteError, QMPClient
 from qemu.qmp.qmp_client import GreetingError, NegotiationError
 
 from stillframe.domain.errors import BackendError, StillframeError, Unavailable
-from stillframe.drivers.local.processes import is_another, listener
+from stillframe.drivers.qemu.processes import is_another, listener
 
 # How often a monitor may begin with other words than its greeting.
 _GREETINGS: Final = 5

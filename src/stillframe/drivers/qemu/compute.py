@@ -19,11 +19,11 @@ from stillframe.drivers.compute import ComputeCapabilities, Stillness
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.looking import same_file
-from stillframe.drivers.local.declaration import Declaration, Declarations
-from stillframe.drivers.local.guard import Guard
-from stillframe.drivers.local.holding import LONGEST_HOLD, NO_AGENT, NO_HOOKS, Holding
-from stillframe.drivers.local.power import NOT_PAUSED, power_state, run_state
-from stillframe.drivers.local.qemu import Paused, Qemu
+from stillframe.drivers.qemu.commands import Paused, Qemu
+from stillframe.drivers.qemu.declaration import Declaration, Declarations
+from stillframe.drivers.qemu.guard import Guard
+from stillframe.drivers.qemu.holding import LONGEST_HOLD, NO_AGENT, NO_HOOKS, Holding
+from stillframe.drivers.qemu.power import NOT_PAUSED, power_state, run_state
 
 LOG = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _NO_MONITOR: Final = "the instance runs and declares no monitor (qmp_socket), so
 _HELD: Final = frozenset({PowerState.PAUSED, PowerState.ERROR})
 
 
-class LocalCompute:
+class QemuCompute:
     """Instances are declared files; `start_seconds` and `end_seconds` bound the waits for a process to come and go.
 
     `release_seconds` bounds the wait for a guest to be seen free, `hold_seconds` how long it is held at all, and
