@@ -21,7 +21,7 @@ from stillframe.drivers.qemu.compute import QemuCompute
 from stillframe.drivers.qemu.declaration import Disk
 from stillframe.drivers.qemu.guard import Guard, Order
 from stillframe.testing.world import SIZE, a_call
-from tests.conformance.test_local_qemu import eventually
+from tests.conformance.test_qemu_processes import eventually
 from tests.conformance.worlds import LocalWorld, run
 from tests.lab.hostility import SLOW, SPEAKERS, WORDS
 from tests.lab.speakers import GREETING, ScriptedAgent, line, monitor_saying, saying, speaking

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from stillframe.domain.errors import InvalidInput
 from stillframe.settings import api, database, drivers, engine, extensions, job_board, limits, spelling, worker
 from stillframe.settings.extensions import Extension
 from stillframe.settings.groups import Group
+
+LOG = logging.getLogger(__name__)
 
 #: What is there whatever is installed; a group of the documentation each.
 GROUPS: Final[Sequence[Group]] = (
@@ -65,6 +69,7 @@ def load(config_files: Sequence[str] = (), overrides: Sequence[tuple[str | None,
         # Files that are named take the place of the default ones, in oslo.config itself.
         arguments = [f"--config-file={path}" for path in config_files]
         conf(arguments, project="stillframe", default_config_files=_found_files(), default_config_dirs=[])
+        _take_former_variables(conf, extensions.groups(found))
         for option_group, option, value in overrides:
             conf.set_override(option, value, group=option_group)
         _register_named(conf, extensions.groups(found))
@@ -78,6 +83,18 @@ def load(config_files: Sequence[str] = (), overrides: Sequence[tuple[str | None,
 
 def _found_files() -> list[str]:
     return [path for path in ("/etc/stillframe/stillframe.conf",) if Path(path).is_file()]
+
+
+def _take_former_variables(conf: cfg.ConfigOpts, groups: Iterable[Group]) -> None:
+    """oslo.config reads a group's former name from files alone, and not from the environment."""
+    for group in groups:
+        for option in group.options:
+            present = f"OS_{group.name}__{option.dest}".upper()
+            for older in option.deprecated_opts:
+                variable = f"OS_{older.group or group.name}__{older.name or option.dest}".upper()
+                if variable in os.environ and present not in os.environ:
+                    LOG.warning("%s is deprecated; its name is %s now", variable, present)
+                    conf.set_override(option.dest, os.environ[variable], group=group.name)
 
 
 def _register_named(conf: cfg.ConfigOpts, groups: Iterable[Group]) -> None:

@@ -112,13 +112,14 @@ class _Known:
         self._named = [one for one in groups if one.named_by is not None]
         for one in self._named:
             self._ours |= {_normalized(one.section(name)): list(one.options) for name in self._names(one)}
+        self._former = _former(groups)
         self._auth = (*(one.name for one in groups if one.login and one.name), _TOKENS)
         self._logins = {_normalized(self._value(group, "auth_section") or group) for group in self._auth}
         self._found: dict[str, Options | None] = {}
 
     def groups(self) -> list[str]:
-        """The names of all groups."""
-        return sorted({*self._ours, *_LIBRARIES, *self._auth, *self._logins})
+        """The names of all groups, those of earlier releases too."""
+        return sorted({*self._ours, *self._former, *_LIBRARIES, *self._auth, *self._logins})
 
     def options(self, group: str) -> Options | None:
         """The options of a group by each name that they go by; none if there is no such group."""
@@ -147,6 +148,7 @@ class _Known:
 
     def _list(self, group: str) -> Iterator[cfg.Opt]:
         yield from self._ours.get(group, ())
+        yield from self._former.get(group, ())
         if group in _LIBRARIES:
             yield from _LIBRARIES[group]()
         if group in self._auth:
@@ -154,6 +156,17 @@ class _Known:
         if group in self._logins:
             plugin = self._value(group, "auth_type") or self._value(group, "auth_plugin")
             yield from _options_of_plugin(plugin, group)
+
+
+def _former(groups: Iterable[Group]) -> Mapping[str, Sequence[cfg.Opt]]:
+    """What was read from groups that have another name now."""
+    found: dict[str, list[cfg.Opt]] = {}
+    for one in groups:
+        for option in one.options:
+            for older in option.deprecated_opts:
+                if older.group not in (None, one.name):
+                    found.setdefault(older.group, []).append(option)
+    return found
 
 
 def _by_name(options: Iterable[cfg.Opt], group: str) -> Options:

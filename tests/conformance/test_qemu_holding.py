@@ -28,7 +28,7 @@ from stillframe.drivers.qemu.guard import Guard, Order
 from stillframe.drivers.qemu.holding import LONGEST_HOLD, Mark
 from stillframe.drivers.qemu.leftovers import QemuLeftovers
 from stillframe.testing.world import SIZE, a_call
-from tests.conformance.test_local_qemu import eventually, run_state
+from tests.conformance.test_qemu_processes import eventually, run_state
 from tests.conformance.worlds import LocalWorld, ask, run
 from tests.harness.surround import surround
 from tests.lab.speakers import ScriptedAgent, speaking
