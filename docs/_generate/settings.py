@@ -64,6 +64,8 @@ def _options(group: Group, found: Sequence[Extension]) -> Iterator[tuple[str, st
             if group.name == "drivers" and option.name == port:
                 default = f"`{chosen(found, port, None)}`"
                 meaning = f"{meaning} Ours: {', '.join(f'`{one}`' for one in names(found, port))}."
+                former = {old: new for one in found if one.offers(port) for old, new in one.former.items()}
+                meaning += "".join(f" `{old}` is the former name of `{new}`." for old, new in former.items())
         yield name, kind, default, meaning
 
 

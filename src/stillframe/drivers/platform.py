@@ -21,8 +21,8 @@ P = TypeVar("P")
 class Offer:
     """What one package has opened: its drivers, and further objects for what is asked for by type.
 
-    `abilities` implement ports such as `Visibility`, `DriverLeftovers`, `Preparation`, `Problems` and `FlashCopy`; they
-    are found by being instances of these, so that a package has them as far as its platform does.
+    `abilities` implement ports such as `Visibility`, `DriverLeftovers`, `Inventory`, `BlockJobs`, `Problems` and
+    `FlashCopy`; they are found by being instances of these, so that a package has them as far as its platform does.
     """
 
     compute: ComputeDriver | None = None

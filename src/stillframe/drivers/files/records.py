@@ -30,7 +30,7 @@ from stillframe.drivers.image_files.formats import Format
 
 LOG = logging.getLogger(__name__)
 
-#: The folder of the records in the local drivers' state folder.
+#: The folder of the records in the drivers' state folder.
 RECORDS: Final = "copies"
 #: The folder in which the release before noted where copies lie; each note goes when they are taken over.
 NOTES: Final = "roots"

@@ -34,7 +34,7 @@ _COPY: Final = TypeAdapter(Copy)
 
 
 class TakeOver(Preparation):
-    """Makes records of what the release before had made; `state` is the local drivers' state folder."""
+    """Makes records of what the release before had made; `state` is the drivers' state folder."""
 
     def __init__(self, files: Files, state: Path) -> None:
         self._files = files
