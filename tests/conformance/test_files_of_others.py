@@ -1,0 +1,106 @@
+"""Image files of instances that somebody else runs than QEMU's own package: what that offers is all that is needed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stillframe.domain.errors import InvalidInput, NotSupported, Refused
+from stillframe.domain.instance import Attachment, FileSource, Instance, PowerState
+from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
+from stillframe.drivers.block_jobs import BlockJobs
+from stillframe.drivers.files.images import Images
+from stillframe.drivers.files.storage import FileStorage
+from stillframe.drivers.image_files.files import Files
+from stillframe.drivers.inventory import Attached, Inventory
+from stillframe.drivers.memory import MemoryDriver
+from stillframe.drivers.qemu.commands import Qemu
+from stillframe.drivers.registry import open_drivers
+from stillframe.settings import load
+from stillframe.testing.world import OPERATION, SNAPSHOT, a_call
+
+SIZE = 1 << 20
+
+
+class Elsewhere(Inventory):
+    """An instance of the reference driver's, which is off, with a raw file attached instead of its volume."""
+
+    def __init__(self, folder: Path, form: str = "raw") -> None:
+        self.memory = MemoryDriver()
+        self.disk = folder / "disks" / "disk.img"
+        self.disk.parent.mkdir()
+        self.disk.write_bytes(b"then".ljust(SIZE, b"\0"))
+        self.kept = self.memory.add_instance("project", "vm", (SIZE,))
+        self.source = FileSource(self.disk, form)
+        jobs: BlockJobs = Qemu()
+        self.storage = FileStorage(self, self.memory.compute, jobs, folder / "state", Files(), Images())
+
+    @property
+    def instance(self) -> Instance:
+        there = self.memory.compute.get_instance(self.kept.id)
+        return replace(there, attachments=(Attachment(self.kept.volume_ids[0], "disk", self.source, bootable=True),))
+
+    def attached(self) -> Sequence[Attached]:
+        one = self.instance
+        return [Attached(one.id, one.name, one.project_id, one.attachments[0])]
+
+    def name(self) -> CopyName:
+        return CopyName(CopyKind.SNAPSHOT, SNAPSHOT, self.kept.volume_ids[0], OPERATION)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Elsewhere:
+    return Elsewhere(tmp_path)
+
+
+def test_they_are_cut_restored_and_deleted(elsewhere: Elsewhere) -> None:
+    storage, instance = elsewhere.storage, elsewhere.instance
+    (volume,) = storage.list_volumes("project")
+    assert (volume.id, volume.size, volume.bootable) == (instance.volume_ids[0], SIZE, True)
+    storage.check_cut(instance, instance.volume_ids)
+    (cut,) = storage.cut(a_call(), instance, [elsewhere.name()]).snapshots
+    assert storage.complete(a_call(), CopyReference(cut.id, volume.id)).ready
+    elsewhere.disk.write_bytes(b"now".ljust(SIZE, b"\0"))
+    assert storage.check_restore(instance, {volume.id: cut.id}) == {volume.id: "replace"}
+    storage.restore(a_call(), volume.id, cut.id)
+    assert elsewhere.disk.read_bytes()[:4] == b"then"
+    storage.delete(a_call(), CopyReference(cut.id, volume.id))
+    assert storage.find(None) == []
+
+
+def test_one_that_runs_where_nobody_can_ask_its_process_is_refused(elsewhere: Elsewhere) -> None:
+    elsewhere.memory.set_power_state(elsewhere.kept.id, PowerState.ACTIVE)
+    if elsewhere.storage._files.can_clone(elsewhere.disk.parent):  # noqa: SLF001 -- shared blocks need nobody's help
+        pytest.skip("the file system has reflinks")
+    with pytest.raises(Refused, match="can only be copied through its QMP socket"):
+        elsewhere.storage.check_cut(elsewhere.instance, elsewhere.instance.volume_ids)
+    with pytest.raises(Refused, match="runs without a QMP socket"):
+        elsewhere.storage.cut(a_call(), elsewhere.instance, [elsewhere.name()])
+    assert elsewhere.storage.find(None) == []
+
+
+def test_a_format_that_only_the_other_one_knows_is_refused(tmp_path: Path) -> None:
+    elsewhere = Elsewhere(tmp_path, "vmdk")
+    with pytest.raises(NotSupported, match="Disk 'disk' of instance 'vm': It has the format 'vmdk'"):
+        elsewhere.storage.check_cut(elsewhere.instance, elsewhere.instance.volume_ids)
+    assert [one.status for one in elsewhere.storage.list_volumes(None)] == ["error"]
+
+
+def test_what_was_attached_anew_since_the_cut_was_begun_is_refused(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    seen, other = elsewhere.instance, tmp_path / "disks" / f"{uuid.uuid4()}.img"
+    other.write_bytes(bytes(SIZE))
+    elsewhere.source = FileSource(other, "raw")
+    with pytest.raises(Refused, match="has been changed since the cut was begun; repeat it"):
+        elsewhere.storage.cut(a_call(), seen, [elsewhere.name()])
+    assert elsewhere.storage.find(None) == []
+
+
+def test_a_platform_that_does_not_say_what_is_needed_is_told_at_the_start(tmp_path: Path) -> None:
+    overrides: list[tuple[str | None, str, object]] = [(None, "state_dir", str(tmp_path))]
+    settings = load(overrides=[*overrides, ("drivers", "compute", "memory"), ("drivers", "storage", "files")])
+    with pytest.raises(InvalidInput, match="does not say which image files there are"):
+        open_drivers(settings)
