@@ -33,11 +33,17 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 def look(settings: Settings, inventory: Inventory) -> Iterator[Finding | Check]:
     """All of them; disks of one instance and of one mount are looked at by themselves."""
     trusted = opening.trusted_users(settings.state_dir)
-    images, disks = Images(timeout=5.0, trusted=trusted), Disks(inventory).all()
+    images = Images(timeout=5.0, trusted=trusted)
+    try:
+        disks = Disks(inventory).all()
+    except StillframeError as error:
+        yield fail("disks", f"nobody knows which there are: {error.message}", "see what the compute driver says")
+        return
     by_instance: dict[str, list[Disk]] = defaultdict(list)
     for disk in disks:
-        by_instance[disk.instance_name].append(disk)
-    for name, theirs in by_instance.items():
+        by_instance[disk.instance_id].append(disk)
+    for theirs in by_instance.values():
+        name = theirs[0].instance_name
         yield Check(f"disks of {name}", partial(_disks, name, theirs, images), _ANSWER)
     for point, there in _by_mount(disks).items():
         yield Check(f"file system at {point}", partial(_file_systems, there, Files(), trusted), _ANSWER)
