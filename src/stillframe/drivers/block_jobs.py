@@ -20,7 +20,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BlockJob:
     """A background job of a process; `done` and `total` are bytes, `ended` says that it does nothing more."""
 
     ended: bool
@@ -94,7 +94,7 @@ class BlockJobs(ABC):
         ...
 
     @abstractmethod
-    def job(self, monitor: str, name: str) -> Job | None:
+    def job(self, monitor: str, name: str) -> BlockJob | None:
         """How far a job is, or None if the process knows none of this name or is gone."""
         ...
 

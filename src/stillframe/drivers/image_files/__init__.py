@@ -1,1 +1,1 @@
-"""Image files of this machine and files of the service itself: opened in verified folders, locked as QEMU locks."""
+"""What the local drivers stand on: files of this machine, opened in verified folders, locked as QEMU locks images."""

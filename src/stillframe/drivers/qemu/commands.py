@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError
-from stillframe.drivers.block_jobs import Backup, Below, BlockJobs, Job, Node, is_ours
+from stillframe.drivers.block_jobs import Backup, Below, BlockJob, BlockJobs, Node, is_ours
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.qemu import agent
 from stillframe.drivers.qemu.monitor import BrokenOffError, Command, HungError, Monitors, NobodyError, NoSuchError
@@ -181,7 +181,7 @@ class Qemu(BlockJobs):
         ]
         self._ask(monitor, ("transaction", {"actions": actions}))
 
-    def job(self, monitor: Path | str, name: str) -> Job | None:
+    def job(self, monitor: Path | str, name: str) -> BlockJob | None:
         """See `BlockJobs`."""
         try:
             (jobs,) = self._ask(monitor, ("query-jobs", {}))
@@ -191,7 +191,7 @@ class Qemu(BlockJobs):
             for one in jobs:
                 if one["id"] == name:
                     ended = one["status"] in _ENDED
-                    return Job(ended, one.get("error"), int(one["current-progress"]), int(one["total-progress"]))
+                    return BlockJob(ended, one.get("error"), int(one["current-progress"]), int(one["total-progress"]))
         return None
 
     def foreign_jobs(self, monitor: Path | str) -> list[str]:
