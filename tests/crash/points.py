@@ -21,7 +21,7 @@ from stillframe.drivers.files.images import Images
 from stillframe.drivers.files.storage import FileStorage
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.platform import Drivers
-from stillframe.drivers.qemu import options as local_options
+from stillframe.drivers.qemu import options as qemu_options
 from stillframe.drivers.qemu.commands import Qemu
 from stillframe.drivers.qemu.compute import QemuCompute
 from stillframe.drivers.qemu.declaration import Declarations
@@ -89,7 +89,7 @@ def struck_drivers(settings: Settings, points: Points) -> Drivers:
         qemu = surround(Qemu(), points.around_effects)
     else:
         files, qemu = Files(), Qemu()
-    instances, state, images = local_options.read(settings).instances, settings.state_dir / "local", Images()
+    instances, state, images = qemu_options.read(settings).instances, settings.state_dir / "local", Images()
     compute = QemuCompute(instances, state, files, qemu, guard=Guard())
     storage = surround(
         FileStorage(Declarations(instances), compute, qemu, state, files, images), _break(settings.state_dir / BROKEN)

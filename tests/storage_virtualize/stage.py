@@ -17,7 +17,7 @@ from falcon.testing import TestClient
 
 from stillframe import main
 from stillframe.drivers.platform import Drivers
-from stillframe.drivers.qemu import options as local_options
+from stillframe.drivers.qemu import options as qemu_options
 from stillframe.drivers.qemu.declaration import Declarations
 from stillframe.drivers.registry import open_drivers
 from stillframe.drivers.storage_virtualize.array import Array
@@ -106,7 +106,7 @@ def struck_drivers(settings: Settings, points: Points) -> Drivers:
     plain = open_drivers(settings)
     client = Client(options.arrays[0], StruckAdapter(points))
     arrays = Arrays([Array(client)])
-    volumes = DeclaredVolumes(Declarations(local_options.read(settings).instances), arrays)
+    volumes = DeclaredVolumes(Declarations(qemu_options.read(settings).instances), arrays)
     return Drivers(plain.compute, StorageVirtualize(options, arrays, volumes), plain.abilities)
 
 
@@ -126,7 +126,7 @@ def play(root: Path, order: dict[str, Any]) -> dict[str, Any]:
 
 def ask(client: TestClient, settings: Settings, request: str, name: str) -> Any:
     """Send one request of the API, about the snapshot of a name."""
-    instance = Declarations(local_options.read(settings).instances).all()[0]
+    instance = Declarations(qemu_options.read(settings).instances).all()[0]
     action = f"/compute/v2.1/demo/servers/{instance.id}/action"
     if request == "create":
         return client.simulate_post(action, json={"vm-snapshot": {"name": name, "description": ""}})

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import pytest
 
-from stillframe.drivers.qemu import options as local_options
+from stillframe.drivers.qemu import options as qemu_options
 from stillframe.drivers.qemu.declaration import Declarations
 from stillframe.drivers.storage_virtualize import naming
 from tests.crash.test_crash_matrix import Stage
@@ -130,7 +130,7 @@ class World:
 
     def _second(self) -> str:
         settings = service.settings_of(self._stage.root)
-        declaration = Declarations(local_options.read(settings).instances).all()[0]
+        declaration = Declarations(qemu_options.read(settings).instances).all()[0]
         return naming.write(declaration.volume_id(declaration.vdisks[1]))
 
     def _objects(self) -> dict[str, Any]:
