@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from stillframe.domain.errors import Refused
+from stillframe.domain.errors import NotFound, Refused
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.block_jobs import BlockJobs
@@ -109,6 +109,9 @@ class FileStorage:
 
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
         """See `StorageDriver`."""
+        for volume_id in copies:
+            if instance.source(volume_id) is None:
+                raise NotFound(f"no volume {volume_id} is attached to instance '{instance.name}'")
         disks = {
             volume_id: (disk_of(instance, volume_id), self._books.records.get(copy_id))
             for volume_id, copy_id in copies.items()
