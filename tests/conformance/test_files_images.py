@@ -589,7 +589,7 @@ class TestRunning:
         path = local.instances / f"{instance.name}.toml"
         path.write_text("".join(line for line in path.open() if not line.startswith("qmp_socket")))
         with pytest.raises(Refused, match="qmp_socket"):
-            local.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
+            local.storage.check_restore(local.compute.get_instance(instance.id), {instance.volume_ids[0]: copy_id})
         ask(local.sockets / f"{instance.name}.second", "quit")
 
 
