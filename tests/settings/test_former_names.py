@@ -9,6 +9,7 @@ import pytest
 from stillframe.domain.errors import InvalidInput
 from stillframe.drivers.qemu import options
 from stillframe.settings import load
+from tests.releases import register
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,3 +60,12 @@ def test_a_variable_by_its_former_name_is_read_unless_there_is_the_present_one(
 def test_what_the_drivers_keep_stays_where_it_was(tmp_path: Path) -> None:
     settings = load(write(tmp_path, ""))
     assert options.read(settings).state == tmp_path / "state" / "local"
+
+
+def test_an_update_that_was_not_installed_is_told_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(tmp_path, {"stillframe.drivers": {"local": "stillframe.drivers.local.platform:LocalPlatform"}})
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        InvalidInput, match=r"'local' of stillframe .* install the package again, in a checkout by 'make"
+    ):
+        load(write(tmp_path, ""))

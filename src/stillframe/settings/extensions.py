@@ -18,6 +18,9 @@ LOG = logging.getLogger(__name__)
 
 ENTRY_POINTS: Final = "stillframe.drivers"
 
+# Entry points are written when a package is installed: after an update of a checkout they are those of before.
+_INSTALL_AGAIN: Final = "install the package again, in a checkout by 'make install'"
+
 Port = Literal["compute", "storage"]
 PORTS: Final[tuple[Port, ...]] = ("compute", "storage")
 
@@ -109,8 +112,7 @@ def groups(extensions: Iterable[Extension]) -> Iterator[Group]:
 def _there_are(extensions: Iterable[Extension], port: Port) -> str:
     known = names(extensions, port)
     if not known:
-        # As after an update of a checkout: entry points are written when a package is installed.
-        return "none is installed: install the package again, in a checkout by 'make install'"
+        return f"none is installed: {_INSTALL_AGAIN}"
     return f"there are: {', '.join(known)}"
 
 
@@ -119,7 +121,9 @@ def _loaded(point: EntryPoint) -> Extension:
         extension = point.load()()
     except Exception as error:  # noqa: BLE001  # whatever a foreign package does when it is loaded
         why = printable(f"{type(error).__name__}: {error}")
-        raise InvalidInput(f"{_told(point)} cannot be loaded: {why}; mend it or uninstall it.") from None
+        ours = point.module.partition(".")[0] == __name__.partition(".")[0]
+        mend = _INSTALL_AGAIN if ours and isinstance(error, ModuleNotFoundError) else "mend it or uninstall it"
+        raise InvalidInput(f"{_told(point)} cannot be loaded: {why}; {mend}.") from None
     if not isinstance(extension, Extension):
         raise InvalidInput(f"{_told(point)} is no platform: '{point.value}' has to name a subclass of Platform.")
     return extension
