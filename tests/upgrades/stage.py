@@ -31,6 +31,8 @@ HELD: Final = {
 METHODS: Final = frozenset(HELD.values())
 #: Nothing is planned or goes wrong here but by the test.
 NOTHING: Final = Weather(seed=0, board="none", database="", operations=0, instances=0)
+#: The drivers by the names that the settings of each release may have for them.
+_DRIVERS: Final = [("drivers", "compute", "local"), ("drivers", "storage", "local")]
 _PATIENCE: Final = 600.0
 
 
@@ -148,7 +150,7 @@ class Stage:
 @contextmanager
 def stage(release: Release, database: str, folder: Path) -> Iterator[Stage]:
     """A release at work: one API and one worker, with as many places as operations are held."""
-    more = [("engine", "workers", len(HELD))]
+    more = [("engine", "workers", len(HELD)), *_DRIVERS]
     pool = ThreadPoolExecutor(16)
     with crew(folder, database=database, claim_seconds=LEASE, release=release, more=more) as enrolled:
         names = [*HELD, "waiting", "failed"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.releases import BEFORE, FIRST, THIS, Release, release
+from tests.releases import BEFORE, FIRST, ONE_LOCAL, THIS, Release, release
 from tests.storm.ledger import overtaken
 from tests.storm.plan import Step
 from tests.storm.storm import left_over
@@ -67,7 +67,7 @@ WAYS = [
     ("mariadb", FIRST, end),
     ("postgresql", FIRST, are_killed),
     ("mariadb", FIRST, sleep_for_long),
-    ("mariadb", BEFORE, goes_on),
+    ("mariadb", ONE_LOCAL, goes_on),
     ("postgresql", BEFORE, end),
     ("mariadb", BEFORE, are_killed),
     ("postgresql", BEFORE, sleep_for_long),
