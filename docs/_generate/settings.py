@@ -59,6 +59,8 @@ def _section(group: Group) -> str:
 def _options(group: Group, found: Sequence[Extension]) -> Iterator[tuple[str, str, str, str]]:
     for option in group.options:
         name, kind, default, meaning = _option(option)
+        sections = (one.group for one in option.deprecated_opts if one.group not in (None, group.name))
+        meaning += "".join(f" The former name of its section is `[{one}]`." for one in sections)
         # Which drivers there are, the packages say that are installed; these are ours.
         for port in PORTS:
             if group.name == "drivers" and option.name == port:
