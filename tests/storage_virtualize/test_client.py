@@ -156,7 +156,7 @@ def test_a_refusal_keeps_its_code_and_text(
     served: SimulatedArray, client: Client, code: str, kind: type[StillframeError]
 ) -> None:
     served.faults.put("rmvdisk", "fail", code=code)
-    with pytest.raises(kind, match=rf"array 'a': rmvdisk volume: {code} as the test wished") as refused:
+    with pytest.raises(kind, match=rf"Array 'a': rmvdisk volume: {code} as the test wished") as refused:
         client.run("rmvdisk", "volume")
     assert type(refused.value) is kind
 

@@ -27,6 +27,14 @@ class ComputeCapabilities:
     quiesce: ConsistencyLevel
 
 
+def fenced_message(what: str, owner: str) -> str:
+    """Why an instance, named by `what`, is not for anybody but the restore to the instance snapshot `owner`."""
+    return (
+        f"{what} is fenced for instance snapshot {owner} until its volumes are whole. Wait for that restore; if it has "
+        "failed, retry it, roll it back, or delete that instance snapshot."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Stillness:
     """How still an instance is held, or can be: the level, and why it is no better, for whoever wants the snapshot.

@@ -69,7 +69,7 @@ class Router:
 
     def get_volume(self, volume_id: str) -> Volume:
         """See `StorageDriver`."""
-        return self._first(lambda one: one.driver.get_volume(volume_id), f"no volume {volume_id}")
+        return self._first(lambda one: one.driver.get_volume(volume_id), f"There is no volume {volume_id}.")
 
     def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
         """See `StorageDriver`."""
@@ -110,7 +110,7 @@ class Router:
         if member is not None:
             return _seen(member, member.driver.complete(call, copy))
         return self._first(
-            lambda one: _seen(one, one.driver.complete(call, copy)), f"there is no copy {copy.id} in any back end"
+            lambda one: _seen(one, one.driver.complete(call, copy)), f"There is no copy {copy.id} in any back end."
         )
 
     def find(
@@ -170,7 +170,9 @@ class Router:
         for volume_id in volume_ids:
             source = instance.source(volume_id)
             if source is None:
-                raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
+                raise Refused(
+                    f"Instance '{instance.name}' has no volume {volume_id}; choose one that is attached to it."
+                )
             shares.setdefault(self._serving(volume_id, source), []).append(volume_id)
         return shares
 
@@ -189,14 +191,14 @@ class Router:
         if call.instance_id is not None:
             source = self._compute.get_instance(call.instance_id).source(volume_id)
             if source is None:
-                raise NotFound(f"no volume {volume_id} is attached to instance {call.instance_id}")
+                raise NotFound(f"No volume {volume_id} is attached to instance {call.instance_id}.")
             return self._serving(volume_id, source)
 
         def look(member: Member) -> Member:
             member.driver.get_volume(volume_id)
             return member
 
-        return self._first(look, f"no volume {volume_id}")
+        return self._first(look, f"There is no volume {volume_id}.")
 
     def _holder(self, call: Call, copy: CopyReference) -> Member | None:
         """The driver that has a copy, as far as it can be told without asking them."""

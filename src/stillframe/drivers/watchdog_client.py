@@ -70,7 +70,7 @@ class WatchdogClient:
             for order in self._armed.values():
                 self._tell(order)
         except OSError as problem:
-            raise Unavailable(f"the watchdog process does not answer, so no guest is paused: {problem}") from None
+            raise Unavailable(f"The watchdog process does not answer, so no guest is paused: {problem}") from None
 
     def _tell(self, order: Order) -> None:
         process = self._process or self._start()

@@ -241,7 +241,7 @@ class SnapshotService:
         try:
             self.instances.compute.check_power(instance.id, PowerState.ACTIVE)
         except NotSupported as problem:
-            return f"The instance is shut down for this and stays off: {problem.message}."
+            return f"The instance is shut down for this and stays off: {problem.message}"
         except StillframeError as problem:
             # Whether it can be started is seen when it is: this may have passed by then.
             LOG.info("whether instance %s can be started is not known: %s", instance.id, problem)

@@ -63,12 +63,14 @@ def walked(
         above: File | None = top
         while above is not None and (stored := headers.read(above.fd).backing) is not None:
             if len(layers) == DEEPEST:
-                raise Refused(f"More than {DEEPEST} images lie below one another; merge some: qemu-img rebase.")
+                raise Refused(f"More than {DEEPEST} images lie below one another; merge some: qemu-img rebase")
             name = understood(stored, home)
             below = _opened(stack, name.path, trusted)
             inode = below.found.st_dev, below.found.st_ino
             if inode in seen:
-                raise Refused("An image has itself below it; QEMU cannot open such a chain.")
+                raise Refused(
+                    "An image has itself below it, and QEMU cannot open such a chain; give it another backing file."
+                )
             seen.add(inode)
             layers.append(Layer(below, name.path, _format(describe(above), name.format, below)))
             above, home = (below if layers[-1].format is Format.QCOW2 else None), name.path.parent

@@ -158,9 +158,11 @@ class Checks:
 
     def _whole(self, copy: Copy, volume_id: str) -> None:
         if copy.name.volume_id != volume_id:
-            raise Refused(f"The copy {copy.id} is of volume {copy.name.volume_id}, not of {volume_id}.")
+            raise Refused(
+                f"The copy {copy.id} is of volume {copy.name.volume_id}, not of {volume_id}; choose one of that."
+            )
         if copy.stage is not Stage.READY:
-            raise Refused(f"The copy {copy.id} is not complete.")
+            raise Refused(f"The copy {copy.id} is not complete; choose another instance snapshot.")
         # Before the disk: of all that can be wrong, a file system that is not mounted explains the most.
         require_sound(copy)
 
@@ -168,7 +170,7 @@ class Checks:
         if str(file.path) != copy.source:
             raise Refused("It has moved since the copy was made; move it back.")
         if disk.format is not copy.format:
-            raise Refused(f"It is declared as {disk.format}, but the copy is {copy.format}.")
+            raise Refused(f"It is declared as {disk.format}, but the copy is {copy.format}; correct the declaration.")
         now = self._images.shape(file, disk.format).size
         # A guest that writes to the last sector of a raw disk makes the whole sector a part of the file.
         if _sectors(now) != _sectors(copy.size):

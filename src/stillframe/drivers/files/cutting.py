@@ -232,8 +232,8 @@ class Cutter:
             job = self._jobs.job(monitor, copy.job)
             if job is None:
                 raise Damaged(
-                    f"the copy of volume {copy.name.volume_id} was not complete when its QEMU process ended; "
-                    "take the snapshot again"
+                    f"The copy of volume {copy.name.volume_id} was not complete when its QEMU process ended; "
+                    "take the snapshot again."
                 )
             if job.total:
                 call.report(min(job.done, job.total), job.total)
@@ -242,9 +242,9 @@ class Cutter:
             time.sleep(_POLL_SECONDS)
         could_not = f"QEMU could not copy volume {copy.name.volume_id}"
         if job.error and os.strerror(errno.ENOSPC) in job.error:
-            raise OutOfSpace(f"{could_not}: {job.error}; make room and take the snapshot again")
+            raise OutOfSpace(f"{could_not}: {job.error}; make room and take the snapshot again.")
         if job.error:
-            raise Damaged(f"{could_not}: {job.error}; take the snapshot again")
+            raise Damaged(f"{could_not}: {job.error}; take the snapshot again.")
         self._jobs.remove_target(monitor, copy.job)
         if copy.format is Format.RAW:
             # QEMU counts in sectors; the disk's own size is the one that holds.
@@ -252,7 +252,7 @@ class Cutter:
 
     def _settle(self, call: Call, copy: Copy) -> Copy:
         if DATA not in (found := names_in(copy.folder)):
-            raise Damaged(f"the copy {copy.id} was never cut completely; take the snapshot again")
+            raise Damaged(f"The copy {copy.id} was never cut completely; take the snapshot again.")
         for name in found:
             if name != DATA:
                 # The draft of an attempt that was killed, where drafts need names.
@@ -265,8 +265,8 @@ class Cutter:
         seen = {below.stamp for below in copy.backing}
         if seen and not all(below.stamp in seen for below in backing):
             raise Damaged(
-                f"an image below the copy of {copy.source} was written to or replaced while the copy was made; take "
-                "the snapshot again"
+                f"An image below the copy of volume {copy.name.volume_id} was written to or replaced while the copy was "
+                "made; take the snapshot again."
             )
         with opening.file(copy.data, links=False) as data:
             done = replace(copy, stage=Stage.READY, file_size=data.found.st_size, backing=backing)
@@ -287,7 +287,9 @@ class Cutter:
                 self._jobs.cancel_job(monitor, copy.job)
                 call.check()
                 if time.monotonic() > end:
-                    raise BackendError(f"QEMU does not end the job {copy.job}")
+                    raise BackendError(
+                        f"QEMU does not end the job {copy.job}; cancel it by its monitor (block-job-cancel)."
+                    )
                 time.sleep(_POLL_SECONDS / 10)
             if job is not None:
                 self._jobs.dismiss_job(monitor, copy.job)
@@ -308,7 +310,7 @@ def _method(disk: Disk, kind: CopyKind, *, off: bool) -> Method:
         # The instance is off and fenced during a restore, and a restore puts another file in the disk's place.
         return Method.LINK if kind is CopyKind.SAFETY else Method.COPY
     if disk.monitor is None:
-        raise Refused(f"'{disk.instance_name}' runs without a QMP socket; declare qmp_socket or shut it down")
+        raise Refused(f"Instance '{disk.instance_name}' runs without a QMP socket; declare qmp_socket or shut it down.")
     return Method.BACKUP
 
 

@@ -65,7 +65,7 @@ class Disks:
         for disk in self.all():
             if disk.volume_id == volume_id:
                 return disk
-        raise NotFound(f"no image file with the volume id {volume_id} is attached to any instance")
+        raise NotFound(f"No image file with the volume id {volume_id} is attached to any instance.")
 
 
 def disks_of(instance: Instance) -> list[Disk]:
@@ -82,7 +82,9 @@ def disk_of(instance: Instance, volume_id: str) -> Disk:
     for disk in disks_of(instance):
         if disk.volume_id == volume_id:
             return disk
-    raise Refused(f"instance '{instance.name}' has no volume {volume_id} that is an image file")
+    raise Refused(
+        f"Instance '{instance.name}' has no volume {volume_id} that is an image file; choose one that is attached to it."
+    )
 
 
 def _disk(instance_id: str, name: str, project_id: str, attachment: Attachment, source: FileSource) -> Disk:

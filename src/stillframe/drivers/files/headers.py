@@ -103,7 +103,9 @@ def recognized(fd: int) -> str:
 def require_plain(header: Header) -> None:
     """Raise `NotSupported` or `Refused` for an image that is not a disk's whole content in clear, and sound."""
     if header.external_data:
-        raise NotSupported("It keeps its data in another file; such qcow2 images cannot be copied as one file.")
+        raise NotSupported(
+            "It keeps its data in another file, so that it cannot be copied as one; convert it to a qcow2 image without."
+        )
     if header.encrypted:
         raise NotSupported(
             "It is an encrypted qcow2 image, which can be neither checked nor copied without its key; encrypt inside "
@@ -135,4 +137,6 @@ def _name(fd: int, start: int, length: int) -> str | None:
 
 def _require(holds: bool, what: str) -> None:  # noqa: FBT001 -- reads as a sentence
     if not holds:
-        raise Refused(f"Its qcow2 header {what}; the image is damaged, or not meant to be opened.")
+        raise Refused(
+            f"Its qcow2 header {what}; the image is damaged, or not meant to be opened. Put a sound one in its place."
+        )

@@ -115,7 +115,7 @@ class QemuImg:
         except ValidationError:
             info = None
         if info is None:
-            raise Refused("qemu-img cannot read it as a qcow2 image; the service's log has its words.")
+            raise Refused("qemu-img cannot read it as a qcow2 image; see the service's log for its words.")
         found = info.specific.data
         options = {
             "compat": found.compat,
@@ -135,7 +135,7 @@ class QemuImg:
         command = ("create", "-q", "-f", "qcow2", "-o", ",".join(options), *below, _inherited(fd), str(size))
         code, _said, _complaint = self._run(self._quick, command, (fd,), bounded=False)
         if code:
-            raise BackendError("qemu-img cannot make the image of the copy; the service's log has its words.")
+            raise BackendError("qemu-img cannot make the image of the copy; see the service's log for its words.")
 
     def check(self, fd: int, tick: Callable[[], None]) -> None:
         """Raise `Damaged` if an open qcow2 image is inconsistent; lost clusters lose nothing and are fine."""
@@ -143,13 +143,13 @@ class QemuImg:
         if code in (0, _LEAKS):
             return
         if code == _CORRUPTIONS:
-            raise Damaged("The qcow2 image is inconsistent, says qemu-img check; the service's log has its words.")
+            raise Damaged("The qcow2 image is inconsistent, says qemu-img check; see the service's log for its words.")
         if code < 0 or _NO_MEMORY in complaint:
             raise BackendError(
                 "The qcow2 image cannot be checked with the memory and processor time that a check may take; make its "
                 "clusters larger: qemu-img convert -O qcow2 -o cluster_size=64k"
             )
-        raise Damaged("The qcow2 image cannot be checked, says qemu-img; the service's log has its words.")
+        raise Damaged("The qcow2 image cannot be checked, says qemu-img; see the service's log for its words.")
 
     def _run(
         self,

@@ -146,7 +146,7 @@ class Records:
                 "of that release are over; try again then."
             )
         if copy is None:
-            raise NotFound(f"no copy {copy_id} is on record")
+            raise NotFound(f"No copy {copy_id} is on record.")
         return copy
 
     def turn(self, call: Call, copy: Copy) -> AbstractContextManager[None]:
@@ -194,7 +194,7 @@ def _read(path: Path) -> Copy:
     try:
         copy = _ADAPTER.validate_json(path.read_bytes())
     except ValidationError as problem:
-        raise Damaged(f"the record {str(path)!r} cannot be read: {problem}") from None
+        raise Damaged(f"The record {str(path)!r} cannot be read; put it back from a backup: {problem}") from None
     if copy.id != path.name.rpartition(".")[2]:
-        raise Damaged(f"the record {str(path)!r} is about another copy")
+        raise Damaged(f"The record {str(path)!r} is about another copy; put it back from a backup.")
     return copy

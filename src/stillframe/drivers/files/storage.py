@@ -111,7 +111,7 @@ class FileStorage:
         """See `StorageDriver`."""
         for volume_id in copies:
             if instance.source(volume_id) is None:
-                raise NotFound(f"no volume {volume_id} is attached to instance '{instance.name}'")
+                raise NotFound(f"No volume {volume_id} is attached to instance '{instance.name}'.")
         disks = {
             volume_id: (disk_of(instance, volume_id), self._books.records.get(copy_id))
             for volume_id, copy_id in copies.items()

@@ -97,7 +97,7 @@ def _checked(root: Path, copy_id: str, folder: Path, *, ready: bool) -> Copy:
     """The copy that an old record tells of; raises `Refused` or `ValueError` for one that does not hold together."""
     with opening.file(folder / META, links=False) as file:
         if file.found.st_uid not in opening.trusted_users() or file.found.st_nlink != 1:
-            raise Refused("its record belongs to somebody else")
+            raise ValueError("its record belongs to somebody else")
         content = os.pread(file.fd, _LONGEST_RECORD, 0)
     try:
         told = _RECORD.validate_json(content)
@@ -106,13 +106,13 @@ def _checked(root: Path, copy_id: str, folder: Path, *, ready: bool) -> Copy:
     except ValidationError as problem:
         raise ValueError(f"its record cannot be read: {problem}") from None
     if copy.id != copy_id:
-        raise Refused("its record is about another copy")
+        raise ValueError("its record is about another copy")
     if Path(copy.source).parent != root.parent:
-        raise Refused("its record is about a disk in another folder")
+        raise ValueError("its record is about a disk in another folder")
     if ready:
         with opening.file(folder / DATA, links=False) as data:
             if data.found.st_size != copy.file_size:
-                raise Refused("its data have another length than was recorded")
+                raise ValueError("its data have another length than was recorded")
     return copy
 
 

@@ -56,8 +56,8 @@ class Turns:
                 call.check()
                 if time.monotonic() > until:
                     raise BackendError(
-                        f"another worker has been changing the copy {copy_id} for {self._patience:g} s and does not "
-                        "come to an end; it may be suspended"
+                        f"Another worker has been changing the copy {copy_id} for {self._patience:g} s and does not "
+                        "come to an end; it may be suspended: let it go on, or end it."
                     ) from None
                 time.sleep(_LOOK_EVERY)
             else:

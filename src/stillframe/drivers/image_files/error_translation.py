@@ -35,9 +35,9 @@ _READ_ONLY: Final = "lies on a file system that is mounted read-only; mount it f
 def translation(problem: OSError, doing: str) -> StillframeError:
     """The error of the tree that says what the operating system refused while `doing`."""
     where = f" ({str(problem.filename)!r})" if problem.filename else ""
-    reason = f"{doing}: {problem.strerror or problem}{where}"
+    reason = f"{doing[0].upper()}{doing[1:]}: {problem.strerror or problem}{where}."
     if problem.errno in _FULL:
-        return OutOfSpace(f"{reason}; make room on that file system and repeat")
+        return OutOfSpace(f"{reason} Make room on that file system and repeat.")
     if problem.errno in _BUSY:
         return Unavailable(reason)
     return BackendError(reason)

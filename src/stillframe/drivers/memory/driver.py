@@ -12,7 +12,7 @@ from stillframe.domain.errors import BackendError, Conflict, NotFound, OutOfSpac
 from stillframe.domain.instance import Attachment, Instance, MemorySource, PowerState, Volume
 from stillframe.domain.snapshot import ConsistencyLevel, CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
-from stillframe.drivers.compute import ComputeCapabilities, Stillness
+from stillframe.drivers.compute import ComputeCapabilities, Stillness, fenced_message
 from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
 
 
@@ -125,7 +125,7 @@ class MemoryCompute:
     def get_instance(self, instance_id: str) -> Instance:
         with self._world.lock:
             if instance_id not in self._world.instances:
-                raise NotFound(f"no instance {instance_id}")
+                raise NotFound(f"There is no instance {instance_id}.")
             return self._world.instances[instance_id]
 
     def outlook(self, instance_id: str) -> Stillness:
@@ -143,7 +143,7 @@ class MemoryCompute:
         finally:
             self._world.held.discard(instance_id)
         if not still or self.get_instance(instance_id).power_state is not before:
-            raise BackendError(f"instance {instance_id} did not stay still")
+            raise BackendError(f"Instance {instance_id} did not stay still; repeat the cut.")
 
     def release(self, instance_id: str) -> None:
         self._world.held.discard(instance_id)
@@ -157,7 +157,7 @@ class MemoryCompute:
             self.get_instance(instance_id)
             owner = self._world.fences.get(instance_id)
             if owner is not None:
-                raise Refused(f"instance {instance_id} is fenced by {owner}")
+                raise Refused(fenced_message(f"Instance {instance_id}", owner))
             self._world.set_power_state(instance_id, PowerState.ACTIVE)
 
     def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:  # noqa: ARG002 -- it is off at once
@@ -171,7 +171,7 @@ class MemoryCompute:
             self.get_instance(instance_id)
             holder = self._world.fences.setdefault(instance_id, owner)
         if holder != owner:
-            raise Conflict(f"instance {instance_id} is fenced by {holder}")
+            raise Conflict(fenced_message(f"Instance {instance_id}", holder))
 
     def unfence(self, instance_id: str, owner: str) -> None:
         with self._world.lock:
@@ -214,14 +214,16 @@ class MemoryStorage:
     def get_volume(self, volume_id: str) -> Volume:
         with self._world.lock:
             if volume_id not in self._world.volumes:
-                raise NotFound(f"no volume {volume_id}")
+                raise NotFound(f"There is no volume {volume_id}.")
             return self._world.volumes[volume_id]
 
     def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
         with self._world.lock:
             for volume_id in volume_ids:
                 if volume_id not in instance.volume_ids or volume_id not in self._world.contents:
-                    raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
+                    raise Refused(
+                        f"Instance '{instance.name}' has no volume {volume_id}; choose one that is attached to it."
+                    )
             self._make_room(volume_ids)
 
     def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
@@ -272,9 +274,9 @@ class MemoryStorage:
         with self._world.lock:
             copy, size = self._copy(copy_id), self.get_volume(volume_id).size
         if copy.name.volume_id != volume_id or not copy.ready:
-            raise Refused(f"{copy_id} is not a complete copy of volume {volume_id}")
+            raise Refused(f"{copy_id} is not a complete copy of volume {volume_id}; choose another instance snapshot.")
         if size != len(copy.content):
-            raise Refused(f"volume {volume_id} has {size} bytes and had {len(copy.content)}; resize it back")
+            raise Refused(f"Volume {volume_id} has {size} bytes and had {len(copy.content)}; resize it back.")
 
     def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
         call.check()
@@ -295,11 +297,13 @@ class MemoryStorage:
 
     def _copy(self, copy_id: str) -> _Copy:
         if copy_id not in self._world.copies:
-            raise NotFound(f"no copy {copy_id}")
+            raise NotFound(f"There is no copy {copy_id}.")
         return self._world.copies[copy_id]
 
     def _make_room(self, volume_ids: Sequence[str]) -> None:
         taken = sum(len(copy.content) for copy in self._world.copies.values())
         need = taken + sum(len(self._world.contents[volume_id]) for volume_id in volume_ids)
         if self._world.room is not None and need > self._world.room:
-            raise OutOfSpace(f"all copies would have {need} bytes, and there is room for {self._world.room}")
+            raise OutOfSpace(
+                f"All copies would have {need} bytes, and there is room for {self._world.room}; delete some."
+            )

@@ -74,9 +74,7 @@ class CinderStorage:
         for volume in described:
             _require_attached_to(volume, instance.id)
             if volume["status"] not in _USABLE:
-                raise Refused(
-                    f"Volume {volume['id']} is {volume['status']}; it can be snapshot when it is in-use or available."
-                )
+                raise Refused(f"Volume {volume['id']} is {volume['status']}; wait until it is in-use or available.")
             self._reverter.require_way(volume)
         require_room(self._api, instance.project_id, described)
         self._hosts.require(described)
@@ -241,7 +239,9 @@ class CinderStorage:
             found = {one["id"]: one for some in there for one, _ in some}
             missing = [one for one in made if one not in found]
             if missing:
-                raise Damaged(f"Somebody has deleted or renamed snapshots while they were made: {', '.join(missing)}.")
+                raise Damaged(
+                    f"Somebody has deleted or renamed snapshots while they were made: {', '.join(missing)}. Repeat it."
+                )
             mine = [found[one] for one in made]
             return None if any(one["status"] in _UNSETTLED for one in mine) else mine
 
@@ -279,7 +279,7 @@ class CinderStorage:
 
 def _require_cut(snapshot: Document) -> Document:
     if snapshot["status"] not in ("available", "restoring"):
-        raise Damaged(f"Cinder could not make snapshot {snapshot['id']}: it is {snapshot['status']}.")
+        raise Damaged(f"Cinder could not make snapshot {snapshot['id']}: it is {snapshot['status']}; its log says why.")
     return snapshot
 
 
@@ -291,7 +291,9 @@ def _as_empty_group(group_snapshot: Document, name: CopyName) -> VolumeSnapshot:
 def _ours(snapshot: Document) -> CopyName:
     name = volumes.parse_name(snapshot)
     if name is None:
-        raise Damaged(f"Snapshot {snapshot['id']} has been renamed; nobody knows any more what it belongs to.")
+        raise Damaged(
+            f"Snapshot {snapshot['id']} has been renamed, so that nobody knows what it belongs to; take another one."
+        )
     return name
 
 
@@ -302,4 +304,4 @@ def _require_attached_to(volume: Document, instance_id: str) -> None:
             f"Volume {volume['id']} is attached to other servers, too, which would go on writing; detach it there."
         )
     if not servers:
-        raise Conflict(f"Volume {volume['id']} is not attached to server {instance_id} any more.")
+        raise Conflict(f"Volume {volume['id']} is not attached to server {instance_id} any more; attach it again.")

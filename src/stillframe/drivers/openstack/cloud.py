@@ -129,7 +129,10 @@ class Api:
         with _translated(self._name, for_user=self._for_user):
             found = self._adapter.get_endpoint()
         if not found:
-            raise BackendError(f"The catalogue of the cloud has no endpoint for {self._name}.")
+            raise BackendError(
+                f"The catalogue of the cloud has no endpoint for {self._name}; correct region_name and interface in "
+                "[openstack]."
+            )
         return str(found)
 
     def _ask(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:

@@ -68,12 +68,12 @@ class ConsistentGroups:
                 raise
         status = self._settled(call, made)
         if status != "available":
-            raise Damaged(f"Cinder could not make group snapshot {made}: it is {status}.")
+            raise Damaged(f"Cinder could not make group snapshot {made}: it is {status}; its log says why.")
         found = volumes.copies(self._api, names[0].snapshot_id, volumes.in_group_snapshot(made))
         members = {one["volume_id"]: one for one, _ in found if one.get("group_snapshot_id") == made}
         missing = [one.volume_id for one in names if one.volume_id not in members]
         if missing:
-            raise Damaged(f"Group snapshot {made} has no snapshot of {', '.join(missing)}.")
+            raise Damaged(f"Group snapshot {made} has no snapshot of {', '.join(missing)}; take it again.")
         return [members[one.volume_id] for one in names]
 
     def find(self, snapshot_id: str | None, place: Mapping[str, str]) -> list[tuple[Document, CopyName]]:
@@ -101,7 +101,9 @@ class ConsistentGroups:
         if status == "deleted":
             # For a moment it is still told of.
             return
-        raise BackendError(f"Cinder could not delete group snapshot {group_snapshot_id}: it is {status}.")
+        raise BackendError(
+            f"Cinder could not delete group snapshot {group_snapshot_id}: it is {status}; its log says why."
+        )
 
     def _named(self, snapshot_id: str | None, place: Mapping[str, str]) -> list[Document]:
         query = volumes.named(snapshot_id, place)

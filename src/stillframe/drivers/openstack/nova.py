@@ -12,7 +12,7 @@ from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused
 from stillframe.domain.instance import Attachment, CinderSource, Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
-from stillframe.drivers.compute import ComputeCapabilities, Stillness
+from stillframe.drivers.compute import ComputeCapabilities, Stillness, fenced_message
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.batching import Batching
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
@@ -128,7 +128,9 @@ class NovaCompute:
             before = self._pausing.history(instance_id)
             yield _STILLNESS
             if not _is(self._server(instance_id), server["status"]) or self._pausing.history(instance_id) != before:
-                raise BackendError(f"Server {instance_id} did not stay {server['status']} while its volumes were cut.")
+                raise BackendError(
+                    f"Server {instance_id} did not stay {server['status']} while its volumes were cut; repeat the cut."
+                )
         elif self._pauses and _can_be_paused(server):
             obstacle = self._hosts.obstacle(server)
             if obstacle is not None:
@@ -160,7 +162,7 @@ class NovaCompute:
         """See `ComputeDriver`; a server in ERROR is rebooted hard, which repairs what can be repaired."""
         owner = self.fenced_by(instance_id)
         if owner is not None:
-            raise Refused(f"Server {instance_id} is fenced for instance snapshot {owner}.")
+            raise Refused(fenced_message(f"Server {instance_id}", owner))
         self._switch(call, instance_id, "ACTIVE", _TO_START, self._patience)
 
     def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:
@@ -172,15 +174,18 @@ class NovaCompute:
         server = self._server(instance_id)
         holder = fence_owner(server)
         if server["tenant_id"] == self._cloud.project_id():
-            raise Refused(f"Server {instance_id} is of the service's own project, whose users could undo its lock.")
+            raise Refused(
+                f"Server {instance_id} is of the service's own project, whose users could undo its lock; give the "
+                "service's user a project of its own."
+            )
         if holder not in (None, owner):
-            raise Conflict(f"Server {instance_id} is fenced for instance snapshot {holder}.")
+            raise Conflict(fenced_message(f"Server {instance_id}", holder))
         if holder is None and server["locked"]:
             raise Conflict(f"Server {instance_id} is locked ({server['locked_reason']}); unlock it first.")
         # Made again where it is there already: with the same words it may be the owner's own, which holds nobody.
         self._act(instance_id, {"lock": {"locked_reason": _REASON + owner}})
         if fence_owner(self._server(instance_id)) != owner:
-            raise Conflict(f"Server {instance_id} was locked by somebody else at the same time.")
+            raise Conflict(f"Server {instance_id} was locked by somebody else at the same time; unlock it first.")
 
     def unfence(self, instance_id: str, owner: str) -> None:
         """See `ComputeDriver`."""

@@ -99,9 +99,13 @@ class Reverter:
         if volume["status"] not in _RESTORABLE:
             raise Refused(f"Volume {volume_id} is {volume['status']}; wait until Cinder is done with it.")
         if snapshot["volume_id"] != volume_id:
-            raise Refused(f"Snapshot {snapshot_id} is of volume {snapshot['volume_id']}, not of {volume_id}.")
+            raise Refused(
+                f"Snapshot {snapshot_id} is of volume {snapshot['volume_id']}, not of {volume_id}; choose one of that."
+            )
         if snapshot["status"] not in ("available", "restoring"):
-            raise Damaged(f"Snapshot {snapshot_id} is {snapshot['status']} and cannot be restored from.")
+            raise Damaged(
+                f"Snapshot {snapshot_id} is {snapshot['status']} and cannot be restored from; choose another instance snapshot."
+            )
         if volume["size"] != snapshot["size"]:
             raise Refused(
                 f"Volume {volume_id} has {volume['size']} GiB and had {snapshot['size']} when the snapshot was taken, "
@@ -381,7 +385,9 @@ def _require_untouched(before: Document, after: Document) -> None:
     """Raises `BackendError` if somebody used the moment; the volume is then restored once more, or by hand."""
     seen = {"size": after["size"], "attachments": _attachments(after), "status": after["status"]}
     if seen != {"size": before["size"], "attachments": _attachments(before), "status": "available"}:
-        raise BackendError(f"Volume {before['id']} was changed by somebody else while it was put back: {seen}.")
+        raise BackendError(
+            f"Volume {before['id']} was changed by somebody else while it was put back: {seen}. Retry the restore, or roll it back."
+        )
 
 
 def _is_newest(found: list[Document], volume: Document, snapshot: Document) -> bool:

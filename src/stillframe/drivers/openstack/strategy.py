@@ -53,8 +53,8 @@ def choose(volume_id: str, known: Circumstances) -> Strategy:
             "Have the operator install stillframe's extension of Cinder's API, or delete the newer snapshots."
         )
     raise NotSupported(
-        f"The back end of volume {volume_id} does not revert by itself, and {obstacle}. Its snapshots can be used by "
-        "making new volumes from them."
+        f"The back end of volume {volume_id} does not revert by itself, and {obstacle}. Make new volumes "
+        "from its snapshots instead."
     )
 
 

@@ -121,7 +121,7 @@ def project_of(document: Document) -> str:
     for key in _PROJECT_KEYS:
         if key in document:
             return str(document[key])
-    raise BackendError(f"Cinder does not say whose {document['id']} is.")
+    raise BackendError(f"Cinder does not say whose {document['id']} is; give the service's user the role admin.")
 
 
 def name_of(name: CopyName) -> str:

@@ -53,6 +53,8 @@ class Waiting:
             if found is not None:
                 return found
             if time.monotonic() > end:
-                raise TimedOut(f"Waited {seconds:.0f} s for {what}, in vain.")
+                raise TimedOut(
+                    f"Waited {seconds:.0f} s for {what}, in vain; the log of the service that does it says why."
+                )
             time.sleep(pause)
             pause = min(self.longest, 1.5 * pause)

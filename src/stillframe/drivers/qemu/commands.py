@@ -120,7 +120,9 @@ class Qemu(BlockJobs):
                     start_new_session=True,
                 )
         except OSError as problem:
-            raise BackendError(f"cannot start {command[0]!r}: {problem.strerror}") from None
+            raise BackendError(
+                f"The start_command {command[0]!r} cannot be run, correct it: {problem.strerror}"
+            ) from None
         self._children.append(child)
         return child
 
@@ -258,7 +260,9 @@ def _reading(what: str) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
-        raise BackendError(f"QEMU's monitor told {what} in words that nobody understands.") from None
+        raise BackendError(
+            f"QEMU's monitor told {what} in words that nobody understands; is it QEMU that answers there?"
+        ) from None
 
 
 def _run_state(found: Any) -> str:

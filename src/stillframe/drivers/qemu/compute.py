@@ -15,7 +15,7 @@ from stillframe.domain.errors import BackendError, Conflict, NotSupported, Refus
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
-from stillframe.drivers.compute import ComputeCapabilities, Stillness
+from stillframe.drivers.compute import ComputeCapabilities, Stillness, fenced_message
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.looking import same_file
@@ -112,7 +112,7 @@ class QemuCompute:
             yield _still(state, told)
             if self._seen(declaration, self._state(declaration)) != before:
                 raise BackendError(
-                    f"'{declaration.name}' did not stay {state} while its disks were cut; repeat the cut"
+                    f"Instance '{declaration.name}' did not stay {state} while its disks were cut; repeat the cut."
                 )
         elif declaration.qmp_socket is None:
             self._write_out(declaration)
@@ -142,9 +142,7 @@ class QemuCompute:
         declaration = self._declarations.instance(instance_id)
         owner = self.fenced_by(instance_id)
         if owner is not None:
-            raise Refused(
-                f"'{declaration.name}' is fenced by instance snapshot {owner} until its volumes are whole again"
-            )
+            raise Refused(fenced_message(f"Instance '{declaration.name}'", owner))
         run_state(declaration, self._qemu)
         state = self._state(declaration)
         if state in _HELD and declaration.qmp_socket is not None:
@@ -158,11 +156,15 @@ class QemuCompute:
 
             def started() -> bool:
                 if process.poll():
-                    raise BackendError(f"'{declaration.name}' did not start: exit code {process.poll()}, see '{log}'")
+                    raise BackendError(
+                        f"Instance '{declaration.name}' did not start: exit code {process.poll()}, see '{log}'."
+                    )
                 return self._state(declaration) is PowerState.ACTIVE
 
             if not self._wait(call, self._start_seconds, started):
-                raise BackendError(f"'{declaration.name}' did not start in {self._start_seconds:g} s, see '{log}'")
+                raise BackendError(
+                    f"Instance '{declaration.name}' did not start in {self._start_seconds:g} s, see '{log}'."
+                )
 
     def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:
         """See `ComputeDriver`."""
@@ -184,7 +186,9 @@ class QemuCompute:
                 return
         self._qemu.quit(socket)
         if not self._wait(call, self._end_seconds, off):
-            raise BackendError(f"the QEMU process of '{declaration.name}' did not end within {self._end_seconds:g} s")
+            raise BackendError(
+                f"The QEMU process of '{declaration.name}' did not end within {self._end_seconds:g} s; end it by hand."
+            )
 
     def fence(self, instance_id: str, owner: str) -> None:
         """See `ComputeDriver`."""
@@ -196,7 +200,7 @@ class QemuCompute:
             except FileExistsError:
                 holder = self.fenced_by(instance_id)
                 if holder != owner:
-                    raise Conflict(f"instance {instance_id} is fenced by {holder}") from None
+                    raise Conflict(fenced_message(f"Instance {instance_id}", str(holder))) from None
 
     def unfence(self, instance_id: str, owner: str) -> None:
         """See `ComputeDriver`."""
@@ -316,11 +320,13 @@ def _still(state: PowerState, told: str | None) -> Stillness:
 
 def _start_command(declaration: Declaration) -> Sequence[str]:
     if not declaration.start_command:
-        raise NotSupported(f"'{declaration.name}' has no start_command in its declaration")
+        raise NotSupported(
+            f"Instance '{declaration.name}' has no start_command in its declaration; add one, or start it by hand."
+        )
     return declaration.start_command
 
 
 def _monitor(declaration: Declaration) -> Path:
     if declaration.qmp_socket is None:
-        raise NotSupported(f"'{declaration.name}' runs and has no qmp_socket; shut it down by hand")
+        raise NotSupported(f"Instance '{declaration.name}' runs and has no qmp_socket; shut it down by hand.")
     return declaration.qmp_socket

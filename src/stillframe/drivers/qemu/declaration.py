@@ -208,7 +208,7 @@ class Declarations(Inventory):
         for declaration in self.all():
             if declaration.id == instance_id:
                 return declaration
-        raise NotFound(f"no instance {instance_id} is declared in '{self.folder}'")
+        raise NotFound(f"No instance {instance_id} is declared in '{self.folder}'.")
 
     def volume(self, volume_id: str) -> tuple[Declaration, Disk]:
         """The instance and disk behind a volume id; raises `NotFound`."""
@@ -216,7 +216,7 @@ class Declarations(Inventory):
             disk = declaration.disk(volume_id)
             if disk is not None:
                 return declaration, disk
-        raise NotFound(f"no disk with the volume id {volume_id} is declared in '{self.folder}'")
+        raise NotFound(f"No disk with the volume id {volume_id} is declared in '{self.folder}'.")
 
     def disks(self) -> Iterator[tuple[Declaration, Disk]]:
         """Every declared disk with its instance."""
@@ -228,7 +228,7 @@ class Declarations(Inventory):
         """Declare an instance and return its file; raises `InvalidInput` or `Conflict` before anything is written."""
         path = self.folder / f"{declaration.name}{_SUFFIX}"
         if any(one.id == declaration.id for one in self.all()):
-            raise Conflict(f"an instance with the id {declaration.id} is declared already")
+            raise Conflict(f"An instance with the id {declaration.id} is declared already; choose another id, or none.")
         seen: set[tuple[int, int]] = set()
         disks = [
             self._resolved(images, disk, f"disks.{number}.path", seen) for number, disk in enumerate(declaration.disks)
@@ -236,7 +236,9 @@ class Declarations(Inventory):
         for vdisk in declaration.vdisks:
             for other in self.all():
                 if any((one.vdisk, one.array) == (vdisk.vdisk, vdisk.array) for one in other.vdisks):
-                    raise Conflict(f"the vdisk '{vdisk.vdisk}' belongs to instance '{other.name}' already")
+                    raise Conflict(
+                        f"The vdisk '{vdisk.vdisk}' belongs to instance '{other.name}' already; take it out of one of them."
+                    )
         content = tomli_w.dumps(
             declaration.model_copy(update={"disks": tuple(disks)}).model_dump(mode="json", exclude_none=True)
         )
@@ -245,14 +247,14 @@ class Declarations(Inventory):
             try:
                 files.write_new(path, content.encode())
             except FileExistsError:
-                raise Conflict(f"{path} exists already; remove it or choose another name") from None
+                raise Conflict(f"{path} exists already; remove it or choose another name.") from None
         return path
 
     def remove(self, files: Files, name: str) -> None:
         """Forget an instance; its disks and copies stay as they are. Raises `NotFound`."""
         path = self.folder / f"{_plain_name(name)}{_SUFFIX}"
         if not path.is_file():
-            raise NotFound(f"{path} does not exist")
+            raise NotFound(f"{path} does not exist.")
         with translated("removing the declaration"):
             files.remove(path)
             files.sync(self.folder)
@@ -278,11 +280,14 @@ class Declarations(Inventory):
     def _require_free(self, disk: Disk, file: File, key: str, seen: set[tuple[int, int]]) -> None:
         inode = file.found.st_dev, file.found.st_ino
         if inode in seen:
-            raise Conflict(f"{key}: {disk.path} is the same file as another disk of this instance")
+            raise Conflict(f"{key}: {disk.path} is the same file as another disk of this instance; name it once.")
         seen.add(inode)
         for other, taken in self.disks():
             if same_file(taken.path, file.path):
-                raise Conflict(f"{key}: {disk.path} is disk '{taken.name}' of instance '{other.name}' already")
+                raise Conflict(
+                    f"{key}: {disk.path} is disk '{taken.name}' of instance '{other.name}' already; take it out of "
+                    "one of them."
+                )
 
 
 def load(path: Path) -> Declaration:

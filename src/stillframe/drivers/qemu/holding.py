@@ -126,8 +126,8 @@ class Holding:
                 raise
             if not self._let_go(declaration, mark, stays, paused) or not self._stayed(socket, mark, paused):
                 raise BackendError(
-                    f"'{declaration.name}' did not stay still while its disks were cut: somebody let it go meanwhile, "
-                    f"as the watchdog does after {self._longest:g} s; repeat the cut"
+                    f"Instance '{declaration.name}' did not stay still while its disks were cut: somebody let it go meanwhile, "
+                    f"as the watchdog does after {self._longest:g} s; repeat the cut."
                 )
 
     def release(self, declaration: Declaration) -> None:
@@ -140,7 +140,9 @@ class Holding:
         """As `release`, if no process holds it that lives; raises `Conflict` if one does."""
         with self._holders.turn(declaration.id, 0.0) as ours:
             if not ours or self._holders.any(declaration.id):
-                raise Conflict(f"A process holds the guest of '{declaration.name}' still, or is letting it go.")
+                raise Conflict(
+                    f"A process holds the guest of '{declaration.name}' still, or is letting it go; wait for it."
+                )
             self.release(declaration)
 
     def abandoned(self) -> list[str]:
@@ -210,7 +212,9 @@ class Holding:
     def _require_in_time(self, declaration: Declaration, mark: Mark) -> None:
         """Raises `BackendError` for a guest that the watchdog has let go already, perhaps before it was paused."""
         if time.monotonic() > mark.until:
-            raise BackendError(f"'{declaration.name}' could not be held still within {self._longest:g} s.")
+            raise BackendError(
+                f"Instance '{declaration.name}' could not be held still within {self._longest:g} s; repeat the cut."
+            )
 
     def _let_go(self, declaration: Declaration, mark: Mark, stays: Mark | None, paused: Paused | None = None) -> bool:
         """Let the guest go; whether it was held until then, and all the time since it was paused.

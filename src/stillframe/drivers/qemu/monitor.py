@@ -170,7 +170,9 @@ class _Session:
 
     def _require_meant(self) -> None:
         if is_another(self.process, self._meant):
-            raise ReplacedError("The QEMU process that was meant has ended, and another one has taken its place.")
+            raise ReplacedError(
+                "The QEMU process that was meant has ended, and another one has taken its place; repeat it."
+            )
 
     async def _connect(self, client: QMPClient, channel: socket.socket, path: str) -> None:
         try:

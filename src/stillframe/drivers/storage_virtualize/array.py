@@ -73,7 +73,7 @@ class Array:
         try:
             return shape(answer)
         except Malformed as problem:
-            raise Unavailable(f"array '{self.name}': {command}: {problem}") from None
+            raise Unavailable(f"Array '{self.name}': {command}: {problem}") from None
 
     def remove_vdisk(self, name: str) -> None:
         """Remove a vdisk; one that was gone already is fine. Whether it is gone then is for the caller to see."""
@@ -114,7 +114,7 @@ class Array:
             if done():
                 return
             if isinstance(refusal, NotFound):
-                raise BackendError(f"{refusal.message} (but it is there)") from None
+                raise BackendError(f"{refusal.message} (but it is there; the array's event log may say why).") from None
             raise
 
     def vdisk(self, name: str) -> Vdisk | None:

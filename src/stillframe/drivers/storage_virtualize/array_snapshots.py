@@ -126,8 +126,8 @@ class ArraySnapshots:
             for array, _vdisk in sources:
                 if not self._is_able(array):
                     raise NotSupported(
-                        f"array '{array.name}' has no snapshots that can be restored below code level "
-                        f"{'.'.join(map(str, LEVEL))}; set storage_virtualize.copies to flashcopy or auto"
+                        f"Array '{array.name}' has no snapshots that can be restored below code level "
+                        f"{'.'.join(map(str, LEVEL))}; set storage_virtualize.copies to flashcopy or auto."
                     )
             return True
         return all(self._is_able(array) and not _has_mappings(array, vdisks) for array, vdisks in by_array(sources))
@@ -138,7 +138,7 @@ class ArraySnapshots:
         for name, (array, vdisk) in sources.items():
             parts[array.name][name] = vdisk
         if max(map(len, parts.values())) > _MOST:
-            raise Refused(f"at most {_MOST} volumes can be cut by one snapshot of an array")
+            raise Refused(f"At most {_MOST} volumes can be cut by one snapshot of an array; choose fewer.")
         arrays = {array.name: array for array, _vdisk in sources.values()}
         first = next(iter(sources))
         for array in arrays.values():
@@ -169,7 +169,7 @@ class ArraySnapshots:
         array = member.array
         ready = crowd.ask(("ready", array.name), member.id, lambda ids: self._make_ready(array, ids))
         if ready is None:
-            raise NotFound(f"the copy {member.id} is gone from array '{array.name}'")
+            raise NotFound(f"The copy {member.id} is gone from array '{array.name}'.")
         done = self.described(ready)
         call.report(done.size, done.size)
         return done
@@ -205,15 +205,21 @@ class ArraySnapshots:
         """The vdisk that can be put back; raises as `StorageDriver.check_restore`."""
         place = self._volumes.place(volume_id)
         if place.vdisk != member.vdisk:
-            raise Refused(f"the copy {member.id} is of the vdisk '{member.vdisk}', not of '{place.vdisk}'")
+            raise Refused(
+                f"The copy {member.id} is of the vdisk '{member.vdisk}', not of '{place.vdisk}'; "
+                "correct the declaration."
+            )
         if vdisk is None:
-            raise Refused(f"array '{member.array.name}' has no vdisk '{place.vdisk}' any more")
+            raise Refused(
+                f"Array '{member.array.name}' has no vdisk '{place.vdisk}' any more; "
+                "put it back or correct the declaration."
+            )
         if not member.name.ready:
-            raise Refused(f"the copy {member.id} is not complete")
+            raise Refused(f"The copy {member.id} is not complete; choose another instance snapshot.")
         if member.size not in (None, vdisk.size):
             raise Refused(
-                f"the vdisk '{vdisk.name}' has {vdisk.size} bytes now and had {member.size} when the copy was made; "
-                "resize it back first"
+                f"The vdisk '{vdisk.name}' has {vdisk.size} bytes now and had {member.size} when the copy was made; "
+                "resize it back first."
             )
         self._checks.restorable(member.array, vdisk, mapped)
         return vdisk
@@ -227,7 +233,7 @@ class ArraySnapshots:
         array = member.array
         outcome = crowd.ask(("put back", array.name), member.id, lambda ids: self._put_back(array, ids))
         if outcome is None:
-            raise NotFound(f"the copy {member.id} is gone from array '{array.name}'")
+            raise NotFound(f"The copy {member.id} is gone from array '{array.name}'.")
         with call.touching():
             if isinstance(outcome, StillframeError):
                 raise outcome
@@ -331,7 +337,7 @@ def _rename(member: Member, name: SnapshotName) -> None:
     try:
         member.array.run("chsnapshot", snapshot=str(member.name), parentuid=member.parent, name=str(name))
     except NotFound as missing:
-        raise Unavailable(f"{missing.message} (it was renamed or removed a moment ago)") from None
+        raise Unavailable(f"{missing.message} (it was renamed or removed a moment ago).") from None
 
 
 def _members(array: Array, name: SnapshotName, rows: list[SnapshotMember]) -> Iterator[Member]:

@@ -75,7 +75,7 @@ class Arrays:
         if place.array is None:
             return None
         if place.array not in self._arrays:
-            raise NotFound(f"the settings have no array '{place.array}'")
+            raise NotFound(f"The settings have no array '{place.array}'; add it to them, or correct the declaration.")
         return [self._arrays[place.array]]
 
     def named(self, names: frozenset[str]) -> Sequence[Array]:
@@ -141,7 +141,7 @@ class Arrays:
         if len(holders) > 1:
             names = " and ".join(f"'{array.name}'" for array, _ in holders)
             raise Refused(
-                f"the arrays {names} each have a vdisk '{vdisk}'; name the one that is meant in the declaration"
+                f"The arrays {names} each have a vdisk '{vdisk}'; name the one that is meant in the declaration."
             )
         missing = [error for name, error in answers.missing.items() if place.array in (None, name)]
         if not holders and missing:
@@ -155,7 +155,7 @@ class Arrays:
         for array in asked if arrays is None and len(asked) > 1 else ():
             if not self._is_heard(array.name):
                 asked.remove(array)
-                yield array.name, Unavailable(f"array '{array.name}' has just been silent")
+                yield array.name, Unavailable(f"Array '{array.name}' has just been silent.")
         if len(asked) == 1 and seconds is None:
             yield asked[0].name, self._answer(question, asked[0])
             return
@@ -187,7 +187,7 @@ class Arrays:
                 raise answer
             yield name, answer
         for name in sorted(awaited):
-            yield name, Unavailable(f"array '{name}' has not answered within {seconds:g} s")
+            yield name, Unavailable(f"Array '{name}' has not answered within {seconds:g} s.")
 
     def _answer(self, question: Callable[[Array], T], array: Array) -> T | StillframeError:
         hearing, mark, began = self._hearing[array.name], object(), time.monotonic()

@@ -79,7 +79,7 @@ class Books:
         for pair, place in places.items():
             copy = copies.get(pair[1])
             if copy is None or place.array not in (None, copy.array.name):
-                outcomes[pair] = NotFound(f"there is no copy {pair[1]} on any array")
+                outcomes[pair] = NotFound(f"There is no copy {pair[1]} on any array.")
                 continue
             array, vdisk = located.get(place, (None, None))
             if array is None or array.name != copy.array.name:

@@ -26,6 +26,7 @@ Sources = Mapping[CopyName, tuple[Array, Vdisk]]
 
 #: How many mappings may be connected with each other, by IBM's documentation.
 _MAPPINGS: Final = 256
+_END_REMOTE_COPY: Final = "stop and delete that relationship first."
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,12 @@ class Checks:
         try:
             found = self._arrays.locate(set(places.values()))
         except NotFound as missing:
-            raise Refused(f"a volume is not on an array of the settings: {missing.message}") from None
+            raise Refused(f"A volume is not on an array of the settings: {missing.message}") from None
         for volume_id, place in places.items():
             if place not in found:
                 raise Refused(
-                    f"no array has the vdisk '{place.vdisk}' of volume {volume_id}; "
-                    "put it back or correct the declaration"
+                    f"No array has the vdisk '{place.vdisk}' of volume {volume_id}; "
+                    "put it back or correct the declaration."
                 )
         return {volume_id: found[place] for volume_id, place in places.items()}
 
@@ -90,7 +91,7 @@ class Checks:
         try:
             return self._volumes.place(volume_id)
         except NotFound as missing:
-            raise Refused(f"volume {volume_id} is not on an array of the settings: {missing.message}") from None
+            raise Refused(f"Volume {volume_id} is not on an array of the settings: {missing.message}") from None
 
     def _cuttable(self, array: Array, vdisk: Vdisk, mapped: Mapped) -> None:
         self._untouchable(array, vdisk, mapped)
@@ -98,34 +99,45 @@ class Checks:
         if target_of is not None and _writes(target_of):
             raise Refused(
                 f"{_told(array, vdisk)} is the target of the FlashCopy mapping '{target_of.name}', which is "
-                f"{target_of.status} at {target_of.progress} %; wait until that is through, or delete it"
+                f"{target_of.status} at {target_of.progress} %; wait until that is through, or delete it."
             )
         if len(mapped.of_source(vdisk.name)) >= _MAPPINGS - 1:
-            raise Refused(f"{_told(array, vdisk)} has as many FlashCopy mappings as an array allows; delete snapshots")
+            raise Refused(
+                f"{_told(array, vdisk)} has as many FlashCopy mappings as an array allows; delete snapshots of it."
+            )
         if not vdisk.online:
-            raise Refused(f"{_told(array, vdisk)} is offline")
+            raise Refused(f"{_told(array, vdisk)} is offline; see the array's event log.")
 
     def restore(self, volume_id: str, copy: Copy, vdisk: Vdisk | None, mapped: Mapped) -> Vdisk:
         """The vdisk that can be put back to the copy; raises as `StorageDriver.check_restore`."""
         copy_id = copy.id
         if copy.name.volume_id != volume_id:
-            raise Refused(f"the copy {copy_id} is of volume {copy.name.volume_id}, not of {volume_id}")
+            raise Refused(
+                f"The copy {copy_id} is of volume {copy.name.volume_id}, not of {volume_id}; choose one of that."
+            )
         if vdisk is None:
             name = self._volumes.place(volume_id).vdisk
-            raise Refused(f"array '{copy.array.name}' has the copy {copy_id}, but not the vdisk '{name}'")
+            raise Refused(
+                f"Array '{copy.array.name}' has the copy {copy_id}, but not the vdisk '{name}'; "
+                "put it back or correct the declaration."
+            )
         mapping = copy.mapping
         if mapping is not None and mapping.status in ("stopped", "stopping"):
-            raise Damaged(f"the copy {copy_id} is lost: its mapping '{mapping.name}' was stopped on the array")
+            raise Damaged(
+                f"The copy {copy_id} is lost: its mapping '{mapping.name}' was stopped on the array; "
+                "choose another instance snapshot, and delete this one."
+            )
         if mapping is None or not copy.ready:
-            raise Refused(f"the copy {copy_id} is not complete")
+            raise Refused(f"The copy {copy_id} is not complete; choose another instance snapshot.")
         if mapping.source != vdisk.name:
             raise Refused(
-                f"the copy {copy_id} is of the vdisk '{mapping.source}', and the volume is '{vdisk.name}' now"
+                f"The copy {copy_id} is of the vdisk '{mapping.source}', and the volume is '{vdisk.name}' now; "
+                "correct the declaration."
             )
         if copy.size != vdisk.size:
             raise Refused(
                 f"{_told(copy.array, vdisk)} has {vdisk.size} bytes now and had {copy.size} when the copy was made; "
-                "resize it back first"
+                "resize it back first."
             )
         self.restorable(copy.array, vdisk, mapped)
         return vdisk
@@ -136,23 +148,26 @@ class Checks:
         present = mapped.targets.get(vdisk.name)
         if present is None:
             if not vdisk.online:
-                raise Refused(f"{_told(array, vdisk)} is offline")
+                raise Refused(f"{_told(array, vdisk)} is offline; see the array's event log.")
             return
         if present.rc_controlled:
-            raise Refused(f"{_told(array, vdisk)} is the target of '{present.name}', which remote copy controls")
+            raise Refused(
+                f"{_told(array, vdisk)} is the target of '{present.name}', which remote copy controls; "
+                f"{_END_REMOTE_COPY}"
+            )
         if present.name.startswith(naming.REVERSE) or present.whole:
             # Ours, or done with: the restore clears it away.
             return
         raise Refused(
             f"{_told(array, vdisk)} is the target of the FlashCopy mapping '{present.name}' ({present.progress} %); "
-            "wait until that is through, or delete it"
+            "wait until that is through, or delete it."
         )
 
     def _untouchable(self, array: Array, vdisk: Vdisk, mapped: Mapped) -> None:
         if vdisk.remote_copy:
             raise Refused(
                 f"{_told(array, vdisk)} is in the remote copy relationship '{vdisk.remote_copy}'; "
-                "stop and delete that first"
+                "stop and delete that first."
             )
         policies = [f"it is a {vdisk.replication} copy"] if vdisk.replication else []
         if vdisk.volume_group and not policies:
@@ -163,12 +178,13 @@ class Checks:
             where = f" with its volume group '{vdisk.volume_group}'" if vdisk.volume_group else ""
             raise Refused(
                 f"{_told(array, vdisk)} is replicated{where} ({policies[0]}), and must not be overwritten; "
-                "take the replication policy away first"
+                "take the replication policy away first."
             )
         controlled = [one for one in mapped.of_source(vdisk.name) if one.rc_controlled]
         if controlled:
             raise Refused(
-                f"{_told(array, vdisk)} has the FlashCopy mapping '{controlled[0].name}', which remote copy controls"
+                f"{_told(array, vdisk)} has the FlashCopy mapping '{controlled[0].name}', which remote copy controls; "
+                f"{_END_REMOTE_COPY}"
             )
 
 
@@ -177,7 +193,7 @@ def _writes(mapping: objects.Mapping) -> bool:
 
 
 def _told(array: Array, vdisk: Vdisk) -> str:
-    return f"the vdisk '{vdisk.name}' of array '{array.name}'"
+    return f"The vdisk '{vdisk.name}' of array '{array.name}'"
 
 
 def by_array(located: Iterable[tuple[Array, Vdisk]]) -> list[tuple[Array, list[Vdisk]]]:

@@ -31,7 +31,7 @@ _DOWN: Final = frozenset({502, 503, 504})
 _BUSY: Final = 429
 _NO_SUCH: Final = 404
 _TRIES_WHEN_BUSY: Final = 6
-_TOO_MUCH: Final = "the array says that it gets too many requests, or that others have all the tokens it gives"
+_TOO_MUCH: Final = "The array says that it gets too many requests, or that others have all the tokens it gives."
 _LONGEST_WAIT: Final = 8.0
 # A token may have become invalid again before it is used, as when an array is restarted.
 _RENEWALS: Final = 2
@@ -91,7 +91,7 @@ class Client:
         path = f"/{command}" if subject is None else f"/{command}/{quote(subject, safe='')}"
         given = {key: value for key, value in parameters.items() if value is not False}
         LOG.debug("array '%s': %s %s %s", self.name, command, subject or "", given)
-        where = f"array '{self.name}': {command}" + (f" {subject}" if subject else "")
+        where = f"Array '{self.name}': {command}" + (f" {subject}" if subject else "")
         end = time.monotonic() + min(seconds or self._options.timeout, self._options.timeout)
         reply = self._with_token(where, path, given, end, turn)
         answer = self._answer(where, reply)
@@ -109,9 +109,11 @@ class Client:
         """The document of a reply, or the text of a refusal; raises `Unavailable` for what an array never says."""
         content = reply.content.strip()
         if reply.status_code in _DOWN or reply.is_redirect or content.startswith(b"<"):
-            raise Unavailable(f"{where}: HTTP {reply.status_code} does not come from the array itself")
+            raise Unavailable(
+                f"{where}: HTTP {reply.status_code} does not come from the array itself; see what answers there."
+            )
         if reply.status_code == _NO_SUCH and b"CMMVC" not in content:
-            raise NotSupported(f"{where}: this array has no such command")
+            raise NotSupported(f"{where}: this array has no such command; update its code.")
         try:
             return replies.document(content) if content else None
         except replies.Malformed as problem:
@@ -134,9 +136,9 @@ class Client:
         return reply
 
     def _sign_in(self, stale: str, end: float) -> str:
-        where = f"array '{self.name}': signing in as '{self._options.username}'"
+        where = f"Array '{self.name}': signing in as '{self._options.username}'"
         if not self._signing_in.acquire(timeout=max(0.0, end - time.monotonic())):
-            raise Unavailable(f"{where}: the array has not answered in time")
+            raise Unavailable(f"{where}: the array has not answered in time.")
         try:
             if self._token != stale:
                 # Another thread was faster.
@@ -154,9 +156,11 @@ class Client:
         headers = {"X-Auth-Username": self._options.username.encode(), "X-Auth-Password": password.encode()}
         reply = self._post(where, "/auth", headers, None, end, TAKING_TURNS)
         if reply.status_code in _DENIED:
-            raise BackendError(f"{where}: the array does not accept the credentials")
+            raise BackendError(
+                f"{where}: the array does not accept the credentials; correct them in [array:{self.name}]."
+            )
         if not reply.ok:
-            raise Unavailable(f"{where}: the array answers with HTTP {reply.status_code}")
+            raise Unavailable(f"{where}: the array answers with HTTP {reply.status_code}.")
         try:
             return replies.shaped(_TOKEN, self._answer(where, reply))["token"]
         except replies.Malformed as problem:
@@ -170,7 +174,10 @@ class Client:
             return file.read_text().strip()
         except (OSError, UnicodeDecodeError) as problem:
             reason = getattr(problem, "strerror", None) or "it is no text"
-            raise BackendError(f"array '{self.name}': '{file}' cannot be read: {reason}") from None
+            raise BackendError(
+                f"Array '{self.name}': its password_file '{file}' cannot be read: {reason}; "
+                "see that the service's user may read it."
+            ) from None
 
     def _post(
         self,
@@ -186,7 +193,7 @@ class Client:
                 self._shared.take_turn(end, turn)
             left = end - time.monotonic()
             if left <= 0:
-                raise Unavailable(f"{where}: the array has not answered in time")
+                raise Unavailable(f"{where}: the array has not answered in time.")
             timeout = (min(left, _CONNECT_SECONDS), left)
             try:
                 reply = self._http.post(
@@ -214,7 +221,7 @@ class Client:
         except Unavailable as problem:
             # Another try did not even come to its turn, or came to nothing.
             again = retrying.statistics["attempt_number"] > 1
-            raise Unavailable(f"{problem.message}; {_TOO_MUCH}" if again else problem.message) from None
+            raise Unavailable(f"{problem.message} {_TOO_MUCH}" if again else problem.message) from None
 
     def _plain(self, text: str) -> str:
         return replies.plain(text, self._secrets)

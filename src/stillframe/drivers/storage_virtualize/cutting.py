@@ -78,14 +78,19 @@ class Cutter:
         array, mapping = copy.array, copy.mapping
         if mapping is None or not mapping.usable:
             status = "none" if mapping is None else mapping.status
-            raise Damaged(f"the copy {copy.id} cannot become ready: the status of its mapping is {status}")
+            raise Damaged(
+                f"The copy {copy.id} cannot become ready: the status of its mapping is {status}; "
+                "take the snapshot again."
+            )
         if mapping.group:
             ungroup(crowd, array, mapping.group)
             copy = replace(copy, mapping=seen(crowd, array, mapping))
         if copy.mapping is None:
-            raise NotFound(f"the copy {copy.id} is gone from array '{array.name}'")
+            raise NotFound(f"The copy {copy.id} is gone from array '{array.name}'.")
         if not copy.ready:
-            raise BackendError(f"the copy {copy.id} has not left its group, whatever array '{array.name}' says")
+            raise BackendError(
+                f"The copy {copy.id} has not left its group, whatever array '{array.name}' says; see its event log."
+            )
         call.report(copy.size, copy.size)
         return copy.described()
 
@@ -152,18 +157,21 @@ class Cutter:
             status = part.array.group_status(part.group)
             if status is None:
                 raise NotFound(
-                    f"the group '{part.group}' vanished from array '{part.array.name}' while it was prepared"
+                    f"The group '{part.group}' vanished from array '{part.array.name}' while it was prepared."
                 )
             if status in ("idle_or_copied", "stopped"):
                 # An array falls back to stopped where it could not flush its cache.
                 if next(begun) == _PREPARED_AT_MOST:
                     raise BackendError(
-                        f"array '{part.array.name}' cannot prepare the group '{part.group}', which is {status} after "
-                        f"{_PREPARED_AT_MOST} tries; the array's event log says why"
+                        f"Array '{part.array.name}' cannot prepare the group '{part.group}', which is {status} after "
+                        f"{_PREPARED_AT_MOST} tries; the array's event log says why."
                     )
                 part.array.run("prestartfcconsistgrp", part.group)
             elif status not in ("preparing", "prepared"):
-                raise Refused(f"the group '{part.group}' of array '{part.array.name}' is {status}, not being prepared")
+                raise Refused(
+                    f"The group '{part.group}' of array '{part.array.name}' is {status}, not being prepared; "
+                    "take the snapshot again."
+                )
             return status == "prepared"
 
         wait_until(call, min(self._options.poll_seconds, 0.1), prepared)
@@ -203,5 +211,5 @@ def _make(array: Array, is_there: Callable[[], bool], command: str, **parameters
         array.make(command, **parameters)
     except Conflict as conflict:
         if not is_there():
-            raise BackendError(f"{conflict.message} (but what is there is another)") from None
+            raise BackendError(f"{conflict.message} (but what is there is another; rename or remove it).") from None
         LOG.info("array '%s': %s is there already", array.name, parameters.get("name"))

@@ -41,7 +41,8 @@ class Deleter:
         array.remove_vdisk(copy.vdisk)
         if crowd.ask(("gone", array.name), copy.vdisk, array.vdisks) is not None:
             raise BackendError(
-                f"array '{array.name}': rmvdisk {copy.vdisk}: the array says that it is done, and it is not"
+                f"Array '{array.name}': rmvdisk {copy.vdisk}: the array says that it is done, and it is not; "
+                "see its event log."
             )
 
     def _free_the_copy(self, call: Call, crowd: Crowd, copy: Copy) -> None:
@@ -50,14 +51,22 @@ class Deleter:
             ours = one.name.startswith(naming.REVERSE)
             if one.active and not one.whole and one.status != "stopping":
                 what = "a volume is being restored from it" if ours else "it is being copied"
-                raise Refused(f"the copy {copy.id} cannot be deleted yet: {what} by mapping '{one.name}'")
+                raise Refused(
+                    f"The copy {copy.id} cannot be deleted yet: {what} by mapping '{one.name}'; wait for its end."
+                )
             if not ours and not one.whole:
-                raise Refused(f"the copy {copy.id} cannot be deleted: mapping '{one.name}' has it as its source")
+                raise Refused(
+                    f"The copy {copy.id} cannot be deleted: mapping '{one.name}' has it as its source; "
+                    "delete that mapping first."
+                )
             clear(call, crowd, array, one, self._poll_seconds)
 
     def _remove_mapping(self, call: Call, crowd: Crowd, copy: Copy, mapping: Mapping) -> None:
         if mapping.rc_controlled:
-            raise Refused(f"the copy {copy.id} cannot be deleted: remote copy controls its mapping '{mapping.name}'")
+            raise Refused(
+                f"The copy {copy.id} cannot be deleted: remote copy controls its mapping '{mapping.name}'; "
+                "stop and delete that relationship first."
+            )
         present: Mapping | None = mapping
         if mapping.group:
             _leave_group(crowd, copy.array, mapping)

@@ -50,12 +50,12 @@ class FlashCopyCheck(FlashCopy):
         except NotFound as missing:
             raise _not_supported(volume_id, missing.message) from None
         if found is None:
-            raise _not_supported(volume_id, f"no array of the settings has a vdisk '{place.vdisk}'")
+            raise _not_supported(volume_id, f"No array of the settings has a vdisk '{place.vdisk}'.")
         return found
 
 
 def _not_supported(volume_id: str, reason: str) -> NotSupported:
-    return NotSupported(f"Volume {volume_id} is not on IBM Storage Virtualize (Storwize, SVC, FlashSystem): {reason}.")
+    return NotSupported(f"Volume {volume_id} is not on IBM Storage Virtualize (Storwize, SVC, FlashSystem). {reason}")
 
 
 def _involving(array: Array, vdisk: str) -> list[dict[str, str | None]]:

@@ -141,7 +141,9 @@ def write(text: str) -> str:
     try:
         number = uuid.UUID(text)
     except ValueError:
-        raise Refused(f"'{text}' is not a UUID, and copies on an array are named by UUIDs only") from None
+        raise Refused(
+            f"'{text}' is not a UUID, and copies on an array are named by UUIDs only; give the volume one."
+        ) from None
     return base64.urlsafe_b64encode(number.bytes)[:22].decode()
 
 

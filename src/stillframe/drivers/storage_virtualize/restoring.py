@@ -75,8 +75,8 @@ class Restorer:
         while True:
             if now is None:
                 raise BackendError(
-                    f"the mapping '{name}' vanished from array '{copy.array.name}' before it had copied everything; "
-                    "somebody has deleted it"
+                    f"The mapping '{name}' vanished from array '{copy.array.name}' before it had copied everything: "
+                    "somebody has deleted it. Retry the restore, or roll it back."
                 )
             if now.whole:
                 self._finish(call, crowd, copy.array, now)
@@ -84,8 +84,8 @@ class Restorer:
             idle = now.status in ("idle_or_copied", "prepared")
             if now.status in ("stopped", "suspended", "stopping") or (idle and starts == _STARTS_AT_MOST):
                 raise BackendError(
-                    f"the restore by mapping '{name}' of array '{copy.array.name}' is {now.status} at "
-                    f"{now.progress} %; the array's event log says why"
+                    f"The restore by mapping '{name}' of array '{copy.array.name}' is {now.status} at "
+                    f"{now.progress} %; the array's event log says why."
                 )
             if idle:
                 starts += 1
@@ -110,7 +110,9 @@ class Restorer:
             with call.touching():
                 array.run("startfcmap", mapping.name, prep=mapping.status != "prepared", restore=True)
         except NotFound as missing:
-            raise BackendError(f"{missing.message} (it was made a moment ago)") from None
+            raise BackendError(
+                f"{missing.message} (it was made a moment ago, and somebody has deleted it; retry the restore)."
+            ) from None
         except (BackendError, Refused):
             # The volume has not been touched, and must not be kept from other mappings.
             _undo(array, mapping.name)

@@ -38,7 +38,7 @@ class Roles:
                 continue
             problem = self._problem(array)
             if problem is not None:
-                raise Refused(f"{problem.what}; {problem.mend}")
+                raise Refused(f"{problem.what[0].upper()}{problem.what[1:]}; {problem.mend}.")
             self._good[array.name] = time.monotonic()
 
     def problems(self, arrays: Arrays) -> Iterator[Problem]:

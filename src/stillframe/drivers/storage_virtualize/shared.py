@@ -125,7 +125,7 @@ class Shared:
                     return
             due = min((one + 1 for one in taken if one <= now), default=now + _AGAIN_SECONDS)
             if due > end:
-                raise Unavailable(f"array '{self._name}': more commands are waiting for it than it takes in that time")
+                raise Unavailable(f"Array '{self._name}': more commands are waiting for it than it takes in that time.")
             time.sleep(max(0.0, due - now))
 
     def token(self, stale: str, password: str, sign_in: Callable[[], str], end: float) -> str:
@@ -148,11 +148,14 @@ class Shared:
             make_folder(self._folder)
             file = open(path, "a+", encoding="utf-8", opener=opener)  # noqa: SIM115  # closed below
         except OSError as problem:
-            raise BackendError(f"{path} cannot be used: {problem.strerror}") from None
+            raise BackendError(
+                f"Array '{self._name}': what processes share about it cannot be kept in '{path}': {problem.strerror}; "
+                "see that the service's user may write there."
+            ) from None
         with file:
             while not _lock(file):
                 if time.monotonic() >= end:
-                    raise Unavailable(f"array '{self._name}': another process of this service has not let go in time")
+                    raise Unavailable(f"Array '{self._name}': another process of this service has not let go in time.")
                 time.sleep(_LOOK_SECONDS)
             # The lock goes with the file's being closed.
             yield file

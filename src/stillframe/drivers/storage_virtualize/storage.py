@@ -65,7 +65,9 @@ class StorageVirtualize(Problems):
         """See `StorageDriver`."""
         for volume_id in volume_ids:
             if volume_id not in instance.volume_ids:
-                raise Refused(f"instance '{instance.name}' has no volume {volume_id}")
+                raise Refused(
+                    f"Instance '{instance.name}' has no volume {volume_id}; choose one that is attached to it."
+                )
         found = self._checks.sources(volume_ids).values()
         self._roles.require(array for array, _ in found)
         self._snapshots.chosen(list(found))
@@ -93,7 +95,7 @@ class StorageVirtualize(Problems):
         with self._crowds.joined(call) as crowd:
             found = self._look(call, crowd, copy.id)
             if found is None:
-                raise NotFound(f"there is no copy {copy.id} on any array")
+                raise NotFound(f"There is no copy {copy.id} on any array.")
             if isinstance(found, Member):
                 return self._snapshots.complete(call, crowd, found)
             return self._cutter.complete(call, crowd, found)
@@ -127,7 +129,7 @@ class StorageVirtualize(Problems):
         with self._crowds.joined(call) as crowd:
             found = crowd.ask("to restore", (volume_id, copy_id), self._books.to_restore)
             if found is None or isinstance(found, StillframeError):
-                raise found or NotFound(f"there is no copy {copy_id} on any array")
+                raise found or NotFound(f"There is no copy {copy_id} on any array.")
             if isinstance(found.copy, Member):
                 self._snapshots.restore(call, crowd, volume_id, cast("Found[Member]", found))
             else:

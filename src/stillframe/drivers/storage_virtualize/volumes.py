@@ -149,7 +149,7 @@ class DeclaredVolumes:
         for attached, source in self._vdisks():
             if attached.attachment.volume_id == volume_id:
                 return attached, source
-        raise NotFound(f"no instance has a vdisk with the volume id {volume_id}")
+        raise NotFound(f"No instance has a vdisk with the volume id {volume_id}.")
 
 
 def _listed(attached: Attached, source: VdiskSource, answers: Answers[dict[str, Vdisk]]) -> Volume:
