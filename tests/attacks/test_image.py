@@ -195,7 +195,7 @@ def test_words_of_qemu_img_stay_in_the_log(service: Service) -> None:
     patched(path, 8, struct.pack(">QI", 600, 4))
     patched(path, 600, b"good")
     message = service.refused(instance_id)
-    assert "the service's log has its words" in message
+    assert "see the service's log for its words" in message
     assert "qemu-img info ended with 1" in service.log.read_text()
 
 

@@ -101,6 +101,9 @@ def test_a_host_that_dies_in_the_restore_leaves_the_server_off_and_no_start_queu
     assert "openstack server start" in shown["fault"]["message"]
     played.cloud.compute.come_back()
     assert (played.server.power, played.server.locked, played.contents()) == (["stop"], False, {"then"})
+    # As the message advises.
+    played.drivers.compute.start(played.a_call(), played.server.id)
+    assert (played.server.power, played.server.status) == (["stop", "start"], "ACTIVE")
 
 
 def test_a_server_that_is_off_goes_back_without_its_host(played: PlayedWorld) -> None:

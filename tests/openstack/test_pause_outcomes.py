@@ -103,6 +103,10 @@ def test_an_unpause_that_nobody_sees_is_a_guest_that_may_be_held(scene: Scene) -
     with pytest.raises(GuestHeld, match="openstack server unpause one"), scene.pausing.paused(CALL, "one"):
         scene.nova.deaf = True
     assert scene.armed == {"one"}
+    # As the message advises.
+    scene.nova.change("unpause", "an administrator")
+    scene.pausing.let_run("one")
+    assert scene.nova.status == "ACTIVE"
 
 
 def test_a_server_that_its_owner_has_paused_is_neither_ours_nor_left_over(scene: Scene) -> None:

@@ -60,7 +60,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=f"{file} cannot be read: No such file or directory"):
         load([str(file)])
     file.write_bytes(b"[DEFAULT]\n\xff\xfe = 1\n")
-    with pytest.raises(InvalidInput, match=f"{file} cannot be read: it is no text"):
+    with pytest.raises(InvalidInput, match=f"{file} cannot be read: it has to be UTF-8 text"):
         load([str(file)])
     file.write_text("bind_port = 1\n")
     with pytest.raises(InvalidInput, match=f"{file}:1, Section must be started before assignment"):

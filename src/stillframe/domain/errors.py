@@ -24,6 +24,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 # What a platform says has no bound of its own, and a message is stored, logged and shown.
@@ -153,6 +154,11 @@ class Superseded(Interrupted):
     """The operation has been settled already; whoever still works on it must change nothing."""
 
     code = "superseded"
+
+
+def in_sentences(messages: Iterable[str]) -> str:
+    """Several messages as one text; each ends as a sentence does, whoever wrote it."""
+    return " ".join(text if text.endswith((".", "?", "!")) else f"{text}." for text in messages)
 
 
 def _storable(message: str) -> str:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final, TypeAlias, assert_never
 
 from stillframe.domain.arguments import Action, RestoreArguments
-from stillframe.domain.errors import StillframeError
+from stillframe.domain.errors import StillframeError, in_sentences
 from stillframe.domain.operation import Settlement
 from stillframe.domain.outcomes import (
     CopiesDeleted,
@@ -144,11 +144,13 @@ def _deleted(ending: Deletion) -> Settlement:
     left = ending.deleted.left
     if not left:
         return Settlement(Event.DELETED, succeeded=True, unfence=True)
-    reasons = "; ".join(f"{copy_id}: {reason.message}" for copy_id, reason in sorted(left.items()))
+    reasons = in_sentences(f"Volume snapshot {copy_id}: {reason.message}" for copy_id, reason in sorted(left.items()))
     return Settlement(
         Event.DELETE_FAILED,
         succeeded=False,
-        fault=Fault(next(iter(left.values())).code, f"Volume snapshots that were not deleted: {reasons}", ending.now),
+        fault=Fault(
+            next(iter(left.values())).code, f"{len(left)} volume snapshot(s) were not deleted. {reasons}", ending.now
+        ),
         snapshots=_only(ending.row.snapshots, left),
         temp_snapshots=_only(ending.row.temp_snapshots, left),
     )
@@ -214,8 +216,8 @@ def _why(ending: Restoration) -> Reason | None:
     failed = [(volume_id, one.failed) for volume_id, one in sorted(ending.volumes.items()) if one and one.failed]
     if failed:
         verb = "rolled back" if ending.asked.action is Action.ROLLBACK else "restored"
-        reasons = "; ".join(f"volume {volume_id}: {reason.message}" for volume_id, reason in failed)
-        return Reason(failed[0][1].code, f"{len(failed)} volume(s) were not {verb}: {reasons}")
+        reasons = in_sentences(f"Volume {volume_id}: {reason.message}" for volume_id, reason in failed)
+        return Reason(failed[0][1].code, f"{len(failed)} volume(s) were not {verb}. {reasons}")
     if ending.fence is not None and ending.fence.lost is not None:
         return ending.fence.lost
     return None if ending.release is None else ending.release.failed

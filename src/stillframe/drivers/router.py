@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from stillframe.domain.errors import BackendError, Interrupted, NotFound, Refused, StillframeError, Unavailable
+from stillframe.domain.errors import (
+    BackendError,
+    Interrupted,
+    NotFound,
+    Refused,
+    StillframeError,
+    Unavailable,
+    in_sentences,
+)
 from stillframe.domain.instance import Instance, Source, Volume
 from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
@@ -128,7 +136,7 @@ class Router:
         found.sort(key=lambda copy: copy.id)
         needed = self._needed(instance_id, missing)
         if needed:
-            raise PartOnly("; ".join(error.message for error in needed), found)
+            raise PartOnly(in_sentences(error.message for error in needed), found)
         return found
 
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:

@@ -113,4 +113,4 @@ def _unready(cut: CutMade) -> list[CopyReference]:
 
 
 def _too_little(level: ConsistencyLevel, reason: str | None, minimum: ConsistencyLevel) -> Refused:
-    return Refused(f"{too_little(level, reason, minimum)} Nothing of the snapshot is kept.")
+    return Refused(f"{too_little(level, reason, minimum)} Nothing of the snapshot is kept; mend that, or ask for less.")

@@ -277,9 +277,15 @@ def require_held(step: Step[Any]) -> None:
     """
     state, holder = step.ports.compute.hold(step.instance_id)
     if holder != step.operation.snapshot_id:
-        raise Conflict(f"Instance {step.instance_id} was freed by somebody else while its volumes were put back.")
+        raise Conflict(
+            f"Instance {step.instance_id} was freed by somebody else while its volumes were put back; "
+            "retry the restore."
+        )
     if state is not PowerState.SHUTOFF:
-        raise Conflict(f"Instance {step.instance_id} was started by somebody else while its volumes were put back.")
+        raise Conflict(
+            f"Instance {step.instance_id} was started by somebody else while its volumes were put back; "
+            "stop it, and retry the restore."
+        )
 
 
 def unfence_instance(step: Step[Any], call: Call) -> None:

@@ -172,7 +172,7 @@ class Background:
         self._note()
         run = self._claimed(self._jobs[name], 0.0)
         if run is None:
-            raise Conflict(f"Job {name} is being done already.")
+            raise Conflict(f"Job {name} is being done already; wait for its end.")
         return self._carry_out(run)
 
     def _loop(self) -> None:

@@ -343,7 +343,7 @@ def _choose_volumes(instance: Instance, wanted: Sequence[str]) -> tuple[str, ...
             )
     chosen = tuple(volume_id for volume_id in attached if volume_id in wanted) if wanted else attached
     if not chosen:
-        raise Refused(f"Instance {instance.id} has no volumes attached that a snapshot could be taken of.")
+        raise Refused(f"Instance {instance.id} has no volumes attached that a snapshot could be taken of; attach one.")
     return chosen
 
 

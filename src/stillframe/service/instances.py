@@ -171,7 +171,9 @@ class InstanceService:
 
     def _require_power_control(self) -> None:
         if self.visibility is not None or not self.compute.capabilities.power_control:
-            raise NotSupported("Instances of this platform are not started and stopped through this service.")
+            raise NotSupported(
+                "Instances of this platform are not started and stopped through this service; use the platform."
+            )
 
 
 def _absent(kind: str, thing_id: str) -> NotFound:

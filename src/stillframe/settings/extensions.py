@@ -64,7 +64,7 @@ def installed() -> Sequence[Extension]:
             for name in extension.offers(port):
                 if name in owners:
                     raise InvalidInput(
-                        f"Both {_told(owners[name])} and {_told(point)} offer a {port} driver '{name}'; "
+                        f"Both the {_told(owners[name])} and the {_told(point)} offer a {port} driver '{name}'; "
                         "uninstall one of them."
                     )
                 owners[name] = point
@@ -123,12 +123,12 @@ def _loaded(point: EntryPoint) -> Extension:
         why = printable(f"{type(error).__name__}: {error}")
         ours = point.module.partition(".")[0] == __name__.partition(".")[0]
         mend = _INSTALL_AGAIN if ours and isinstance(error, ModuleNotFoundError) else "mend it or uninstall it"
-        raise InvalidInput(f"{_told(point)} cannot be loaded: {why}; {mend}.") from None
+        raise InvalidInput(f"The {_told(point)} cannot be loaded: {why}; {mend}.") from None
     if not isinstance(extension, Extension):
-        raise InvalidInput(f"{_told(point)} is no platform: '{point.value}' has to name a subclass of Platform.")
+        raise InvalidInput(f"The {_told(point)} is no platform: '{point.value}' has to name a subclass of Platform.")
     return extension
 
 
 def _told(point: EntryPoint) -> str:
     distribution = point.dist.name if point.dist is not None else "an unknown package"
-    return f"the driver package '{printable(point.name)}' of {printable(distribution)}"
+    return f"driver package '{printable(point.name)}' of {printable(distribution)}"

@@ -78,7 +78,7 @@ def _lines(path: str) -> Sequence[_Entry]:
     except iniparser.ParseError as error:
         raise InvalidInput(f"{printable(str(error))}.") from None
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it has to be UTF-8 text"
         raise InvalidInput(f"{printable(path)} cannot be read: {why}.") from None
     return parser.entries
 
@@ -250,7 +250,7 @@ def _unknown_option(entry: _Entry, options: Options, known: _Known) -> str:
 def _nearest(word: str, words: Iterable[str], form: str = "{}") -> str:
     lower = {one.lower(): one for one in words}
     found = difflib.get_close_matches(word.lower(), lower, 1, cutoff=0.5)
-    return f"; did you mean {form.format(lower[found[0]])}?" if found else "."
+    return f"; did you mean {form.format(lower[found[0]])}?" if found else "; leave it out."
 
 
 def _check_value(entry: _Entry, option: cfg.Opt) -> None:

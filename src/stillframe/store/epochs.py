@@ -221,4 +221,6 @@ def _fence(connection: sa.Connection, change: Change) -> None:
                     sa.insert(FENCES).values(instance_id=change.snapshot.instance_id, snapshot_id=change.snapshot.id)
                 )
         except IntegrityError:
-            raise Conflict(f"Instance {change.snapshot.instance_id} is fenced for another snapshot.") from None
+            raise Conflict(
+                f"Instance {change.snapshot.instance_id} is fenced for another snapshot; look again."
+            ) from None

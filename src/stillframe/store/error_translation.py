@@ -56,7 +56,7 @@ def translated() -> Iterator[None]:
     except sa.exc.SQLAlchemyError as error:
         raise _translate(error) from None
     except UnicodeEncodeError:
-        raise InvalidInput("The request holds characters that cannot be stored.") from None
+        raise InvalidInput("The request holds characters that cannot be stored; leave them out.") from None
 
 
 _again: Final = retry(

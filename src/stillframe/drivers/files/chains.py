@@ -130,7 +130,10 @@ def _opened(stack: ExitStack, path: Path, trusted: frozenset[int] | None) -> Fil
 def _format(stated: str | None, named: str | None, below: File) -> Format:
     told = {form for form in (stated, named) if form is not None}
     if len(told) > 1:
-        raise NotSupported("An image states two formats for the one below it; say which: qemu-img rebase -u -F")
+        raise NotSupported(
+            "An image states two formats for the one below it; say which is right: "
+            "qemu-img rebase -u -b <its name> -F <its format>"
+        )
     if not told and headers.is_qcow2(below.fd):
         return Format.QCOW2
     form = told.pop() if told else None

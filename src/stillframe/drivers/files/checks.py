@@ -118,7 +118,7 @@ class Checks:
     def _can_be_shut_down(self, instance: str, monitor: str | None) -> None:
         what = f"Instance '{instance}'"
         if monitor is None:
-            raise Refused(f"{what} runs, and without a qmp_socket nobody can shut it down; do that first.")
+            raise Refused(f"{what} runs, and without a qmp_socket it cannot be shut down; do that by hand first.")
         if not self._jobs.listens(monitor):
             raise Refused(
                 f"{what} has a disk that is open for writing in a QEMU process, and its monitor does not answer; shut "

@@ -19,6 +19,7 @@ from stillframe.drivers.image_files.files import Files
 LOG = logging.getLogger(__name__)
 
 FOLDER: Final = ".stillframe"
+_ANOTHER: Final = "Choose another instance snapshot, and delete this one."
 _NOT_MOUNTED: Final = (
     "The file system that the disk and its copies lay on is not mounted; mount it, or an empty one if it is gone for "
     "good, and try again."
@@ -87,15 +88,15 @@ def trouble(copy: Copy, trusted: frozenset[int] | None = None) -> str | None:
     try:
         with opening.file(copy.data, os.O_RDONLY, trusted, links=False) as data:
             if data.found.st_size != copy.file_size:
-                return "The copy's data are damaged: they have another length than was recorded."
+                return f"The copy's data are damaged: they have another length than was recorded. {_ANOTHER}"
     except FileNotFoundError:
         if not _mounted(copy):
             return _NOT_MOUNTED
-        return "The copy's data are gone: somebody has removed them from the folder of the disk."
+        return f"The copy's data are gone: somebody has removed them from the folder of the disk. {_ANOTHER}"
     except (OSError, Refused) as problem:
         if isinstance(problem, opening.Unverified):
             raise
-        return "The copy's data are damaged: they cannot be opened."
+        return f"The copy's data are damaged: they cannot be opened. {_ANOTHER}"
     return None
 
 

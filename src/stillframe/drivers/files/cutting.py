@@ -265,8 +265,8 @@ class Cutter:
         seen = {below.stamp for below in copy.backing}
         if seen and not all(below.stamp in seen for below in backing):
             raise Damaged(
-                f"An image below the copy of volume {copy.name.volume_id} was written to or replaced while the copy was "
-                "made; take the snapshot again."
+                f"An image below the copy of volume {copy.name.volume_id} was written to or replaced while the copy "
+                "was made; take the snapshot again."
             )
         with opening.file(copy.data, links=False) as data:
             done = replace(copy, stage=Stage.READY, file_size=data.found.st_size, backing=backing)

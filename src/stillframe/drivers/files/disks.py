@@ -83,7 +83,8 @@ def disk_of(instance: Instance, volume_id: str) -> Disk:
         if disk.volume_id == volume_id:
             return disk
     raise Refused(
-        f"Instance '{instance.name}' has no volume {volume_id} that is an image file; choose one that is attached to it."
+        f"Instance '{instance.name}' has no volume {volume_id} that is an image file; "
+        "choose one that is attached to it."
     )
 
 

@@ -104,7 +104,8 @@ def require_plain(header: Header) -> None:
     """Raise `NotSupported` or `Refused` for an image that is not a disk's whole content in clear, and sound."""
     if header.external_data:
         raise NotSupported(
-            "It keeps its data in another file, so that it cannot be copied as one; convert it to a qcow2 image without."
+            "It keeps its data in another file, so that it cannot be copied as one; "
+            "convert it to one without: qemu-img convert -O qcow2"
         )
     if header.encrypted:
         raise NotSupported(

@@ -89,8 +89,9 @@ class Pausing:
                 self._watchdog.disarm(server_id)
         if not still:
             raise BackendError(
-                f"Server {server_id} did not stay paused while its volumes were cut: somebody let it run, or Cinder "
-                f"took longer than the {self._seconds:g} s that a server may be paused for ([openstack] pause_seconds). Repeat the cut, or raise that."
+                f"Server {server_id} did not stay paused while its volumes were cut: somebody let it run, or "
+                f"Cinder took longer than the {self._seconds:g} s that a server may be paused for. Repeat the cut, or "
+                "raise [openstack] pause_seconds."
             )
 
     def _is_still(self, server_id: str, before: list[str]) -> bool:

@@ -104,7 +104,8 @@ class Reverter:
             )
         if snapshot["status"] not in ("available", "restoring"):
             raise Damaged(
-                f"Snapshot {snapshot_id} is {snapshot['status']} and cannot be restored from; choose another instance snapshot."
+                f"Snapshot {snapshot_id} is {snapshot['status']} and cannot be restored from; "
+                "choose another instance snapshot."
             )
         if volume["size"] != snapshot["size"]:
             raise Refused(
@@ -386,7 +387,8 @@ def _require_untouched(before: Document, after: Document) -> None:
     seen = {"size": after["size"], "attachments": _attachments(after), "status": after["status"]}
     if seen != {"size": before["size"], "attachments": _attachments(before), "status": "available"}:
         raise BackendError(
-            f"Volume {before['id']} was changed by somebody else while it was put back: {seen}. Retry the restore, or roll it back."
+            f"Volume {before['id']} was changed by somebody else while it was put back: {seen}. "
+            "Retry the restore, or roll it back."
         )
 
 

@@ -152,7 +152,9 @@ class Revert:
         return since if changed == self._volume.get("updated_at") else None
 
     def _queued(self, why: str, detail: str) -> MaybeQueued:
-        queued = MaybeQueued(f"{why} The revert that it was asked for may be in its queue, and is then done first.")
+        queued = MaybeQueued(
+            f"{why} The revert that it was asked for may be in its queue, and is then done first; wait for its end."
+        )
         queued.detail = detail
         return queued
 

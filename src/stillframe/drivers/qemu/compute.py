@@ -248,9 +248,9 @@ class QemuCompute:
             found = None
         if found is None:
             raise Refused(
-                f"'{declaration.name}' runs, but the monitor that it declares (qmp_socket) cannot be used: nobody "
-                "listens on it, or another client holds it; end that client, give QEMU another -qmp socket and "
-                "declare that one, or declare none"
+                f"Instance '{declaration.name}' runs, but the monitor that it declares (qmp_socket) cannot be used: "
+                "nobody listens on it, or another client holds it; end that client, give QEMU another -qmp socket and "
+                "declare that one, or declare none."
             )
 
     def _require_own(self, declaration: Declaration, socket: Path) -> None:

@@ -237,7 +237,8 @@ class Declarations(Inventory):
             for other in self.all():
                 if any((one.vdisk, one.array) == (vdisk.vdisk, vdisk.array) for one in other.vdisks):
                     raise Conflict(
-                        f"The vdisk '{vdisk.vdisk}' belongs to instance '{other.name}' already; take it out of one of them."
+                        f"The vdisk '{vdisk.vdisk}' belongs to instance '{other.name}' already; "
+                        "take it out of one of them."
                     )
         content = tomli_w.dumps(
             declaration.model_copy(update={"disks": tuple(disks)}).model_dump(mode="json", exclude_none=True)

@@ -126,8 +126,8 @@ class Holding:
                 raise
             if not self._let_go(declaration, mark, stays, paused) or not self._stayed(socket, mark, paused):
                 raise BackendError(
-                    f"Instance '{declaration.name}' did not stay still while its disks were cut: somebody let it go meanwhile, "
-                    f"as the watchdog does after {self._longest:g} s; repeat the cut."
+                    f"Instance '{declaration.name}' did not stay still while its disks were cut: somebody let it go "
+                    f"meanwhile, as the watchdog does after {self._longest:g} s; repeat the cut."
                 )
 
     def release(self, declaration: Declaration) -> None:

@@ -114,7 +114,7 @@ class Array:
             if done():
                 return
             if isinstance(refusal, NotFound):
-                raise BackendError(f"{refusal.message} (but it is there; the array's event log may say why).") from None
+                raise BackendError(f"{refusal.message} (but it is there; see the array's event log).") from None
             raise
 
     def vdisk(self, name: str) -> Vdisk | None:

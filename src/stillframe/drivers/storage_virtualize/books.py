@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from stillframe.domain.errors import NotFound, StillframeError
+from stillframe.domain.errors import NotFound, StillframeError, in_sentences
 from stillframe.domain.snapshot import VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.storage import PartOnly
@@ -39,7 +39,7 @@ class Books:
         answers = self._arrays.ask(look, self._of_instance(instance_id))
         found = sorted((one for some in answers.given.values() for one in some), key=lambda one: one.id)
         if answers.missing and not self._lies_on(instance_id, frozenset(answers.given)):
-            raise PartOnly("; ".join(error.message for error in answers.missing.values()), found)
+            raise PartOnly(in_sentences(error.message for error in answers.missing.values()), found)
         return found
 
     def of_call(self, call: Call, copy_ids: Collection[str]) -> dict[str, Copy | Member]:
