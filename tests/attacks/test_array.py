@@ -145,7 +145,7 @@ class TestLies:
         before = world.read(instance.volume_ids[0])
         world.served.faults.put(command, "lie", times=99)
         with pytest.raises(BackendError):
-            world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
+            world.storage.restore(a_call(), instance, instance.volume_ids[0], made[0].id)
         assert world.read(instance.volume_ids[0]) == before
 
     def test_a_mapping_that_vanishes_in_a_restore_is_no_success(self, world: ArrayWorld) -> None:
@@ -155,7 +155,7 @@ class TestLies:
 
         def restore() -> None:
             try:
-                world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
+                world.storage.restore(a_call(), instance, instance.volume_ids[0], made[0].id)
             except StillframeError as error:
                 done.append(error)
             else:

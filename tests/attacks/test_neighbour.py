@@ -90,7 +90,7 @@ def every_way(world: LocalWorld, instance: Instance, copy_id: str) -> None:
         lambda: world.storage.cut(call, instance, world.names(instance)),
         lambda: world.storage.cut(call, instance, world.names(instance, kind=CopyKind.SAFETY)),
         lambda: world.storage.check_restore(instance, {volume_id: copy_id}),
-        lambda: world.storage.restore(call, volume_id, copy_id),
+        lambda: world.storage.restore(call, instance, volume_id, copy_id),
     ]
     for way in ways:
         with pytest.raises(StillframeError) as refusal:
@@ -222,7 +222,7 @@ def test_a_copy_gives_the_owning_group_no_more_than_the_access_list_of_the_disk(
             assert not may_look(path)
     finally:
         shown.unlink()
-    world.storage.restore(a_call(), instance.volume_ids[0], copy_id)
+    world.storage.restore(a_call(), instance, instance.volume_ids[0], copy_id)
     assert os.getxattr(disk, "system.posix_acl_access") == listed
     assert not may_look(disk)
 
@@ -238,7 +238,7 @@ def test_a_folder_s_default_access_list_opens_no_copy(world: LocalWorld) -> None
     copy_id = world.snapshot(instance)[0].id
     for path in (world.disks / ".stillframe").rglob("*"):
         assert not may_look(path), path
-    world.storage.restore(a_call(), instance.volume_ids[0], copy_id)
+    world.storage.restore(a_call(), instance, instance.volume_ids[0], copy_id)
     assert stat.S_IMODE(disk.stat().st_mode) == 0o640
     assert not may_look(disk)
 

@@ -96,7 +96,7 @@ def test_a_disk_that_was_resized_is_resized_back(qcow2: LocalWorld) -> None:
         with pytest.raises(Refused, match="resize it back") as refused:
             qcow2.storage.check_restore(instance, {volume_id: copy.id})
         run(*advised(refused, file=str(qcow2.path(volume_id))))
-        qcow2.storage.restore(a_call(), volume_id, copy.id)
+        qcow2.storage.restore(a_call(), instance, volume_id, copy.id)
         assert qcow2.read(volume_id) == pattern(1)
 
 

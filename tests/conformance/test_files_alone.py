@@ -169,11 +169,11 @@ class TestRestore:
         copy = local.snapshot(instance)[0]
         local.write(volume_id, 0, pattern(1))
         with local.path(volume_id).open("r+b"), pytest.raises(Refused, match="open for writing"):
-            local.storage.restore(a_call(), volume_id, copy.id)
+            local.storage.restore(a_call(), instance, volume_id, copy.id)
         with looped(local.path(volume_id)), pytest.raises(Refused, match="loop device"):
-            local.storage.restore(a_call(), volume_id, copy.id)
+            local.storage.restore(a_call(), instance, volume_id, copy.id)
         assert local.read(volume_id) == pattern(1)
-        local.storage.restore(a_call(), volume_id, copy.id)
+        local.storage.restore(a_call(), instance, volume_id, copy.id)
         assert local.read(volume_id) == bytes(SIZE)
 
     def test_a_disk_that_is_opened_for_writing_until_the_last_moment_is_not_replaced(self, local: LocalWorld) -> None:
@@ -185,7 +185,7 @@ class TestRestore:
         for effect in ("draft", "sync_draft", "show"):
             meddler = meddling(local, effect, lambda: write_in(local.path(volume_id), SIZE - 4096))
             with meddler, pytest.raises(Refused, match="while it was worked on"):
-                local.storage.restore(a_call(), volume_id, copy.id)
+                local.storage.restore(a_call(), instance, volume_id, copy.id)
         assert local.path(volume_id).stat().st_ino == inode
         assert [path.name for path in (local.disks / ".stillframe").iterdir()] == [copy.id]
 
@@ -215,7 +215,7 @@ class TestPlace:
         path, copy = local.path(instance.volume_ids[0]), local.snapshot(instance)[0]
         meddler = meddling(local, "show", lambda: meddle(path))
         with meddler, pytest.raises(Refused, match="while it was worked on"):
-            local.storage.restore(a_call(), instance.volume_ids[0], copy.id)
+            local.storage.restore(a_call(), instance, instance.volume_ids[0], copy.id)
         assert not path.exists() or path.read_bytes() == b"another disk"
         assert [path.name for path in (local.disks / ".stillframe").iterdir()] == [copy.id]
 
@@ -234,9 +234,9 @@ class TestNames:
         with pytest.raises(Refused, match="hard link"):
             local.storage.check_restore(instance, {volume_id: copy.id})
         with pytest.raises(Refused, match="hard link"):
-            local.storage.restore(a_call(), volume_id, copy.id)
+            local.storage.restore(a_call(), instance, volume_id, copy.id)
         other.unlink()
-        local.storage.restore(a_call(), volume_id, copy.id)
+        local.storage.restore(a_call(), instance, volume_id, copy.id)
 
     def test_a_safety_copy_is_no_other_name(self, plain: LocalWorld) -> None:
         instance = plain.add()
@@ -244,9 +244,9 @@ class TestNames:
         old = plain.snapshot(instance)[0]
         safety = plain.snapshot(instance, kind=CopyKind.SAFETY)[0]
         assert plain.path(volume_id).stat().st_nlink == 2
-        plain.storage.restore(a_call(), volume_id, old.id)
-        plain.storage.restore(a_call(), volume_id, safety.id)
-        plain.storage.restore(a_call(), volume_id, safety.id)
+        plain.storage.restore(a_call(), instance, volume_id, old.id)
+        plain.storage.restore(a_call(), instance, volume_id, safety.id)
+        plain.storage.restore(a_call(), instance, volume_id, safety.id)
         assert plain.snapshot(instance)[0].ready
 
 
@@ -271,6 +271,6 @@ class TestSizes:
             # A guest that writes to the last sector makes all of it a part of the file.
             path.write_bytes(bytes(size + more))
             local.storage.check_restore(instance, {volume_id: copy.id})
-            local.storage.restore(a_call(), volume_id, one.id)
+            local.storage.restore(a_call(), instance, volume_id, one.id)
             assert path.stat().st_size == size
         assert path.read_bytes() == content

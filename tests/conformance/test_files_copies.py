@@ -53,10 +53,10 @@ class TestStops:
         copy = local.snapshot(instance)[0]
         local.write(volume_id, 0, pattern(2))
         points = 0
-        for _ in stops(local, lambda: local.storage.restore(a_call(), volume_id, copy.id)):
+        for _ in stops(local, lambda: local.storage.restore(a_call(), instance, volume_id, copy.id)):
             points += 1
             assert local.read(volume_id) in (pattern(1), pattern(2))
-            local.storage.restore(a_call(), volume_id, copy.id)
+            local.storage.restore(a_call(), instance, volume_id, copy.id)
             assert local.read(volume_id) == pattern(1)
             assert litter(local) == set()
             local.write(volume_id, 0, pattern(2))
@@ -69,7 +69,7 @@ class TestStops:
             made = local.snapshot(instance, "s")
             assert [one.ready for one in local.storage.find("s")] == [True, True]
             local.write(instance.volume_ids[0], 0, pattern(6))
-            local.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
+            local.storage.restore(a_call(), instance, instance.volume_ids[0], made[0].id)
             assert local.read(instance.volume_ids[0]) == pattern(5)
             for one in made:
                 local.storage.delete(a_call(), one.reference)
@@ -145,10 +145,10 @@ class TestRoom:
         names = small.names(instance, "s", CopyKind.SAFETY)
         safety = small.storage.cut(a_call(), instance, names).snapshots[0]
         small.storage.complete(a_call(), safety.reference)
-        small.storage.restore(a_call(), instance.volume_ids[0], old.id)
+        small.storage.restore(a_call(), instance, instance.volume_ids[0], old.id)
         self.fill(small, 0)
         small.storage.check_restore(instance, {instance.volume_ids[0]: safety.id})
-        small.storage.restore(a_call(), instance.volume_ids[0], safety.id)
+        small.storage.restore(a_call(), instance, instance.volume_ids[0], safety.id)
         assert small.read(instance.volume_ids[0]) == pattern(2, 16 * MIB)
 
     @pytest.mark.parametrize("leave", [6 * MIB, 0], ids=["some", "none"])
@@ -166,7 +166,7 @@ class TestRoom:
         before = Files().free(small.folder)
         small.use(surround(Files(), around))
         with pytest.raises(OutOfSpace):
-            small.storage.restore(a_call(), instance.volume_ids[0], copy.id)
+            small.storage.restore(a_call(), instance, instance.volume_ids[0], copy.id)
         with pytest.raises(OutOfSpace):
             small.storage.cut(a_call(), instance, small.names(instance, "s"))
         for filler in fillers:
@@ -182,7 +182,7 @@ class TestRoom:
         volume_id = instance.volume_ids[0]
         local.write(volume_id, 100 * MIB, pattern(1, MIB))
         copy = local.snapshot(instance)[0]
-        local.storage.restore(a_call(), volume_id, copy.id)
+        local.storage.restore(a_call(), instance, volume_id, copy.id)
         assert allocated(local.path(volume_id)) < 4 * MIB
         assert allocated(local.disks / ".stillframe" / copy.id / "data") < 4 * MIB
         assert local.read(volume_id)[100 * MIB : 101 * MIB] == pattern(1, MIB)
@@ -197,7 +197,7 @@ class TestFiles:
         path.chmod(0o640)
         os.setxattr(path, "user.note", b"kept")
         local.write(instance.volume_ids[0], 0, pattern(1))
-        local.storage.restore(a_call(), instance.volume_ids[0], copy.id)
+        local.storage.restore(a_call(), instance, instance.volume_ids[0], copy.id)
         found = path.stat()
         assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (1234, 4321, 0o640)
         assert os.getxattr(path, "user.note") == b"kept"
@@ -211,7 +211,7 @@ class TestFiles:
         instance = local.declare("linked", [Disk(name="root", path=link, format=local.form)])
         copy = local.snapshot(instance)[0]
         local.write(instance.volume_ids[0], 0, pattern(1))
-        local.storage.restore(a_call(), instance.volume_ids[0], copy.id)
+        local.storage.restore(a_call(), instance, instance.volume_ids[0], copy.id)
         assert link.is_symlink()
         assert local.read(instance.volume_ids[0]) == bytes(SIZE)
         assert (elsewhere / ".stillframe" / copy.id).is_dir()
@@ -274,7 +274,7 @@ class TestChains:
         expected = local.read(instance.volume_ids[0])
         copy = local.snapshot(instance)[0]
         local.write(instance.volume_ids[0], 0, pattern(3))
-        local.storage.restore(a_call(), instance.volume_ids[0], copy.id)
+        local.storage.restore(a_call(), instance, instance.volume_ids[0], copy.id)
         assert local.read(instance.volume_ids[0]) == expected
 
     def test_a_running_image_over_another_one_comes_back_over_it(self, local: LocalWorld) -> None:
@@ -285,7 +285,7 @@ class TestChains:
         local.write(instance.volume_ids[0], 0, pattern(3))
         local.compute.stop(a_call(), instance.id, 0)
         assert allocated(local.disks / ".stillframe" / copy.id / "data") < 3 * MIB
-        local.storage.restore(a_call(), instance.volume_ids[0], copy.id)
+        local.storage.restore(a_call(), instance, instance.volume_ids[0], copy.id)
         assert local.read(instance.volume_ids[0]) == pattern(1)[:MIB] + pattern(2, MIB) + pattern(1)[2 * MIB :]
         assert base.read_bytes() == pattern(1)
 

@@ -74,7 +74,7 @@ def litter(world: LocalWorld) -> list[str]:
 def restore(world: LocalWorld, instance: Instance, copy_id: str) -> None:
     """As a restore of an instance that is off does it."""
     world.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
-    world.storage.restore(a_call(), instance.volume_ids[0], copy_id)
+    world.storage.restore(a_call(), instance, instance.volume_ids[0], copy_id)
 
 
 def declared_by_hand(world: LocalWorld, name: str, path: Path, form: Format, project_id: str = "project") -> Instance:
@@ -361,7 +361,7 @@ class TestDependents:
             restore(qcow2, instance, copy_id)
         assert overlay.name not in refused.value.message
         with pytest.raises(Refused):
-            qcow2.storage.restore(a_call(), instance.volume_ids[0], copy_id)
+            qcow2.storage.restore(a_call(), instance, instance.volume_ids[0], copy_id)
         assert qcow2.read(instance.volume_ids[0]) == pattern(1)
         # As the message advises.
         run("qemu-img", "commit", "-q", str(overlay))

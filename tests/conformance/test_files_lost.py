@@ -57,7 +57,7 @@ def test_harm_to_the_data_is_told_by_the_check_the_restore_and_the_round(
     with pytest.raises(Damaged, match=words):
         plain.storage.check_restore(instance, {volume_id: copy_id})
     with pytest.raises(Damaged, match=words):
-        plain.storage.restore(a_call(), volume_id, copy_id)
+        plain.storage.restore(a_call(), instance, volume_id, copy_id)
     (loss,) = plain.leftovers.losses()
     assert (loss.copy_id, words in loss.why) == (copy_id, True)
     assert plain.read(volume_id) == pattern(2)
@@ -104,7 +104,7 @@ class TestFileSystem:
         try:
             for way in (
                 lambda: apart.storage.check_restore(instance, {volume_id: copy_id}),
-                lambda: apart.storage.restore(a_call(), volume_id, copy_id),
+                lambda: apart.storage.restore(a_call(), instance, volume_id, copy_id),
                 lambda: apart.storage.delete(a_call(), CopyReference(copy_id)),
             ):
                 with pytest.raises(BackendError, match="not mounted"):
@@ -113,7 +113,7 @@ class TestFileSystem:
             assert [one.id for one in apart.storage.find(None)] == [copy_id]
         finally:
             subprocess.run(["mount", "-o", "loop", str(point.parent / "ext4.img"), str(point)], check=True)
-        apart.storage.restore(a_call(), volume_id, copy_id)
+        apart.storage.restore(a_call(), instance, volume_id, copy_id)
         assert apart.read(volume_id) == pattern(1)
 
     def test_one_that_is_gone_for_good_can_be_forgotten_with_an_empty_one_in_its_place(self, apart: LocalWorld) -> None:

@@ -66,7 +66,7 @@ def test_they_are_cut_restored_and_deleted(elsewhere: Elsewhere) -> None:
     assert storage.complete(a_call(), CopyReference(cut.id, volume.id)).ready
     elsewhere.disk.write_bytes(b"now".ljust(SIZE, b"\0"))
     assert storage.check_restore(instance, {volume.id: cut.id}) == {volume.id: "replace"}
-    storage.restore(a_call(), volume.id, cut.id)
+    storage.restore(a_call(), instance, volume.id, cut.id)
     assert elsewhere.disk.read_bytes()[:4] == b"then"
     storage.delete(a_call(), CopyReference(cut.id, volume.id))
     assert storage.find(None) == []
@@ -94,9 +94,25 @@ def test_what_was_attached_anew_since_the_cut_was_begun_is_refused(elsewhere: El
     seen, other = elsewhere.instance, tmp_path / "disks" / f"{uuid.uuid4()}.img"
     other.write_bytes(bytes(SIZE))
     elsewhere.source = FileSource(other, "raw")
-    with pytest.raises(Refused, match="has been changed since the cut was begun; repeat it"):
+    with pytest.raises(Refused, match="has been changed meanwhile; repeat it"):
         elsewhere.storage.cut(a_call(), seen, [elsewhere.name()])
     assert elsewhere.storage.find(None) == []
+
+
+def test_what_was_attached_anew_since_the_restore_was_begun_is_left_alone(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    seen, own = elsewhere.instance, elsewhere.source
+    (cut,) = elsewhere.storage.cut(a_call(), seen, [elsewhere.name()]).snapshots
+    elsewhere.storage.complete(a_call(), cut.reference)
+    elsewhere.disk.write_bytes(b"now".ljust(SIZE, b"\0"))
+    other = tmp_path / "disks" / f"{uuid.uuid4()}.img"
+    other.write_bytes(bytes(SIZE))
+    elsewhere.source = FileSource(other, "raw")
+    with pytest.raises(Refused, match="has been changed meanwhile; repeat it"):
+        elsewhere.storage.restore(a_call(), seen, seen.volume_ids[0], cut.id)
+    assert (elsewhere.disk.read_bytes()[:3], other.read_bytes()) == (b"now", bytes(SIZE))
+    elsewhere.source = own
+    elsewhere.storage.restore(a_call(), seen, seen.volume_ids[0], cut.id)
+    assert elsewhere.disk.read_bytes()[:4] == b"then"
 
 
 def test_a_platform_that_does_not_say_what_is_needed_is_told_at_the_start(tmp_path: Path) -> None:

@@ -97,12 +97,12 @@ def test_a_file_system_without_links_keeps_and_restores_every_kind_of_copy(bare:
     safety = bare.snapshot(instance, kind=CopyKind.SAFETY)[0]
     for one, number in ((copy, 1), (safety, 2), (copy, 1)):
         bare.storage.check_restore(instance, {volume_id: one.id})
-        bare.storage.restore(a_call(), volume_id, one.id)
+        bare.storage.restore(a_call(), instance, volume_id, one.id)
         assert bare.read(volume_id) == pattern(number)
     bare.compute.start(a_call(), instance.id)
     running = bare.snapshot(bare.compute.get_instance(instance.id))[0]
     bare.compute.stop(a_call(), instance.id, 0)
-    bare.storage.restore(a_call(), volume_id, running.id)
+    bare.storage.restore(a_call(), instance, volume_id, running.id)
     for one in (copy, safety, running):
         bare.storage.delete(a_call(), one.reference)
     assert list((bare.disks / ".stillframe").iterdir()) == []
@@ -122,16 +122,16 @@ def too_late(local: LocalWorld, kind: CopyKind) -> None:
         local.write(volume_id, 0, pattern(number))
         copies[number] = local.snapshot(instance, kind=kind if number == 1 else CopyKind.SNAPSHOT)[0].id
         # A safety copy is the disk's own file: another one takes its place, as in a restore.
-        local.storage.restore(a_call(), volume_id, copies[number])
+        local.storage.restore(a_call(), instance, volume_id, copies[number])
         disk = local.path(volume_id)
         content = disk.read_bytes()
         disk.unlink()
         disk.write_bytes(content)
     for at in itertools.count():
-        worker = Worker(local, at, lambda call: local.storage.restore(call, volume_id, copies[1]))
+        worker = Worker(local, at, lambda call: local.storage.restore(call, instance, volume_id, copies[1]))
         suspended = worker.suspended
         local.use(Files())
-        local.storage.restore(a_call(), volume_id, copies[2])
+        local.storage.restore(a_call(), instance, volume_id, copies[2])
         worker.wake()
         assert local.read(volume_id) == pattern(2), at
         assert {path.name for path in (local.disks / ".stillframe").iterdir()} == set(copies.values()), at
@@ -239,7 +239,7 @@ def require_sound(local: LocalWorld, instance: Instance, names: list[CopyName]) 
     copy_id = names[0].uuid
     assert [(one.id, one.ready) for one in local.storage.find(names[0].snapshot_id)] == [(copy_id, True)]
     local.storage.check_restore(instance, {instance.volume_ids[0]: copy_id})
-    local.storage.restore(a_call(), instance.volume_ids[0], copy_id)
+    local.storage.restore(a_call(), instance, instance.volume_ids[0], copy_id)
     assert local.read(instance.volume_ids[0]) == pattern(1)
     local.storage.delete(a_call(), CopyReference(copy_id))
     assert list((local.disks / ".stillframe").iterdir()) == []

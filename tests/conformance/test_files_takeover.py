@@ -75,7 +75,7 @@ def test_copies_of_the_release_before_are_restored_from_and_completed(before: Lo
         take_over(before)
         assert {one.id: one.ready for one in before.storage.find(None)} == {whole: True, half: False}
     before.storage.complete(a_call(), CopyReference(half))
-    before.storage.restore(a_call(), instance.volume_ids[0], whole)
+    before.storage.restore(a_call(), instance, instance.volume_ids[0], whole)
     assert before.read(instance.volume_ids[0]) == pattern(1)
     assert sorted(str(path.relative_to(root)) for path in root.rglob("*")) == sorted(
         [whole, f"{whole}/data", half, f"{half}/data"]

@@ -231,7 +231,7 @@ class TestBackup:
         copy = plain.snapshot(instance, "s")[0]
         plain.compute.stop(a_call(), instance.id, 0)
         plain.write(instance.volume_ids[0], 0, pattern(3))
-        plain.storage.restore(a_call(), instance.volume_ids[0], copy.id)
+        plain.storage.restore(a_call(), instance, instance.volume_ids[0], copy.id)
         assert plain.read(instance.volume_ids[0]) == pattern(2)
 
     def test_a_deleted_cut_leaves_neither_job_nor_node(self, plain: LocalWorld) -> None:
@@ -294,7 +294,7 @@ class TestLocks:
         process = self.unmonitored(local, instance)
         try:
             with pytest.raises(Refused, match="open for writing"):
-                local.storage.restore(a_call(), instance.volume_ids[0], copy.id)
+                local.storage.restore(a_call(), instance, instance.volume_ids[0], copy.id)
             with pytest.raises(Refused, match="qmp_socket"):
                 local.compute.outlook(instance.id)
             with pytest.raises(Refused, match="qmp_socket"), local.compute.quiesced(a_call(), instance.id):

@@ -222,6 +222,10 @@ class ArrayWorld(World):
         self.declarations.add(self.files, self.images, declaration)
         return self.compute.get_instance(declaration.id)
 
+    def holder(self, volume_id: str) -> Instance:
+        """The instance that has a volume, as it is now."""
+        return next(one for one in self.compute.list_instances(None) if volume_id in one.volume_ids)
+
     def vdisk(self, volume_id: str) -> str:
         return self.volumes.place(volume_id).vdisk
 

@@ -243,12 +243,12 @@ TOLD: Final[dict[str, tuple[Restoration, str | None, str]]] = {
     "volumes failed": (
         replace(ENDED, volumes=BOTH),
         "code-v1",
-        f"2 {PARTLY} restored: volume v1: No v1.; volume v2: No v2.",
+        f"2 {PARTLY} restored. Volume v1: No v1. Volume v2: No v2.",
     ),
     "volumes failed to go back": (
         replace(ENDED, asked=ROLLBACK, volumes={"v1": BOTH["v1"], "v2": VolumeRestored("v2")}),
         "code-v1",
-        f"1 {PARTLY} rolled back: volume v1: No v1.",
+        f"1 {PARTLY} rolled back. Volume v1: No v1.",
     ),
     "the fence was lost": (replace(ENDED, fence=FenceConfirmed(LOST), release=None), LOST.code, LOST.message),
     "the fence stays": (

@@ -29,6 +29,7 @@ from stillframe.flows.restore_steps import FencingInstance, RestoringVolume
 
 if TYPE_CHECKING:
     from stillframe.api import schemas
+    from stillframe.domain.instance import Instance
     from stillframe.domain.operation import CopyMap, Operation, Settlement
     from stillframe.domain.snapshot import CopyName
     from stillframe.domain.verdict import Restoration
@@ -89,9 +90,9 @@ class Chain:
         assert_type(work.judge, Judge)
         assert_type(plans.planner(ports)(attempt).judge, Judge)
 
-    def driven(self, driver: StorageDriver, names: Sequence[CopyName]) -> None:
+    def driven(self, driver: StorageDriver, instance: Instance, names: Sequence[CopyName]) -> None:
         assert_type(names[0].volume_id, str)
-        driver.restore(self.call, names[0].volume_id, "copy")
+        driver.restore(self.call, instance, names[0].volume_id, "copy")
 
 
 @pytest.mark.parametrize("file", _TYPED, ids=lambda file: f"{file.parent.name}/{file.name}")

@@ -130,7 +130,7 @@ ACTS: Final[dict[str, Callable[[Story, str], object]]] = {
     "find some": lambda story, _copy_id: story.storage.find(SNAPSHOT, "i"),
     "check a cut": lambda story, _copy_id: story.storage.check_cut(INSTANCE, [VOLUME]),
     "check a restore": lambda story, copy_id: story.storage.check_restore(INSTANCE, {VOLUME: copy_id}),
-    "restore": lambda story, copy_id: story.storage.restore(story.call(), VOLUME, copy_id),
+    "restore": lambda story, copy_id: story.storage.restore(story.call(), INSTANCE, VOLUME, copy_id),
     "delete": lambda story, copy_id: story.storage.delete(story.call(), CopyReference(copy_id)),
     "copy progress": lambda story, _copy_id: story.check.mappings(VOLUME, details=False),
     "copy progress in detail": lambda story, _copy_id: story.check.mappings(VOLUME, details=True),

@@ -220,7 +220,7 @@ ACTS: Final[dict[str, Callable[[Story], object]]] = {
 # These change what the small cloud does not follow, so that they do not come to the end that was wished.
 UNFOLLOWED: Final[dict[str, Callable[[Story], object]]] = {
     "take a fence": lambda story: story.compute.fence(SERVER, OURS),
-    "restore": lambda story: story.storage.restore(story.call(), VOLUME, SNAPSHOT),
+    "restore": lambda story: story.storage.restore(story.call(), story.compute.get_instance(SERVER), VOLUME, SNAPSHOT),
     "delete": lambda story: story.storage.delete(story.call(), CopyReference(SNAPSHOT)),
 }
 

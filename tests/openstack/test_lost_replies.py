@@ -120,7 +120,7 @@ def test_a_lost_reply_is_not_made_good_by_what_an_earlier_attempt_has_made(world
     assert made[0].name == earlier[0].name
     assert made[0].id != earlier[0].id
     world.write(volume_id, 0, pattern(3))
-    world.storage.restore(a_call(), volume_id, made[0].id)
+    world.storage.restore(a_call(), instance, volume_id, made[0].id)
     assert world.read(volume_id) == pattern(2)
 
 
@@ -148,7 +148,7 @@ def test_a_restore_goes_on_where_a_reply_was_lost(lab: Lab, world: CloudWorld, w
     # So the revert is still under way when the loss of its reply is seen.
     lab.order_fault("revert_to_snapshot", target=volume_id, action="hang", seconds=2)
     way.lose("/action$", lost)
-    StorageUnder(world.storage, PATIENTLY).restore(a_call(), volume_id, made.id)
+    StorageUnder(world.storage, PATIENTLY).restore(a_call(), instance, volume_id, made.id)
     assert len(way.lost) == 1
     assert world.read(volume_id) == pattern(1)
     assert world.storage.get_volume(volume_id).status == "in-use"
@@ -168,8 +168,8 @@ def test_a_restore_through_the_extension_goes_on_where_its_reply_was_lost(
         world.write(volume_id, 0, pattern(2))
         way.lose("/action$", "stillframe-revert")
         with pytest.raises(Unavailable):
-            world.storage.restore(a_call(), volume_id, made.id)
-        world.storage.restore(a_call(), volume_id, made.id)
+            world.storage.restore(a_call(), instance, volume_id, made.id)
+        world.storage.restore(a_call(), instance, volume_id, made.id)
         assert len(way.lost) == 1
         assert world.read(volume_id) == pattern(1)
         assert world.storage.get_volume(volume_id).status == "in-use"

@@ -222,10 +222,10 @@ class TestVolumes:
         assert two.router.check_restore(two.instance, copies) == dict.fromkeys(copies, "copy")
         for call in (two.call(), a_call()):
             two.router.release(call, two.second)
-            two.router.restore(call, two.second, copies[two.second])
+            two.router.restore(call, two.instance, two.second, copies[two.second])
         assert two.worlds[1].read(two.second, 0, 4) == b"then"
         with pytest.raises(NotFound):
-            two.router.restore(two.call(), str(uuid.uuid4()), copies[two.second])
+            two.router.restore(two.call(), two.instance, str(uuid.uuid4()), copies[two.second])
 
 
 class TestSettings:

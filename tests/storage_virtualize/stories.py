@@ -31,5 +31,5 @@ def three(world: ArrayWorld) -> tuple[Instance, list[VolumeSnapshot], list[bytes
 
 
 def restored(world: ArrayWorld, volume_id: str, copy: VolumeSnapshot) -> bytes:
-    world.storage.restore(a_call(), volume_id, copy.id)
+    world.storage.restore(a_call(), world.holder(volume_id), volume_id, copy.id)
     return world.read(volume_id)

@@ -27,7 +27,7 @@ from stillframe.domain.errors import (
 from stillframe.domain.snapshot import CopyReference
 from stillframe.drivers.storage import PartOnly
 from stillframe.drivers.storage_virtualize.options import Strategy
-from tests.storage_virtualize.within import COMMANDS, VDISK, VOLUME, Story
+from tests.storage_virtualize.within import COMMANDS, INSTANCE, VDISK, VOLUME, Story
 
 #: What a code is to the caller where the object is not as wished; all of them keep the array's own words.
 CODES: Final[dict[str, type[StillframeError]]] = {
@@ -112,7 +112,7 @@ def _play(story: Story) -> list[StillframeError | None]:
         made.append(copy_id)
 
     def restore() -> None:
-        story.storage.restore(story.call(), VOLUME, made[0])
+        story.storage.restore(story.call(), INSTANCE, VOLUME, made[0])
         assert story.read() == "a---"
 
     errors = [ended(snapshot)]

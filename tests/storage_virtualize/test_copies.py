@@ -43,7 +43,7 @@ class TestRestore:
         copy = world.snapshot(instance)[0]
         world.write(volume_id, 0, pattern(1, SIZE * 3 // 4))
         watched = Watched()
-        world.storage.restore(watched.call(), volume_id, copy.id)
+        world.storage.restore(watched.call(), instance, volume_id, copy.id)
         done = [done for done, _total in watched.reports]
         assert done == sorted(done)
         assert len(set(done)) > 3
@@ -141,7 +141,7 @@ class TestDelete:
 
     def test_force_is_never_said_where_it_would_harm_others(self, world: ArrayWorld) -> None:
         instance, made, _contents = three(world)
-        world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
+        world.storage.restore(a_call(), instance, instance.volume_ids[0], made[0].id)
         for copy in made:
             world.storage.delete(a_call(), copy.reference)
         assert {"stopfcmap", "rmvdisk"} <= set(world.served.faults.commands)
@@ -245,7 +245,7 @@ class TestAnything:
             elif copies:
                 copy_id = chance.choice(sorted(copies))
                 if what == "restore":
-                    world.storage.restore(a_call(), volume_id, copy_id)
+                    world.storage.restore(a_call(), instance, volume_id, copy_id)
                     volume[:] = copies[copy_id]
                 else:
                     world.storage.delete(a_call(), CopyReference(copy_id))
@@ -284,7 +284,7 @@ class TestSeveralArrays:
             for number, (place, copy) in enumerate(zip((world.served, served), cut.snapshots, strict=True)):
                 storage.complete(a_call(), copy.reference)
                 place.write("same-name", 0, pattern(7, SIZE))
-                storage.restore(a_call(), copy.name.volume_id, copy.id)
+                storage.restore(a_call(), instance, copy.name.volume_id, copy.id)
                 assert place.read("same-name") == pattern(number, SIZE)
                 assert len(place.objects()["vdisks"]) == 2
             assert {one.id for one in storage.find(SNAPSHOT)} == {one.id for one in cut.snapshots}
@@ -326,6 +326,6 @@ def _quietly(world: ArrayWorld, watched: Watched, volume_id: str, copy_id: str) 
 
 def _catching(caught: list[Exception], world: ArrayWorld, watched: Watched, volume_id: str, copy_id: str) -> None:
     try:
-        world.storage.restore(watched.call(), volume_id, copy_id)
+        world.storage.restore(watched.call(), world.holder(volume_id), volume_id, copy_id)
     except BackendError as error:
         caught.append(error)

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stillframe.domain.errors import BackendError, Damaged, OutOfSpace, Refused, Unavailable
+from stillframe.domain.errors import BackendError, Damaged, NotFound, OutOfSpace, Refused, Unavailable
 from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
 from stillframe.drivers.storage_virtualize import naming
 from stillframe.drivers.storage_virtualize.options import Strategy
-from stillframe.testing.world import MIB, SNAPSHOT, a_call, pattern
+from stillframe.testing.world import MIB, SNAPSHOT, Watched, a_call, pattern
 from tests.conformance.worlds import ArrayWorld
 from tests.storage_virtualize.conftest import Make
 from tests.storage_virtualize.stories import SIZE, restored, three
@@ -44,6 +44,50 @@ class TestNames:
         for name in ("sfs-short", "sft-", "snapshot-web-0a1b2c3d"):
             world.served.array.add_vdisk(name, MIB)
         assert world.storage.find(None) == []
+
+
+class TestWhatIsHandedOver:
+    """The instance says which vdisk a volume is; if the declarations say something else meanwhile, nothing is done."""
+
+    def test_a_volume_that_became_another_vdisk_meanwhile_is_left_alone(self, make: Make) -> None:
+        world = make()
+        seen, other = world.add((SIZE,)), world.add((SIZE,))
+        volume_id, file = seen.volume_ids[0], world.declarations.folder / f"{seen.name}.toml"
+        own, its = world.vdisk(volume_id), world.vdisk(other.volume_ids[0])
+        world.write(volume_id, 0, pattern(1, SIZE))
+        copy = world.snapshot(seen)[0]
+        world.write(volume_id, 0, pattern(2, SIZE))
+        world.forget(other)
+        before, declared = world.served.read(its), file.read_text()
+        file.write_text(declared.replace(f'"{own}"', f'"{its}"'))
+        watched = Watched()
+        for act in (
+            lambda: world.storage.check_cut(seen, [volume_id]),
+            lambda: world.storage.prepare_cut(a_call(), seen, world.names(seen)),
+            lambda: world.storage.check_restore(seen, {volume_id: copy.id}),
+            lambda: world.storage.restore(watched.call(), seen, volume_id, copy.id),
+        ):
+            with pytest.raises(Refused, match="has been changed meanwhile; repeat it"):
+                act()
+        assert not watched.touched
+        assert (world.served.read(own), world.served.read(its)) == (pattern(2, SIZE), before)
+        now = world.compute.get_instance(seen.id)
+        with pytest.raises((Refused, NotFound)):
+            world.storage.restore(watched.call(), now, volume_id, copy.id)
+        assert (watched.touched, world.served.read(its)) == (False, before)
+        file.write_text(declared)
+        world.storage.restore(watched.call(), seen, volume_id, copy.id)
+        assert world.served.read(own) == pattern(1, SIZE)
+
+    def test_a_volume_of_another_instance_is_left_alone(self, make: Make) -> None:
+        world = make()
+        instance, other = world.add((SIZE,)), world.add((SIZE,))
+        volume_id = instance.volume_ids[0]
+        copy = world.snapshot(instance)[0]
+        world.write(volume_id, 0, pattern(2, SIZE))
+        with pytest.raises(NotFound, match=f"No volume {volume_id} is attached"):
+            world.storage.restore(a_call(), other, volume_id, copy.id)
+        assert world.read(volume_id) == pattern(2, SIZE)
 
 
 class TestCut:
@@ -167,7 +211,7 @@ class TestRefusals:
         with pytest.raises(Refused, match=vdisk.name):
             world.storage.check_restore(instance, {volume_id: copy.id})
         with pytest.raises(Refused):
-            world.storage.restore(a_call(), volume_id, copy.id)
+            world.storage.restore(a_call(), instance, volume_id, copy.id)
         assert world.served.objects() == before
 
     def test_a_clone_that_is_through_is_let_go_by_a_restore(self, world: ArrayWorld) -> None:
@@ -187,7 +231,7 @@ class TestRefusals:
         before = world.served.objects()
         world.served.faults.put("startfcmap", "fail", code="CMMVC6296E")
         with pytest.raises(BackendError, match="CMMVC6296E"):
-            world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
+            world.storage.restore(a_call(), instance, instance.volume_ids[0], made[0].id)
         assert world.served.objects() == before
         assert world.read(instance.volume_ids[0]) == pattern(9, SIZE)
 

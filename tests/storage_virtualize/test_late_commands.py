@@ -24,7 +24,7 @@ def lost(world: ArrayWorld, command: str, volume_id: str, copy_id: str) -> None:
     """The array has not come to the command yet, and nobody hears of it."""
     world.served.faults.put(command, "drop")
     with pytest.raises(Unavailable):
-        world.storage.restore(a_call(), volume_id, copy_id)
+        world.storage.restore(a_call(), world.holder(volume_id), volume_id, copy_id)
 
 
 def start(world: ArrayWorld, volume_id: str, copy_id: str) -> Any:
@@ -38,7 +38,7 @@ def test_a_mapping_that_is_gone_cannot_be_started(world: ArrayWorld, way: str) -
     instance, made, contents = three(world)
     volume_id, other = instance.volume_ids[0], 2 if way == "another copy" else 0
     lost(world, "startfcmap", volume_id, made[0].id)
-    world.storage.restore(a_call(), volume_id, made[other].id)
+    world.storage.restore(a_call(), instance, volume_id, made[other].id)
     with pytest.raises(Refusal):
         start(world, volume_id, made[0].id)
     assert world.read(volume_id) == contents[other]
@@ -88,7 +88,7 @@ def test_a_restore_by_an_array_s_own_snapshot_is_overtaken(make: Make, way: str)
     instance, made, contents = three(world)
     volume_id, other = instance.volume_ids[0], 2 if way == "another copy" else 0
     command = late(world, volume_id, made[0].id)
-    world.storage.restore(a_call(), volume_id, made[other].id)
+    world.storage.restore(a_call(), instance, volume_id, made[other].id)
     assert world.read(volume_id) == contents[other]
     world.write(volume_id, 0, b"x" * SIZE)
     with pytest.raises(Refusal):
@@ -115,7 +115,7 @@ def test_a_restore_whose_answer_came_leaves_the_name_as_it_was(make: Make) -> No
     world = snapshots(make)
     instance, made, _contents = three(world)
     before = oldest(world)
-    world.storage.restore(a_call(), instance.volume_ids[0], made[0].id)
+    world.storage.restore(a_call(), instance, instance.volume_ids[0], made[0].id)
     assert oldest(world) == before
 
 
@@ -138,7 +138,7 @@ def test_a_copy_that_was_deleted_beside_others_cannot_be_restored_late(make: Mak
     with pytest.raises(Refusal):
         command.comes()
     assert world.read(volume_id) == b"x" * SIZE
-    world.storage.restore(a_call(), kept, copies[kept].id)
+    world.storage.restore(a_call(), instance, kept, copies[kept].id)
 
 
 def test_a_name_is_not_changed_late(make: Make) -> None:
@@ -149,7 +149,7 @@ def test_a_name_is_not_changed_late(make: Make) -> None:
     before = oldest(world)
     world.served.faults.put("chsnapshot", "drop")
     with pytest.raises(Unavailable):
-        world.storage.restore(a_call(), first.name.volume_id, first.id)
+        world.storage.restore(a_call(), instance, first.name.volume_id, first.id)
     world.storage.delete(a_call(), first.reference)
     with pytest.raises(Refusal):
         world.served.answer("chsnapshot", None, {**before, "name": f"{before['snapshot'][:-14]}a{'A' * 13}B"})

@@ -27,7 +27,7 @@ def test_a_replicated_volume_is_neither_cut_nor_put_back(strategy: Strategy, tol
     with pytest.raises(Refused, match="replicated"):
         story.storage.check_restore(INSTANCE, {VOLUME: copy_id})
     with pytest.raises(Refused, match="replicated"):
-        story.storage.restore(story.call(), VOLUME, copy_id)
+        story.storage.restore(story.call(), INSTANCE, VOLUME, copy_id)
     assert story.objects() == before
 
 
@@ -38,5 +38,5 @@ def test_a_volume_group_without_a_policy_is_no_hindrance() -> None:
     copy_id = story.cut()
     story.storage.complete(story.call(), CopyReference(copy_id))
     story.write("b")
-    story.storage.restore(story.call(), VOLUME, copy_id)
+    story.storage.restore(story.call(), INSTANCE, VOLUME, copy_id)
     assert story.read() == "a---"

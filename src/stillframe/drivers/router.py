@@ -24,7 +24,14 @@ from stillframe.domain.instance import Instance, Source, Volume
 from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
-from stillframe.drivers.storage import Cut, PartOnly, PreparedCut, StorageCapabilities, StorageDriver
+from stillframe.drivers.storage import (
+    Cut,
+    PartOnly,
+    PreparedCut,
+    StorageCapabilities,
+    StorageDriver,
+    require_attached,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -146,9 +153,10 @@ class Router:
             ways |= member.driver.check_restore(instance, {volume_id: copies[volume_id] for volume_id in volumes})
         return ways
 
-    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
+    def restore(self, call: Call, instance: Instance, volume_id: str, copy_id: str) -> None:
         """See `StorageDriver`."""
-        self._of_volume(call, volume_id).driver.restore(call, volume_id, copy_id)
+        member = self._serving(volume_id, require_attached(instance, volume_id))
+        member.driver.restore(call, instance, volume_id, copy_id)
 
     def release(self, call: Call, volume_id: str) -> None:
         """See `StorageDriver`."""
@@ -197,10 +205,8 @@ class Router:
     def _of_volume(self, call: Call, volume_id: str) -> Member:
         """The driver of a volume of the instance that the call is about; raises `NotFound` and `Refused`."""
         if call.instance_id is not None:
-            source = self._compute.get_instance(call.instance_id).source(volume_id)
-            if source is None:
-                raise NotFound(f"No volume {volume_id} is attached to instance {call.instance_id}.")
-            return self._serving(volume_id, source)
+            instance = self._compute.get_instance(call.instance_id)
+            return self._serving(volume_id, require_attached(instance, volume_id))
 
         def look(member: Member) -> Member:
             member.driver.get_volume(volume_id)

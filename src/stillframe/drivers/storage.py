@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from stillframe.domain.errors import Unavailable
-from stillframe.domain.instance import Instance, Volume
+from stillframe.domain.errors import NotFound, Unavailable
+from stillframe.domain.instance import Instance, Source, Volume
 from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 
@@ -51,6 +51,14 @@ class PartOnly(Unavailable):
     def __init__(self, message: str, found: Sequence[VolumeSnapshot]) -> None:
         super().__init__(message)
         self.found = found
+
+
+def require_attached(instance: Instance, volume_id: str) -> Source:
+    """What a volume of an instance is; raises `NotFound` for one that it does not have."""
+    source = instance.source(volume_id)
+    if source is None:
+        raise NotFound(f"No volume {volume_id} is attached to instance '{instance.name}'.")
+    return source
 
 
 class StorageDriver(Protocol):
@@ -133,11 +141,12 @@ class StorageDriver(Protocol):
         """
         ...
 
-    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
+    def restore(self, call: Call, instance: Instance, volume_id: str, copy_id: str) -> None:
         """Put the volume's content back to the copy's, durably; the copy itself and all other copies stay as they are.
 
-        The instance is off and fenced. The volume keeps its id and attachment. Reports bytes copied. The request
-        that begins to change the volume is made within `call.touching()`. Raises as `check_restore`.
+        The instance is off and fenced, and says what the volume is; where that is not so any more at the instant, the
+        volume is left alone. It keeps its id and attachment. Reports bytes copied. The request that begins to change
+        the volume is made within `call.touching()`. Raises as `check_restore`.
         """
         ...
 

@@ -220,8 +220,8 @@ class StorageUnder(StorageDriver):
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
         return self.policy.asking("check_restore", lambda: self.driver.check_restore(instance, copies))
 
-    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
-        self.policy.working("restore", call, lambda: self.driver.restore(call, volume_id, copy_id))
+    def restore(self, call: Call, instance: Instance, volume_id: str, copy_id: str) -> None:
+        self.policy.working("restore", call, lambda: self.driver.restore(call, instance, volume_id, copy_id))
 
     def release(self, call: Call, volume_id: str) -> None:
         self.policy.working("release", call, lambda: self.driver.release(call, volume_id))

@@ -164,7 +164,8 @@ class RestoringVolume(Step[VolumeRestored]):
             held = True
             if not self._is_there_already():
                 call = replace(self.call(), touch=touched.set)
-                self.ports.storage.restore(call, self.volume_id, self.asked.copies[self.volume_id])
+                instance = self.ports.compute.get_instance(self.instance_id)
+                self.ports.storage.restore(call, instance, self.volume_id, self.asked.copies[self.volume_id])
         except Exception as error:  # noqa: BLE001  # it is told, and says nothing about the other volumes
             told = storable(error, f"task {self.operation.id}: restoring volume {self.volume_id}")
             return VolumeRestored(self.volume_id, Reason(told.code, told.message), held=held, touched=touched.is_set())

@@ -170,5 +170,5 @@ class TestQuiesce:
         world.compute.stop(a_call(), instance.id, 0.2)
         for number, (volume_id, copy) in enumerate(zip(instance.volume_ids, made, strict=True)):
             assert world.read(volume_id) == pattern(7)
-            world.storage.restore(a_call(), volume_id, copy.id)
+            world.storage.restore(a_call(), instance, volume_id, copy.id)
             assert world.read(volume_id) == pattern(number)

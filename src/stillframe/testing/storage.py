@@ -52,7 +52,7 @@ class TestCopies:
         world.write(volume_id, 0, pattern(2))
         made = world.snapshot(instance, SNAPSHOT)
         world.write(volume_id, 0, pattern(3))
-        world.storage.restore(a_call(), volume_id, made[0].id)
+        world.storage.restore(a_call(), instance, volume_id, made[0].id)
         assert world.read(volume_id) == pattern(2)
         for one in world.storage.find(SNAPSHOT):
             world.storage.delete(a_call(), one.reference)
@@ -72,7 +72,7 @@ class TestCopies:
         for copy in cut.snapshots:
             world.write(copy.name.volume_id, 0, pattern(4))
             world.storage.complete(a_call(), copy.reference)
-            world.storage.restore(a_call(), copy.name.volume_id, copy.id)
+            world.storage.restore(a_call(), instance, copy.name.volume_id, copy.id)
             assert world.read(copy.name.volume_id) == pattern(3)
 
     def test_what_was_prepared_and_never_cut_is_found_and_can_be_deleted(self, world: World) -> None:
@@ -132,10 +132,10 @@ class TestRestore:
             made.append((world.snapshot(instance)[0], world.read(volume_id)))
         world.write(volume_id, 0, pattern(9))
         world.storage.check_restore(instance, {volume_id: made[chosen][0].id})
-        world.storage.restore(a_call(), volume_id, made[chosen][0].id)
+        world.storage.restore(a_call(), instance, volume_id, made[chosen][0].id)
         assert world.read(volume_id) == made[chosen][1]
         for copy, expected in made:
-            world.storage.restore(a_call(), volume_id, copy.id)
+            world.storage.restore(a_call(), instance, volume_id, copy.id)
             assert world.read(volume_id) == expected
 
     def test_restoring_twice_is_as_restoring_once(self, world: World) -> None:
@@ -145,7 +145,7 @@ class TestRestore:
         made = world.snapshot(instance)[0]
         world.write(volume_id, MIB, pattern(2, MIB))
         for _ in range(2):
-            world.storage.restore(a_call(), volume_id, made.id)
+            world.storage.restore(a_call(), instance, volume_id, made.id)
         assert world.read(volume_id) == pattern(1)
         assert instance.volume_ids == world.compute.get_instance(instance.id).volume_ids
 
@@ -155,7 +155,7 @@ class TestRestore:
         world.write(volume_id, 0, pattern(1))
         made = world.snapshot(instance)[0]
         for number in (2, 3):
-            world.storage.restore(a_call(), volume_id, made.id)
+            world.storage.restore(a_call(), instance, volume_id, made.id)
             assert world.read(volume_id) == pattern(1)
             world.write(volume_id, 0, pattern(number))
 
@@ -169,15 +169,15 @@ class TestRestore:
             world.write(volume_id, 0, pattern(2))
         safety = world.snapshot(instance, old[0].name.snapshot_id, CopyKind.SAFETY)
         # One volume is put back, the other one fails and is never touched.
-        world.storage.restore(a_call(), first, old[0].id)
+        world.storage.restore(a_call(), instance, first, old[0].id)
         assert world.read(first) == pattern(1)
         for volume_id, copy in zip(instance.volume_ids, safety, strict=True):
             world.storage.check_restore(instance, {volume_id: copy.id})
-            world.storage.restore(a_call(), volume_id, copy.id)
+            world.storage.restore(a_call(), instance, volume_id, copy.id)
             world.storage.delete(a_call(), copy.reference)
         assert world.read(first) == world.read(second) == pattern(2)
         assert {one.id for one in world.storage.find(None)} == {one.id for one in old}
-        world.storage.restore(a_call(), second, old[1].id)
+        world.storage.restore(a_call(), instance, second, old[1].id)
         assert world.read(second) == pattern(1)
 
     def test_an_interrupted_restore_changes_nothing(self, world: World) -> None:
@@ -187,10 +187,10 @@ class TestRestore:
         world.write(volume_id, 0, pattern(2))
         watched = Watched(interruption=DeadlineExceeded("It took too long."))
         with pytest.raises(DeadlineExceeded):
-            world.storage.restore(watched.call(), volume_id, made.id)
+            world.storage.restore(watched.call(), instance, volume_id, made.id)
         assert not watched.touched
         assert world.read(volume_id) == pattern(2)
-        world.storage.restore(a_call(), volume_id, made.id)
+        world.storage.restore(a_call(), instance, volume_id, made.id)
         assert world.read(volume_id) == bytes(SIZE)
 
     def test_a_restore_says_that_it_touches_the_volume(self, world: World) -> None:
@@ -198,7 +198,7 @@ class TestRestore:
         made = world.snapshot(instance)[0]
         world.write(instance.volume_ids[0], 0, pattern(2))
         watched = Watched()
-        world.storage.restore(watched.call(), instance.volume_ids[0], made.id)
+        world.storage.restore(watched.call(), instance, instance.volume_ids[0], made.id)
         assert watched.touched
 
     def test_progress_is_reported_up_to_its_end(self, world: World) -> None:
@@ -211,7 +211,7 @@ class TestRestore:
         world.storage.complete(watched.call(), cut.snapshots[0].reference)
         assert watched.reports[-1][0] == watched.reports[-1][1] > 0
         watched.reports.clear()
-        world.storage.restore(watched.call(), instance.volume_ids[0], cut.snapshots[0].id)
+        world.storage.restore(watched.call(), instance, instance.volume_ids[0], cut.snapshots[0].id)
         assert watched.reports[-1][0] == watched.reports[-1][1] > 0
 
 
@@ -244,7 +244,7 @@ class TestChecks:
             world.storage.check_restore(instance, {volume_id: made.id})
         watched = Watched()
         with pytest.raises(Refused):
-            world.storage.restore(watched.call(), volume_id, made.id)
+            world.storage.restore(watched.call(), instance, volume_id, made.id)
         assert not watched.touched
         assert world.read(volume_id) == before
 

@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from stillframe.drivers.block_jobs import Backup, Below, BlockJobs, Node
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.files.copies import Copies, mount_of
-from stillframe.drivers.files.disks import Disk, Disks, disk_of, disks_of
+from stillframe.drivers.files.disks import Disk, Disks, disk_of, disks_of, require_attached_still
 from stillframe.drivers.files.images import Images
 from stillframe.drivers.files.records import DATA, Copy, Method, Stage
 from stillframe.drivers.image_files import opening
@@ -114,11 +114,11 @@ class Cutter:
 
     def _plans(self, instance: Instance, names: Sequence[CopyName], held: ExitStack) -> list[_Plan]:
         disks = [disk_of(instance, name.volume_id) for name in names]
-        declared = {disk.volume_id: disk for disk in self._disks.all()}
+        present = self._disks.all()
         sources = []
         for disk in disks:
             with disk.about():
-                _require_declared(disk, declared)
+                require_attached_still(disk, present)
                 sources.append(held.enter_context(opening.file(disk.path)))
                 self._books.require_replaceable(sources[-1])
         clones = {folder: self._files.can_clone(folder) for folder in {one.folder.path for one in sources}}
@@ -297,12 +297,6 @@ class Cutter:
         except Unavailable:
             if self._jobs.listens(monitor):
                 raise
-
-
-def _require_declared(disk: Disk, declared: Mapping[str, Disk]) -> None:
-    """Raises `Refused` for a disk that has been declared anew since the instance was looked at."""
-    if declared.get(disk.volume_id) != disk:
-        raise Refused("What is attached to the instance has been changed since the cut was begun; repeat it.")
 
 
 def _method(disk: Disk, kind: CopyKind, *, off: bool) -> Method:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,12 @@ class Disks:
             if disk.volume_id == volume_id:
                 return disk
         raise NotFound(f"No image file with the volume id {volume_id} is attached to any instance.")
+
+
+def require_attached_still(disk: Disk, present: Collection[Disk]) -> None:
+    """Raises `Refused` for a disk that is not attached any more as it was when its instance was looked at."""
+    if disk not in present:
+        raise Refused("What is attached to the instance has been changed meanwhile; repeat it.")
 
 
 def disks_of(instance: Instance) -> list[Disk]:

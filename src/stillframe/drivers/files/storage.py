@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from stillframe.domain.errors import NotFound, Refused
+from stillframe.domain.errors import Refused
 from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.block_jobs import BlockJobs
@@ -16,14 +16,14 @@ from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.files.checks import Checks
 from stillframe.drivers.files.copies import Copies, require_mounted
 from stillframe.drivers.files.cutting import Cutter
-from stillframe.drivers.files.disks import Disk, Disks, disk_of
+from stillframe.drivers.files.disks import Disk, Disks, disk_of, require_attached_still
 from stillframe.drivers.files.images import Images
 from stillframe.drivers.files.replacing import Replacer
 from stillframe.drivers.files.turns import PATIENCE
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.inventory import Inventory
-from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities, require_attached
 
 LOG = logging.getLogger(__name__)
 
@@ -110,8 +110,7 @@ class FileStorage:
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
         """See `StorageDriver`."""
         for volume_id in copies:
-            if instance.source(volume_id) is None:
-                raise NotFound(f"No volume {volume_id} is attached to instance '{instance.name}'.")
+            require_attached(instance, volume_id)
         disks = {
             volume_id: (disk_of(instance, volume_id), self._books.records.get(copy_id))
             for volume_id, copy_id in copies.items()
@@ -119,10 +118,11 @@ class FileStorage:
         self._checks.restores(disks, self._compute.get_instance(instance.id).power_state)
         return dict.fromkeys(copies, "replace")
 
-    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
+    def restore(self, call: Call, instance: Instance, volume_id: str, copy_id: str) -> None:
         """See `StorageDriver`: the copy's content becomes a new file that takes the disk's place at one instant."""
-        disk = self._disks.volume(volume_id)
-        copy = self._books.records.get(copy_id)
+        require_attached(instance, volume_id)
+        disk, copy = disk_of(instance, volume_id), self._books.records.get(copy_id)
+        require_attached_still(disk, self._disks.all())
         self._replacer.clear(copy)
         self._checks.restore(disk, copy)
         with disk.about():

@@ -13,7 +13,7 @@ from stillframe.domain.instance import Attachment, Instance, MemorySource, Power
 from stillframe.domain.snapshot import ConsistencyLevel, CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness, fenced_message
-from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities, require_attached
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +278,9 @@ class MemoryStorage:
         if size != len(copy.content):
             raise Refused(f"Volume {volume_id} has {size} bytes and had {len(copy.content)}; resize it back.")
 
-    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
+    def restore(self, call: Call, instance: Instance, volume_id: str, copy_id: str) -> None:
         call.check()
+        require_attached(instance, volume_id)
         with self._world.lock:
             self._require_restorable(volume_id, copy_id)
             content = self._copy(copy_id).content

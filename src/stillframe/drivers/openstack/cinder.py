@@ -21,7 +21,7 @@ from stillframe.drivers.openstack.reverting import Reverter
 from stillframe.drivers.openstack.volume_hosts import VolumeHosts
 from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
-from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities, require_attached
 
 _CAPABILITIES: Final = StorageCapabilities(atomic_restore=False, copy_progress=False)
 _AT_A_TIME: Final = 16
@@ -151,8 +151,9 @@ class CinderStorage:
         self._reverter.require_hosts(list(copies))
         return each(copies, strategy)
 
-    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
+    def restore(self, call: Call, instance: Instance, volume_id: str, copy_id: str) -> None:
         """See `StorageDriver`."""
+        require_attached(instance, volume_id)
         self._reverter.revert(call, volume_id, copy_id)
 
     def release(self, call: Call, volume_id: str) -> None:

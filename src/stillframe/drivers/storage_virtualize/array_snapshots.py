@@ -201,9 +201,9 @@ class ArraySnapshots:
         copy_name = CopyName(name.kind, name.snapshot_id, volume_id, name.operation_id)
         return VolumeSnapshot(member.id, copy_name, size, ready=name.ready)
 
-    def check_restore(self, volume_id: str, member: Member, vdisk: Vdisk | None, mapped: Mapped) -> Vdisk:
+    def check_restore(self, found: Found[Member]) -> Vdisk:
         """The vdisk that can be put back; raises as `StorageDriver.check_restore`."""
-        place = self._volumes.place(volume_id)
+        member, place, vdisk = found.copy, found.place, found.vdisk
         if place.vdisk != member.vdisk:
             raise Refused(
                 f"The copy {member.id} is of the vdisk '{member.vdisk}', not of '{place.vdisk}'; "
@@ -221,14 +221,14 @@ class ArraySnapshots:
                 f"The vdisk '{vdisk.name}' has {vdisk.size} bytes now and had {member.size} when the copy was made; "
                 "resize it back first."
             )
-        self._checks.restorable(member.array, vdisk, mapped)
+        self._checks.restorable(member.array, vdisk, found.mapped)
         return vdisk
 
-    def restore(self, call: Call, crowd: Crowd, volume_id: str, found: Found[Member]) -> None:
+    def restore(self, call: Call, crowd: Crowd, found: Found[Member]) -> None:
         """Wait for a restore that runs already, begin this one, and wait for its end."""
         call.check()
         member = found.copy
-        vdisk = self.check_restore(volume_id, member, found.vdisk, found.mapped)
+        vdisk = self.check_restore(found)
         self._follow(call, crowd, member.array, vdisk)
         array = member.array
         outcome = crowd.ask(("put back", array.name), member.id, lambda ids: self._put_back(array, ids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from stillframe.domain.errors import NotFound, StillframeError, in_sentences
 from stillframe.domain.snapshot import VolumeSnapshot
@@ -16,8 +17,14 @@ from stillframe.drivers.storage_virtualize.copies import Copies, Copy
 from stillframe.drivers.storage_virtualize.objects import Vdisk
 from stillframe.drivers.storage_virtualize.volumes import Volumes
 
-#: A volume's id and a copy's.
-Pair = tuple[str, str]
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A volume that is to be put back: which copy it goes back to, and the vdisk that it has to be."""
+
+    volume_id: str
+    copy_id: str
+    place: Place
 
 
 class Books:
@@ -46,46 +53,42 @@ class Books:
         """Those of these copies of the instance that an operation is about which there are."""
         return self._several(copy_ids, self._of_instance(call.instance_id))
 
-    def to_restore(self, pairs: Collection[Pair]) -> dict[Pair, Found[Copy | Member] | StillframeError]:
-        """What there is to put volumes back, pairs of volume id and copy id, or why nobody can tell.
+    def to_restore(self, wanted: Collection[Wanted]) -> dict[Wanted, Found[Copy | Member] | StillframeError]:
+        """What there is to put volumes back, or why nobody can tell.
 
         Four commands an array, where the copies lie on it with what their volumes are.
         """
-        outcomes: dict[Pair, Found[Copy | Member] | StillframeError] = {}
-        places: dict[Pair, Place] = {}
-        for pair in pairs:
-            try:
-                places[pair] = self._volumes.place(pair[0])
-            except StillframeError as error:
-                outcomes[pair] = error
-        located = self._arrays.locate(set(places.values()))
+        outcomes: dict[Wanted, Found[Copy | Member] | StillframeError] = {}
+        located = self._arrays.locate({one.place for one in wanted})
         seen: dict[str, Mapped] = {}
         for array, vdisks in by_array(located.values()):
-            here = {pair: place for pair, place in places.items() if place in located and located[place][0] is array}
+            on_it = [one for one in wanted if one.place in located and located[one.place][0] is array]
+            here = {(one.volume_id, one.copy_id): one for one in on_it}
             seen[array.name] = Mapped.of(array, [vdisk.name for vdisk in vdisks])
             for pair, copy in self._copies.among(array, seen[array.name].sources, here).items():
-                outcomes[pair] = Found(copy, located[here[pair]][1], seen[array.name])
-        others = {pair: place for pair, place in places.items() if pair not in outcomes}
+                place = here[pair].place
+                outcomes[here[pair]] = Found(copy, place, located[place][1], seen[array.name])
+        others = [one for one in wanted if one not in outcomes]
         return outcomes | (self._otherwise(others, located, seen) if others else {})
 
     def _otherwise(
-        self, places: Mapping[Pair, Place], located: Mapping[Place, tuple[Array, Vdisk]], seen: Mapping[str, Mapped]
-    ) -> dict[Pair, Found[Copy | Member] | StillframeError]:
+        self, wanted: Collection[Wanted], located: Mapping[Place, tuple[Array, Vdisk]], seen: Mapping[str, Mapped]
+    ) -> dict[Wanted, Found[Copy | Member] | StillframeError]:
         """What there is of copies that have no mappings from their volumes' vdisks."""
-        named = {place.array for place in places.values()}
+        named = {one.place.array for one in wanted}
         arrays = None if None in named else self._arrays.named(frozenset(filter(None, named)))
-        copies = self._several([copy_id for _, copy_id in places], arrays)
-        outcomes: dict[Pair, Found[Copy | Member] | StillframeError] = {}
-        for pair, place in places.items():
-            copy = copies.get(pair[1])
+        copies = self._several([one.copy_id for one in wanted], arrays)
+        outcomes: dict[Wanted, Found[Copy | Member] | StillframeError] = {}
+        for one in wanted:
+            copy, place = copies.get(one.copy_id), one.place
             if copy is None or place.array not in (None, copy.array.name):
-                outcomes[pair] = NotFound(f"There is no copy {pair[1]} on any array.")
+                outcomes[one] = NotFound(f"There is no copy {one.copy_id} on any array.")
                 continue
             array, vdisk = located.get(place, (None, None))
             if array is None or array.name != copy.array.name:
                 vdisk = copy.array.vdisk(place.vdisk)
             mapped = seen.get(copy.array.name) or Mapped.of(copy.array, [place.vdisk])
-            outcomes[pair] = Found(copy, vdisk, mapped)
+            outcomes[one] = Found(copy, place, vdisk, mapped)
         return outcomes
 
     def _several(self, copy_ids: Collection[str], arrays: Sequence[Array] | None) -> dict[str, Copy | Member]:

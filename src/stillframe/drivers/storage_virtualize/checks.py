@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from stillframe.domain.errors import Damaged, NotFound, Refused
+from stillframe.domain.instance import Instance
 from stillframe.domain.snapshot import CopyName
 from stillframe.drivers.storage_virtualize import naming, objects
 from stillframe.drivers.storage_virtualize.array import Array
@@ -49,9 +50,10 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[C]):
-    """A copy, the vdisk that its volume is on the same array if there is one, and the mappings around that."""
+    """A copy, where its volume has to be, the vdisk there on the copy's array if any, and the mappings around that."""
 
     copy: C
+    place: Place
     vdisk: Vdisk | None
     mapped: Mapped
 
@@ -63,18 +65,18 @@ class Checks:
         self._arrays = arrays
         self._volumes = volumes
 
-    def sources(self, volume_ids: Collection[str]) -> dict[str, tuple[Array, Vdisk]]:
+    def sources(self, instance: Instance, volume_ids: Collection[str]) -> dict[str, tuple[Array, Vdisk]]:
         """The vdisks of volumes that can be cut, by three commands an array; raises `Refused`."""
-        located = self.located(volume_ids)
+        located = self.located(instance, volume_ids)
         for array, vdisks in by_array(located.values()):
             mapped = Mapped.of(array, [vdisk.name for vdisk in vdisks])
             for vdisk in vdisks:
                 self._cuttable(array, vdisk, mapped)
         return located
 
-    def located(self, volume_ids: Collection[str]) -> dict[str, tuple[Array, Vdisk]]:
-        """The vdisks of volumes, by one command an array; raises `Refused` for one that is on none."""
-        places = {volume_id: self._place(volume_id) for volume_id in volume_ids}
+    def located(self, instance: Instance, volume_ids: Collection[str]) -> dict[str, tuple[Array, Vdisk]]:
+        """The vdisks of an instance's volumes, by one command an array; raises `Refused` for one that is on none."""
+        places = {volume_id: self._volumes.place_of(instance, volume_id) for volume_id in volume_ids}
         try:
             found = self._arrays.locate(set(places.values()))
         except NotFound as missing:
@@ -86,12 +88,6 @@ class Checks:
                     "put it back or correct the declaration."
                 )
         return {volume_id: found[place] for volume_id, place in places.items()}
-
-    def _place(self, volume_id: str) -> Place:
-        try:
-            return self._volumes.place(volume_id)
-        except NotFound as missing:
-            raise Refused(f"Volume {volume_id} is not on an array of the settings: {missing.message}") from None
 
     def _cuttable(self, array: Array, vdisk: Vdisk, mapped: Mapped) -> None:
         self._untouchable(array, vdisk, mapped)
@@ -108,17 +104,16 @@ class Checks:
         if not vdisk.online:
             raise Refused(f"{_told(array, vdisk)} is offline; see the array's event log.")
 
-    def restore(self, volume_id: str, copy: Copy, vdisk: Vdisk | None, mapped: Mapped) -> Vdisk:
+    def restore(self, volume_id: str, found: Found[Copy]) -> Vdisk:
         """The vdisk that can be put back to the copy; raises as `StorageDriver.check_restore`."""
-        copy_id = copy.id
+        copy, vdisk, copy_id = found.copy, found.vdisk, found.copy.id
         if copy.name.volume_id != volume_id:
             raise Refused(
                 f"The copy {copy_id} is of volume {copy.name.volume_id}, not of {volume_id}; choose one of that."
             )
         if vdisk is None:
-            name = self._volumes.place(volume_id).vdisk
             raise Refused(
-                f"Array '{copy.array.name}' has the copy {copy_id}, but not the vdisk '{name}'; "
+                f"Array '{copy.array.name}' has the copy {copy_id}, but not the vdisk '{found.place.vdisk}'; "
                 "put it back or correct the declaration."
             )
         mapping = copy.mapping
@@ -139,7 +134,7 @@ class Checks:
                 f"{_told(copy.array, vdisk)} has {vdisk.size} bytes now and had {copy.size} when the copy was made; "
                 "resize it back first."
             )
-        self.restorable(copy.array, vdisk, mapped)
+        self.restorable(copy.array, vdisk, found.mapped)
         return vdisk
 
     def restorable(self, array: Array, vdisk: Vdisk, mapped: Mapped) -> None:

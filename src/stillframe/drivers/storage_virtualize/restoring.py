@@ -37,7 +37,7 @@ class Restorer:
         """
         call.check()
         copy = found.copy
-        vdisk = self._checks.restore(volume_id, copy, found.vdisk, found.mapped)
+        vdisk = self._checks.restore(volume_id, found)
         name = naming.reverse(volume_id, copy.id)
         present = self._take_place(call, crowd, copy.array, found.mapped.targets.get(vdisk.name), name)
         if present is None:

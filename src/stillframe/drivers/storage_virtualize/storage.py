@@ -14,7 +14,7 @@ from stillframe.drivers.problems import Problem, Problems
 from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
 from stillframe.drivers.storage_virtualize.array_snapshots import ArraySnapshots, Member
 from stillframe.drivers.storage_virtualize.arrays import Arrays
-from stillframe.drivers.storage_virtualize.books import Books
+from stillframe.drivers.storage_virtualize.books import Books, Wanted
 from stillframe.drivers.storage_virtualize.checks import Checks, Found
 from stillframe.drivers.storage_virtualize.copies import Copies, Copy
 from stillframe.drivers.storage_virtualize.cutting import Cutter
@@ -68,17 +68,17 @@ class StorageVirtualize(Problems):
                 raise Refused(
                     f"Instance '{instance.name}' has no volume {volume_id}; choose one that is attached to it."
                 )
-        found = self._checks.sources(volume_ids).values()
+        found = self._checks.sources(instance, volume_ids).values()
         self._roles.require(array for array, _ in found)
         self._snapshots.chosen(list(found))
 
-    def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:  # noqa: ARG002 -- of the port
+    def simultaneous(self, instance: Instance, volume_ids: Sequence[str]) -> bool:
         """See `StorageDriver`: where they are on one array."""
-        return len({array.name for array, _ in self._checks.located(volume_ids).values()}) == 1
+        return len({array.name for array, _ in self._checks.located(instance, volume_ids).values()}) == 1
 
-    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> PreparedCut:  # noqa: ARG002
+    def prepare_cut(self, call: Call, instance: Instance, names: Sequence[CopyName]) -> PreparedCut:
         """See `StorageDriver`: everything but the start of the consistency groups."""
-        found = self._checks.sources([name.volume_id for name in names])
+        found = self._checks.sources(instance, [name.volume_id for name in names])
         self._roles.require(array for array, _ in found.values())
         sources = {name: found[name.volume_id] for name in names}
         way = self._snapshots if self._snapshots.chosen(list(sources.values())) else self._cutter
@@ -109,29 +109,34 @@ class StorageVirtualize(Problems):
         """See `StorageDriver`."""
         return self._books.find(snapshot_id, instance_id)
 
-    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG002
+    def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
         """See `StorageDriver`."""
-        outcomes = self._books.to_restore(copies.items())
+        wanted = [self._wanted(instance, volume_id, copy_id) for volume_id, copy_id in copies.items()]
+        outcomes = self._books.to_restore(wanted)
         self._roles.require(one.copy.array for one in outcomes.values() if not isinstance(one, StillframeError))
-        return {pair[0]: self._check_restore(pair[0], outcomes[pair]) for pair in copies.items()}
+        return {one.volume_id: self._check_restore(one.volume_id, outcomes[one]) for one in wanted}
+
+    def _wanted(self, instance: Instance, volume_id: str, copy_id: str) -> Wanted:
+        return Wanted(volume_id, copy_id, self._volumes.place_of(instance, volume_id))
 
     def _check_restore(self, volume_id: str, outcome: Found[Copy | Member] | StillframeError) -> str:
         if isinstance(outcome, StillframeError):
             raise outcome
         if isinstance(outcome.copy, Member):
-            self._snapshots.check_restore(volume_id, outcome.copy, outcome.vdisk, outcome.mapped)
+            self._snapshots.check_restore(cast("Found[Member]", outcome))
             return "array-snapshot"
-        self._checks.restore(volume_id, outcome.copy, outcome.vdisk, outcome.mapped)
+        self._checks.restore(volume_id, cast("Found[Copy]", outcome))
         return "flashcopy"
 
-    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
+    def restore(self, call: Call, instance: Instance, volume_id: str, copy_id: str) -> None:
         """See `StorageDriver`."""
+        wanted = self._wanted(instance, volume_id, copy_id)
         with self._crowds.joined(call) as crowd:
-            found = crowd.ask("to restore", (volume_id, copy_id), self._books.to_restore)
+            found = crowd.ask("to restore", wanted, self._books.to_restore)
             if found is None or isinstance(found, StillframeError):
                 raise found or NotFound(f"There is no copy {copy_id} on any array.")
             if isinstance(found.copy, Member):
-                self._snapshots.restore(call, crowd, volume_id, cast("Found[Member]", found))
+                self._snapshots.restore(call, crowd, cast("Found[Member]", found))
             else:
                 self._restorer.restore(call, crowd, volume_id, cast("Found[Copy]", found))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from stillframe.domain.errors import NotFound
-from stillframe.domain.instance import VdiskSource, Volume
+from stillframe.domain.errors import NotFound, Refused
+from stillframe.domain.instance import Instance, VdiskSource, Volume
 from stillframe.drivers.inventory import Attached, Inventory
-from stillframe.drivers.storage import StorageDriver
+from stillframe.drivers.storage import StorageDriver, require_attached
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Answers, Arrays, Place
 from stillframe.drivers.storage_virtualize.objects import Vdisk
@@ -27,6 +27,13 @@ class Volumes(Protocol):
 
     def place(self, volume_id: str) -> Place:
         """The vdisk that a volume has to be; raises `NotFound` for an unknown volume."""
+        ...
+
+    def place_of(self, instance: Instance, volume_id: str) -> Place:
+        """The vdisk that a volume of an instance has to be, as the instance says.
+
+        Raises `NotFound` for a volume that it does not have, and `Refused` for one that is another vdisk by now.
+        """
         ...
 
     def volume_on(self, array: str, vdisk: str) -> str | None:
@@ -63,7 +70,15 @@ class ManagedVolumes:
 
     def place(self, volume_id: str) -> Place:
         """See `Volumes`."""
-        return Place(self._template % self._platform.get_volume(volume_id).id, None)
+        return self._place(self._platform.get_volume(volume_id).id)
+
+    def place_of(self, instance: Instance, volume_id: str) -> Place:
+        """See `Volumes`: the id says it, which no volume changes."""
+        require_attached(instance, volume_id)
+        return self._place(volume_id)
+
+    def _place(self, volume_id: str) -> Place:
+        return Place(self._template % volume_id, None)
 
     def volume_on(self, array: str, vdisk: str) -> str | None:  # noqa: ARG002 -- the template holds for all arrays
         """See `Volumes`."""
@@ -113,6 +128,16 @@ class DeclaredVolumes:
     def place(self, volume_id: str) -> Place:
         """See `Volumes`."""
         _attached, source = self._vdisk(volume_id)
+        return Place(source.vdisk, source.array)
+
+    def place_of(self, instance: Instance, volume_id: str) -> Place:
+        """See `Volumes`."""
+        source = require_attached(instance, volume_id)
+        if not isinstance(source, VdiskSource):
+            raise Refused(f"Volume {volume_id} of instance '{instance.name}' is no vdisk; choose another one.")
+        present = [(one.instance_id, one.attachment.volume_id, now) for one, now in self._vdisks()]
+        if (instance.id, volume_id, source) not in present:
+            raise Refused("What is attached to the instance has been changed meanwhile; repeat it.")
         return Place(source.vdisk, source.array)
 
     def volume_on(self, array: str, vdisk: str) -> str | None:

@@ -13,7 +13,7 @@ from stillframe.domain.instance import Instance, Volume
 from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
-from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities
+from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities, require_attached
 
 
 class ShelfStorage:
@@ -96,8 +96,9 @@ class ShelfStorage:
             self._require_restorable(volume_id, copy_id)
         return dict.fromkeys(copies, "copy")
 
-    def restore(self, call: Call, volume_id: str, copy_id: str) -> None:
+    def restore(self, call: Call, instance: Instance, volume_id: str, copy_id: str) -> None:
         call.check()
+        require_attached(instance, volume_id)
         copy, volume = self._require_restorable(volume_id, copy_id), self._volumes / volume_id
         draft = volume.with_suffix(".restoring")
         shutil.copyfile(self._copies / copy.id, draft)
