@@ -61,6 +61,8 @@ def _options(group: Group, found: Sequence[Extension]) -> Iterator[tuple[str, st
         name, kind, default, meaning = _option(option)
         sections = (one.group for one in option.deprecated_opts if one.group not in (None, group.name))
         meaning += "".join(f" The former name of its section is `[{one}]`." for one in sections)
+        older = (one.name for one in option.deprecated_opts if one.name not in (None, option.name))
+        meaning += "".join(f" Its former name is `{one}`." for one in older)
         # Which drivers there are, the packages say that are installed; these are ours.
         for port in PORTS:
             if group.name == "drivers" and option.name == port:

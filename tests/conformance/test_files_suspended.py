@@ -109,7 +109,7 @@ def test_a_file_system_without_links_keeps_and_restores_every_kind_of_copy(bare:
 
 
 @pytest.mark.parametrize("kind", CopyKind)
-def test_it_neither_replaces_the_disk_nor_leaves_anything(local: LocalWorld, kind: CopyKind) -> None:
+def test_a_superseded_restore_neither_replaces_the_disk_nor_leaves_anything(local: LocalWorld, kind: CopyKind) -> None:
     too_late(local, kind)
 
 
@@ -182,7 +182,7 @@ class TestTurns:
 
 def overtaken(local: LocalWorld, at: int, act: Callable[[Call], object], take_over: Callable[[], None]) -> bool:
     """Whether there was an effect number `at`; who cannot take over before the other wakes does so after it."""
-    local.patience = 0.2
+    local.timeout = 0.2
     worker = Worker(local, at, act)
     local.use(Files())
     if not worker.suspended:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stillframe.domain.instance import Instance, PowerState
+from stillframe.domain.instance import FileSource, Instance, PowerState, VdiskSource
 from stillframe.drivers.files.disks import Disks
 from stillframe.drivers.files.images import Images
 from stillframe.drivers.files.leftovers import FileLeftovers
 from stillframe.drivers.files.storage import FileStorage
-from stillframe.drivers.files.turns import PATIENCE
+from stillframe.drivers.files.turns import TIMEOUT
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.leftovers import Together
@@ -29,6 +29,7 @@ from stillframe.drivers.qemu.compute import QemuCompute
 from stillframe.drivers.qemu.declaration import Declaration, Declarations, DeclaredVdisk, Disk
 from stillframe.drivers.qemu.guard import Guard
 from stillframe.drivers.qemu.leftovers import QemuLeftovers
+from stillframe.drivers.router import Member, Router
 from stillframe.drivers.storage import StorageDriver
 from stillframe.drivers.storage_virtualize.array import Array
 from stillframe.drivers.storage_virtualize.arrays import Arrays
@@ -78,7 +79,7 @@ class LocalWorld(World):
         self.state = folder / "state"
         self.form = form
         self.images, self.qemu, self.guard = Images(), Qemu(), Guard()
-        self.patience = PATIENCE
+        self.timeout = TIMEOUT
         self.declarations = Declarations(self.instances)
         # Socket paths are short by law of the kernel.
         self.sockets = Path(tempfile.mkdtemp(prefix="sf-"))
@@ -89,7 +90,7 @@ class LocalWorld(World):
         self.files, talk = files, qemu or self.qemu
         compute = QemuCompute(self.instances, self.state, files, talk, guard=self.guard)
         self.storage = FileStorage(
-            self.declarations, compute, talk, self.state, files, self.images, patience=self.patience
+            self.declarations, compute, talk, self.state, files, self.images, timeout=self.timeout
         )
         self.compute = compute
         self.leftovers = Together(
@@ -110,15 +111,21 @@ class LocalWorld(World):
 
     def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
         name = f"vm-{uuid.uuid4().hex[:8]}"
-        disks = []
-        for number, size in enumerate(sizes):
-            path = self.disks / f"{name}-{number}.{self.form}"
-            run("qemu-img", "create", "-q", "-f", self.form, str(path), str(size))
-            disks.append(Disk(name=f"disk{number}", path=path, format=self.form))
-        return self.declare(name, disks, project_id)
+        return self.declare(name, [self.disk(name, number, size) for number, size in enumerate(sizes)], project_id)
+
+    def disk(self, instance: str, number: int, size: int) -> Disk:
+        """A new image file, as it is declared."""
+        path = self.disks / f"{instance}-{number}.{self.form}"
+        run("qemu-img", "create", "-q", "-f", self.form, str(path), str(size))
+        return Disk(name=f"disk{number}", path=path, format=self.form)
 
     def declare(
-        self, name: str, disks: Sequence[Disk], project_id: str = "project", agent: Path | None = None
+        self,
+        name: str,
+        disks: Sequence[Disk],
+        project_id: str = "project",
+        agent: Path | None = None,
+        vdisks: Sequence[DeclaredVdisk] = (),
     ) -> Instance:
         monitor = self.sockets / f"{name}.qmp"
         declaration = Declaration(
@@ -126,6 +133,7 @@ class LocalWorld(World):
             name=name,
             project_id=project_id,
             disks=tuple(disks),
+            vdisks=tuple(vdisks),
             qmp_socket=monitor,
             guest_agent_socket=agent,
             start_command=machine(monitor, disks),
@@ -245,6 +253,71 @@ class ArrayWorld(World):
 
     def write(self, volume_id: str, offset: int, data: bytes) -> None:
         self.served.write(self.vdisk(volume_id), offset, data)
+
+
+class RouterWorld(LocalWorld):
+    """Volumes that are image files and vdisks by turns, of one instance or of several, behind the router."""
+
+    def __init__(self, folder: Path, form: Format, served: SimulatedArray) -> None:
+        super().__init__(folder, form)
+        self.served = served
+        address = ArrayOptions("a", served.endpoint, USER, PASSWORD, ca_file=served.ca_file, first_wait=0.02)
+        self.client = Client(address)
+        arrays = Arrays([Array(self.client)])
+        volumes = DeclaredVolumes(self.declarations, arrays)
+        vdisks = StorageVirtualize(Options(poll_seconds=0.01), arrays, volumes)
+        members = [Member("files", self.storage, (FileSource,)), Member("arrays", vdisks, (VdiskSource,))]
+        self.storage = Router(members, self.compute)
+        self._alone = itertools.cycle([0, 1])
+
+    def close(self) -> None:
+        super().close()
+        self.client.close()
+
+    def add(self, sizes: Sequence[int] = (SIZE,), project_id: str = "project") -> Instance:
+        name = f"vm-{uuid.uuid4().hex[:8]}"
+        files = next(self._alone) if len(sizes) == 1 else (len(sizes) + 1) // 2
+        disks = [self.disk(name, number, size) for number, size in enumerate(sizes[:files])]
+        vdisks = []
+        for number, size in enumerate(sizes[files:], files):
+            with self.served.lock:
+                self.served.array.add_vdisk(f"{name}-{number}", size)
+            vdisks.append(DeclaredVdisk(name=f"disk{number}", vdisk=f"{name}-{number}"))
+        return self.declare(name, disks, project_id, vdisks=vdisks)
+
+    def vdisk(self, volume_id: str) -> str | None:
+        """The vdisk that a volume is, None for an image file."""
+        sources = [
+            one.attachment.source for one in self.declarations.attached() if one.attachment.volume_id == volume_id
+        ]
+        return next((one.vdisk for one in sources if isinstance(one, VdiskSource)), None)
+
+    def lose(self, volume_id: str) -> None:
+        vdisk = self.vdisk(volume_id)
+        if vdisk is None:
+            super().lose(volume_id)
+            return
+        with self.served.lock:
+            self.served.array.remove_vdisk(self.served.array.vdisk(vdisk), force=True)
+
+    def resize(self, volume_id: str, size: int) -> None:
+        vdisk = self.vdisk(volume_id)
+        if vdisk is None:
+            super().resize(volume_id, size)
+            return
+        with self.served.lock:
+            self.served.array.resize(vdisk, size)
+
+    def read(self, volume_id: str) -> bytes:
+        vdisk = self.vdisk(volume_id)
+        return super().read(volume_id) if vdisk is None else self.served.read(vdisk)
+
+    def write(self, volume_id: str, offset: int, data: bytes) -> None:
+        vdisk = self.vdisk(volume_id)
+        if vdisk is None:
+            super().write(volume_id, offset, data)
+        else:
+            self.served.write(vdisk, offset, data)
 
 
 def ask(path: Path, command: str, arguments: dict[str, Any] | None = None) -> Any:

@@ -34,6 +34,7 @@ GIVEN_UP: Final = {
 }
 #: Words that others took the place of in the names of the package; in prose they may mean something else.
 GIVEN_UP_IN_NAMES: Final = {
+    "patience": "timeout",
     "remains": "leftovers",
     "volume_snapshot_id": "copy id",
 }

@@ -49,8 +49,8 @@ class Stillframe:
             "keystone_authtoken": token_options(lab.keystone.auth_url, "stillframe"),
             "openstack": {
                 **service_options(lab.keystone.auth_url, "stillframe"),
-                "patience": 60,
-                "revert_patience": 20,
+                "snapshot_timeout": 60,
+                "revert_timeout": 20,
                 **(cloud or {}),
             },
             "drivers": {"compute": "nova", "storage": "cinder", "graceful_stop_seconds": 10},

@@ -96,7 +96,7 @@ def test_what_is_not_there_is_only_his_who_asked_for_it() -> None:
         batching.ask("b")
 
 
-def test_where_several_cannot_be_asked_for_each_is_asked_for_alone() -> None:
+def test_each_is_asked_for_alone_where_several_cannot_be_asked_for() -> None:
     library = Library(fails_for_many=True)
     batching = Batching(library.one, library.many)
     with asking(batching, library, ["a", "b"]) as asked:

@@ -68,7 +68,7 @@ def test_a_host_that_dies_after_the_request_ends_the_restore_before_anything_is_
 
 @pytest.fixture
 def impatient(tmp_path: Path) -> Iterator[PlayedWorld]:
-    with playing(tmp_path, server_patience=0.2) as world:
+    with playing(tmp_path, server_timeout=0.2) as world:
         yield world
 
 

@@ -59,7 +59,7 @@ def test_requests_are_refused_while_nobody_could_carry_them_out(played: PlayedWo
     assert played.restore(snapshot_id, force=True)["fault"] is None
 
 
-def test_a_revert_that_dies_ends_without_patience_and_its_retry_does_not_wait(played: PlayedWorld) -> None:
+def test_a_revert_that_dies_ends_without_its_timeout_and_its_retry_does_not_wait(played: PlayedWorld) -> None:
     played.fill("then")
     volume = played.cloud.volumes[played.server.volumes[0]]
     snapshot_id = played.create(volume.id)
@@ -80,7 +80,7 @@ def test_a_revert_that_dies_ends_without_patience_and_its_retry_does_not_wait(pl
 
 
 def test_a_revert_that_has_been_waited_for_is_not_waited_for_once_more(tmp_path: Path) -> None:
-    with playing(tmp_path, volume_service_interval=0.05, revert_patience=2) as played:
+    with playing(tmp_path, volume_service_interval=0.05, revert_timeout=2) as played:
         snapshot_id = played.create()
 
         def be_slow() -> None:

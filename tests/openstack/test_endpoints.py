@@ -107,7 +107,7 @@ def test_strangers_are_refused_at_the_cloud_s_endpoints_too(lab: Lab, guest: Gue
     user.delete(snapshot_id)
 
 
-def test_while_the_service_is_down_the_cloud_goes_on_and_says_so(
+def test_the_cloud_goes_on_and_says_so_while_the_service_is_down(
     tenant: Tenant, guest: Guest, user: User, extended: Stillframe
 ) -> None:
     extended.kill()

@@ -20,7 +20,7 @@ LOOK: Final = r"GET /volume/volumes/[0-9a-f-]+$"
 @pytest.fixture
 def played(tmp_path: Path) -> Iterator[PlayedWorld]:
     # A restore that waits for a lost revert does so for as long as an hour.
-    with playing(tmp_path, revert_patience=3600, late_requests=5) as world:
+    with playing(tmp_path, revert_timeout=3600, late_requests=5) as world:
         yield world
 
 

@@ -76,7 +76,7 @@ def test_an_operation_looks_at_nothing_of_its_neighbours(played: PlayedWorld) ->
 
 
 @pytest.mark.parametrize("way", ["retry", "rollback"])
-def test_nor_does_what_mends_a_failed_restore(played: PlayedWorld, way: str) -> None:
+def test_what_mends_a_failed_restore_looks_at_no_others(played: PlayedWorld, way: str) -> None:
     played.fill("then")
     snapshot_id = played.create()
     played.fill("now")
@@ -87,7 +87,7 @@ def test_nor_does_what_mends_a_failed_restore(played: PlayedWorld, way: str) -> 
     assert most(played) <= OWN
 
 
-def test_nor_does_the_search_for_a_copy_whose_reply_was_lost(played: PlayedWorld) -> None:
+def test_the_search_for_a_copy_whose_reply_was_lost_looks_at_no_others(played: PlayedWorld) -> None:
     def lose() -> Answer:
         request = next(one for one in reversed(played.cloud.heard) if one.startswith("POST /volume/snapshots "))
         asked = json.loads(request.partition("snapshots ")[2])["snapshot"]

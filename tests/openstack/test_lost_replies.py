@@ -201,7 +201,7 @@ def test_a_group_snapshot_that_has_no_members_and_never_ends_is_found_and_delete
     (empty,) = world.storage.find(SNAPSHOT)
     assert (empty.ready, empty.name.operation_id) == (False, made[0].name.operation_id)
     assert empty.project_id == world.project("mine")
-    storage = CloudWorld(lab, cloud, patience=2).storage
+    storage = CloudWorld(lab, cloud, timeout=2).storage
     for _ in range(2):
         storage.delete(a_call(), empty.reference)
     assert storage.find(None) == []

@@ -82,9 +82,7 @@ def test_a_restore_that_fails_is_rolled_back(lab: Lab, tenant: Tenant, guest: Gu
     assert holdings(lab, tenant) == before
 
 
-def test_where_the_driver_cannot_revert_cinder_copies_in_its_place(
-    lab: Lab, tenant: Tenant, guest: Guest, user: User
-) -> None:
+def test_cinder_copies_where_the_driver_cannot_revert(lab: Lab, tenant: Tenant, guest: Guest, user: User) -> None:
     before, attached = holdings(lab, tenant), guest.attachments()
     guest.write("then")
     snapshot_id = user.create(guest.id)["id"]

@@ -77,7 +77,7 @@ def scene() -> Scene:
         service=lambda _kind: nova, user_id=lambda: OURS, credentials=lambda _kind, _seconds: credentials
     )
     waiting, client = Waiting(0.01, 0.02), cast("WatchdogClient", watchdog)
-    pausing = Pausing(cast("Cloud", cloud), waiting, seconds=5, patience=0.2, watchdog=client)
+    pausing = Pausing(cast("Cloud", cloud), waiting, seconds=5, timeout=0.2, watchdog=client)
     return Scene(nova, pausing, armed)
 
 

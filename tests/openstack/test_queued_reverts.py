@@ -132,7 +132,7 @@ def test_what_is_queued_keeps_other_snapshots_from_being_restored(played: Played
 
 
 def test_a_service_that_is_silent_may_have_a_revert_in_its_queue_however_long(tmp_path: Path) -> None:
-    with playing(tmp_path, volume_service_interval=0.05, revert_patience=1) as played:
+    with playing(tmp_path, volume_service_interval=0.05, revert_timeout=1) as played:
         played.fill("then")
         snapshot_id = played.create()
         played.fill("now")

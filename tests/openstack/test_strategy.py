@@ -41,6 +41,6 @@ def test_the_best_way_that_is_open_is_taken(known: Circumstances, expected: Stra
         (replace(STOCK, reverts=False, encrypted=True, extension=True), "does not revert by itself"),
     ],
 )
-def test_where_no_way_is_safe_the_refusal_says_why(known: Circumstances, reason: str) -> None:
+def test_the_refusal_says_why_no_way_is_safe(known: Circumstances, reason: str) -> None:
     with pytest.raises(NotSupported, match=reason):
         choose("volume-1", known)

@@ -40,13 +40,13 @@ class CloudWorld(World):
     """Servers that boot from volumes; of these, as many bytes are looked at as a disk of the suites has."""
 
     def __init__(
-        self, lab: Lab, cloud: Cloud, *, reimage: bool = True, patience: float = 60, pause_seconds: float = 0
+        self, lab: Lab, cloud: Cloud, *, reimage: bool = True, timeout: float = 60, pause_seconds: float = 0
     ) -> None:
         self.lab = lab
         waiting, looking = Waiting(), Looking(cloud)
-        times = Times(patience=60, late=2.0)
+        times = Times(timeout=60, late=2.0)
         reverter = Reverter(cloud, looking, waiting, Backends(cloud, ()), times, reimage=reimage)
-        self.storage = CinderStorage(cloud, looking, waiting, reverter, patience=patience)
+        self.storage = CinderStorage(cloud, looking, waiting, reverter, timeout=timeout)
         pausing = Pausing(cloud, waiting, seconds=pause_seconds)
         self.compute = NovaCompute(cloud, waiting, pausing, pauses=bool(pause_seconds))
         self.tenants = {name: Tenant(lab, f"{name}-member") for name in set(PROJECTS.values())}

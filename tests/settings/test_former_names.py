@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stillframe.domain.errors import InvalidInput
+from stillframe.drivers.openstack import options as openstack
 from stillframe.drivers.qemu import options
 from stillframe.settings import load
 from tests.releases import register
@@ -55,6 +56,28 @@ def test_a_variable_by_its_former_name_is_read_unless_there_is_the_present_one(
     assert caplog.messages == ["OS_LOCAL__INSTANCES_DIR is deprecated; its name is OS_QEMU__INSTANCES_DIR now"]
     monkeypatch.setenv("OS_QEMU__INSTANCES_DIR", str(tmp_path / "present"))
     assert options.read(load(files)).instances == tmp_path / "present"
+
+
+def test_an_option_by_its_former_name_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    former = "patience = 1\nrevert_patience = 2\nserver_patience = 3\n"
+    chosen = openstack.read(load(write(tmp_path, f"[openstack]\n{former}")))
+    assert (chosen.snapshot_timeout, chosen.revert_timeout, chosen.server_timeout) == (1, 2, 3)
+    for name in ("patience", "revert_patience", "server_patience"):
+        assert f'Option "{name}" from group "openstack" is deprecated' in caplog.text
+
+
+def test_an_option_by_its_former_name_gives_way_to_the_present_one(tmp_path: Path) -> None:
+    chosen = openstack.read(load(write(tmp_path, "[openstack]\npatience = 1\nsnapshot_timeout = 2\n")))
+    assert chosen.snapshot_timeout == 2
+
+
+def test_an_option_by_its_former_name_is_checked_and_its_variable_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidInput, match="patience"):
+        load(write(tmp_path, "[openstack]\npatience = long\n"))
+    monkeypatch.setenv("OS_OPENSTACK__REVERT_PATIENCE", "7")
+    assert openstack.read(load(write(tmp_path, ""))).revert_timeout == 7
 
 
 def test_what_the_drivers_keep_stays_where_it_was(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _DONE: Final = 100
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 1.0
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 _NOTED_AFTER: Final = 1.0
 _FENCING: Final = "fencing_instance"
 _SHUTTING_DOWN: Final = "(a guest that runs is asked to shut down first; if it does not, it is turned off)"
@@ -79,7 +79,7 @@ def _follow(client: Client, snapshot_id: str, task_uri: str, display: Display) -
         except CommandFailed as failure:
             now = time.monotonic()
             silent_since = silent_since or now
-            if failure.code is not ExitCode.UNAVAILABLE or now - silent_since > _PATIENCE:
+            if failure.code is not ExitCode.UNAVAILABLE or now - silent_since > _TIMEOUT:
                 raise
             display.note(f"waiting for the service: {failure}")
         else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 _FRESH: Final = 1.0
-_PATIENCE: Final = 3.0
+_TIMEOUT: Final = 3.0
 _AT_ONCE: Final = 0.5
 _LATELY: Final = 10.0
 _ENDING: Final = "This process is ending."
@@ -67,7 +67,7 @@ class Readiness:
         if looking is not None:
             looking.join(_AT_ONCE)
         with self._lock:
-            hangs = self._looking is not None and self._now() - self._began_at > _PATIENCE
+            hangs = self._looking is not None and self._now() - self._began_at > _TIMEOUT
             return SILENT if hangs else self._problem
 
     def _run(self) -> None:

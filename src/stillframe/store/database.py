@@ -29,7 +29,7 @@ _NO_URL: Final = (
     "in the name and the password, write '@' as %40, ':' as %3A, '/' as %2F and '%' as %25"
 )
 # How long a server may be silent before its connection counts as lost; without limits a thread could wait for ever.
-_PATIENCE: Final[Mapping[str, Mapping[str, Any]]] = {
+_TIMEOUTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "psycopg": {
         "connect_timeout": 10,
         "keepalives_idle": 30,
@@ -126,7 +126,7 @@ def parsed(url: str) -> sa.URL:
 
 
 def _server(url: sa.URL, pool_size: int) -> Database:
-    patience = {key: value for key, value in _PATIENCE.get(url.get_driver_name(), {}).items() if key not in url.query}
+    timeouts = {key: value for key, value in _TIMEOUTS.get(url.get_driver_name(), {}).items() if key not in url.query}
     engine = sa.create_engine(
         url,
         # Every transaction is one statement or guarded by compare-and-set; MariaDB's default would only add lock waits.
@@ -135,7 +135,7 @@ def _server(url: sa.URL, pool_size: int) -> Database:
         max_overflow=pool_size,
         pool_pre_ping=True,
         pool_recycle=3600,
-        connect_args=patience,
+        connect_args=timeouts,
     )
     if url.get_backend_name() in ("mariadb", "mysql"):
 

@@ -25,10 +25,10 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # The flow engine keeps its tables in the same database, and Alembic's default name for its own revision.
 VERSION_TABLE: Final = "stillframe_version"
 # Seconds that a change of a table waits for transactions that use it: whoever comes after it waits for as long.
-_PATIENCE: Final = 10
+_TIMEOUT: Final = 10
 _HASTE: Final[Mapping[str, str]] = {
-    "postgresql": f"SET lock_timeout = '{_PATIENCE}s'",
-    "mysql": f"SET SESSION lock_wait_timeout = {_PATIENCE}",
+    "postgresql": f"SET lock_timeout = '{_TIMEOUT}s'",
+    "mysql": f"SET SESSION lock_wait_timeout = {_TIMEOUT}",
 }
 # The server takes it back with the connection, however that ends.
 _TURN: Final[Mapping[str, str]] = {
@@ -65,7 +65,7 @@ def upgrade(database: Database) -> None:
         raise Refused(f"The database cannot be brought to this release's schema: {error}") from None
     except Conflict:
         raise Unavailable(
-            f"The tables were in use for more than {_PATIENCE} s: a process is in the middle of a long transaction, or "
+            f"The tables were in use for more than {_TIMEOUT} s: a process is in the middle of a long transaction, or "
             "suspended in one. Let it go on or end it, and repeat the upgrade; it takes up where it was."
         ) from None
 

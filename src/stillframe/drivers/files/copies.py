@@ -11,7 +11,7 @@ from typing import Final
 from stillframe.domain.errors import BackendError, Damaged, Refused
 from stillframe.drivers.files.disks import Disks
 from stillframe.drivers.files.records import Copy, Method, Records
-from stillframe.drivers.files.turns import PATIENCE
+from stillframe.drivers.files.turns import TIMEOUT
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files
@@ -29,8 +29,8 @@ _NOT_MOUNTED: Final = (
 class Copies:
     """The folders of copies, what is in them by the records, and who else has a name for a disk."""
 
-    def __init__(self, files: Files, disks: Disks, state: Path, patience: float = PATIENCE) -> None:
-        self.records = Records(files, state, patience)
+    def __init__(self, files: Files, disks: Disks, state: Path, timeout: float = TIMEOUT) -> None:
+        self.records = Records(files, state, timeout)
         self._files = files
         self._disks = disks
 

@@ -23,7 +23,7 @@ from stillframe.domain.snapshot import CopyName, VolumeSnapshot
 from stillframe.drivers.block_jobs import job_name
 from stillframe.drivers.call import Call
 from stillframe.drivers.files.identity import BackingFile
-from stillframe.drivers.files.turns import PATIENCE, Turns
+from stillframe.drivers.files.turns import TIMEOUT, Turns
 from stillframe.drivers.image_files.cache import Cache
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
@@ -111,12 +111,12 @@ _ADAPTER: Final = TypeAdapter(Copy)
 class Records:
     """Reads and writes the records; safe to use from threads and from several processes."""
 
-    def __init__(self, files: Files, state: Path, patience: float = PATIENCE) -> None:
+    def __init__(self, files: Files, state: Path, timeout: float = TIMEOUT) -> None:
         self.folder = state / RECORDS
         self.notes = state / NOTES
         self._files = files
         self._read = Cache(_read, most=_CACHED)
-        self._turns = Turns(state / _TURNS, patience)
+        self._turns = Turns(state / _TURNS, timeout)
 
     def all(self, snapshot_id: str | None = None) -> Iterator[Copy]:
         """Every copy on record (of one instance snapshot); a record that cannot be read is logged."""

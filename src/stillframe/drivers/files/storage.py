@@ -19,7 +19,7 @@ from stillframe.drivers.files.cutting import Cutter
 from stillframe.drivers.files.disks import Disk, Disks, disk_of, require_attached_still
 from stillframe.drivers.files.images import Images
 from stillframe.drivers.files.replacing import Replacer
-from stillframe.drivers.files.turns import PATIENCE
+from stillframe.drivers.files.turns import TIMEOUT
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.inventory import Inventory
@@ -34,7 +34,7 @@ class FileStorage:
     """Volumes are the image files of instances; copies lie beside them and share their blocks where possible.
 
     `inventory`, `compute` and `jobs`: which disks there are, whether their instances run, and what their processes are
-    asked for. `patience`: how long a worker waits for another one that changes the same copy, in seconds.
+    asked for. `timeout`: how long a worker waits for another one that changes the same copy, in seconds.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class FileStorage:
         files: Files,
         images: Images,
         *,
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._disks = Disks(inventory)
         self._compute = compute
-        self._books = Copies(files, self._disks, state, patience)
+        self._books = Copies(files, self._disks, state, timeout)
         self._files = files
         self._images = images
         self._checks = Checks(files, images, jobs, self._books, self._disks)

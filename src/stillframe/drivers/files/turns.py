@@ -20,7 +20,7 @@ from stillframe.drivers.call import Call
 from stillframe.posix import byte_locks
 
 #: How long a worker waits for its turn, in seconds; a guest may be held still meanwhile.
-PATIENCE: Final = 5.0
+TIMEOUT: Final = 5.0
 _LOOK_EVERY: Final = 0.02
 # Of the 128 bits of an id, as many as a position in a file has.
 _SPARE_BITS: Final = 128 - 62
@@ -29,9 +29,9 @@ _SPARE_BITS: Final = 128 - 62
 class Turns:
     """Safe to use from threads and from several processes; `file` is one for all copies, of which nothing is kept."""
 
-    def __init__(self, file: Path, patience: float = PATIENCE) -> None:
+    def __init__(self, file: Path, timeout: float = TIMEOUT) -> None:
         self._file = file
-        self._patience = patience
+        self._timeout = timeout
 
     @contextmanager
     def turn(self, call: Call, copy_id: str) -> Iterator[None]:
@@ -48,7 +48,7 @@ class Turns:
             os.close(fd)
 
     def _wait(self, call: Call, fd: int, copy_id: str) -> None:
-        until = time.monotonic() + self._patience
+        until = time.monotonic() + self._timeout
         while True:
             try:
                 byte_locks.lock(fd, byte_locks.ALONE, uuid.UUID(copy_id).int >> _SPARE_BITS, 1)
@@ -56,7 +56,7 @@ class Turns:
                 call.check()
                 if time.monotonic() > until:
                     raise BackendError(
-                        f"Another worker has been changing the copy {copy_id} for {self._patience:g} s and does not "
+                        f"Another worker has been changing the copy {copy_id} for {self._timeout:g} s and does not "
                         "come to an end; it may be suspended: let it go on, or end it."
                     ) from None
                 time.sleep(_LOOK_EVERY)

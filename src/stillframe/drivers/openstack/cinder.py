@@ -40,15 +40,13 @@ class CinderStorage:
     the service's: there they are in nobody's way, for Cinder's newest snapshot is the newest of a project.
     """
 
-    def __init__(
-        self, cloud: Cloud, looking: Looking, waiting: Waiting, reverter: Reverter, *, patience: float
-    ) -> None:
+    def __init__(self, cloud: Cloud, looking: Looking, waiting: Waiting, reverter: Reverter, *, timeout: float) -> None:
         self._cloud = cloud
         self._looking = looking
         self._waiting = waiting
         self._reverter = reverter
-        self._patience = patience
-        self._groups = ConsistentGroups(cloud, waiting, patience)
+        self._timeout = timeout
+        self._groups = ConsistentGroups(cloud, waiting, timeout)
         self._hosts = VolumeHosts(cloud)
 
     @property
@@ -179,7 +177,7 @@ class CinderStorage:
                     return
             self._waiting.until(
                 call,
-                self._patience,
+                self._timeout,
                 f"snapshot {copy_id} to be deleted",
                 # Whatever else it is in the end, in error or as it was before, it has not gone.
                 lambda: volumes.get_snapshot(self._api, copy_id)["status"] != "deleting" or None,
@@ -253,7 +251,7 @@ class CinderStorage:
                 one()
 
         what = f"{len(made)} snapshots to be made"
-        return [_require_cut(one) for one in self._waiting.until(call, self._patience, what, look, watch)]
+        return [_require_cut(one) for one in self._waiting.until(call, self._timeout, what, look, watch)]
 
     def _settled(self, call: Call, snapshot_id: str) -> Document:
         """The snapshot once Cinder has nothing to do on it; raises `NotFound` when it is gone."""
@@ -263,7 +261,7 @@ class CinderStorage:
             return None if snapshot["status"] in _UNSETTLED else snapshot
 
         what = f"snapshot {snapshot_id} to be made"
-        return self._waiting.until(call, self._patience, what, look, self._watch(snapshot_id))
+        return self._waiting.until(call, self._timeout, what, look, self._watch(snapshot_id))
 
     def _watch(self, snapshot_id: str) -> Callable[[], None]:
         """Raises `ServiceDown` if the service is down that works for a snapshot's volume, which is looked for late."""

@@ -36,7 +36,7 @@ _SCOPE: Final = ("project_id", "project_name", "project_domain_id", "project_dom
 _PROJECTS: Final = 256
 _PAGE: Final = 1000
 _MOST_PAGES: Final = 1000
-_PATIENCE_SECONDS: Final = 60
+_TIMEOUT_SECONDS: Final = 60
 _ACCEPTED: Final = 202
 # By proxies before it.
 _FROM_OTHERS: Final = (502, 503, 504)
@@ -247,7 +247,7 @@ def connect(conf: cfg.ConfigOpts, endpoints: Endpoints) -> Cloud:
     auth_loading.register_conf_options(conf, GROUP)
     session_loading.Session().register_conf_options(conf, GROUP)
     # By its own default a service that hangs would be waited for without end.
-    conf.set_default("timeout", _PATIENCE_SECONDS, GROUP)
+    conf.set_default("timeout", _TIMEOUT_SECONDS, GROUP)
     session: Session = session_loading.Session().load_from_conf_options(conf, GROUP)
     harden(session)
 

@@ -30,10 +30,10 @@ class Maker:
 class ConsistentGroups:
     """Group snapshots of groups whose type promises one instant."""
 
-    def __init__(self, cloud: Cloud, waiting: Waiting, patience: float) -> None:
+    def __init__(self, cloud: Cloud, waiting: Waiting, timeout: float) -> None:
         self._cloud = cloud
         self._waiting = waiting
-        self._patience = patience
+        self._timeout = timeout
 
     @property
     def _api(self) -> Api:
@@ -115,4 +115,4 @@ class ConsistentGroups:
             status = str(self._api.get(path, documents.GROUP_SNAPSHOT)["status"])
             return None if status in ("creating", "deleting") else status
 
-        return self._waiting.until(call, self._patience, f"group snapshot {group_snapshot_id}", look)
+        return self._waiting.until(call, self._timeout, f"group snapshot {group_snapshot_id}", look)

@@ -64,7 +64,7 @@ _STILLNESS: Final = Stillness(
 _NO_PAUSE: Final = "servers are not paused for a snapshot ([openstack] quiesce)"
 # Beyond the time that a guest is given, for Nova's own way.
 #: So long Nova may take to start or stop a server.
-PATIENCE: Final = 120.0
+TIMEOUT: Final = 120.0
 _LOOK_AGAIN_SECONDS: Final = 15.0
 _STOPPING: Final = "powering-off"
 
@@ -80,9 +80,9 @@ class NovaCompute:
     """
 
     def __init__(
-        self, cloud: Cloud, waiting: Waiting, pausing: Pausing, *, pauses: bool, patience: float = PATIENCE
+        self, cloud: Cloud, waiting: Waiting, pausing: Pausing, *, pauses: bool, timeout: float = TIMEOUT
     ) -> None:
-        self._patience = patience
+        self._timeout = timeout
         self._cloud = cloud
         self._waiting = waiting
         # Nova cannot be asked for several servers by their ids; all volumes of one server are put back at a time.
@@ -163,11 +163,11 @@ class NovaCompute:
         owner = self.fenced_by(instance_id)
         if owner is not None:
             raise Refused(fenced_message(f"Server {instance_id}", owner))
-        self._switch(call, instance_id, "ACTIVE", _TO_START, self._patience)
+        self._switch(call, instance_id, "ACTIVE", _TO_START, self._timeout)
 
     def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:
         """See `ComputeDriver`; how long the guest itself is waited for is a setting of Nova's, too."""
-        self._switch(call, instance_id, "SHUTOFF", _TO_STOP, graceful_seconds + self._patience)
+        self._switch(call, instance_id, "SHUTOFF", _TO_STOP, graceful_seconds + self._timeout)
 
     def fence(self, instance_id: str, owner: str) -> None:
         """See `ComputeDriver`."""

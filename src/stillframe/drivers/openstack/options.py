@@ -17,9 +17,16 @@ OPTIONS: Final = [
         choices=["internal", "public", "admin"],
         help="Which endpoints of the catalogue are used.",
     ),
-    cfg.FloatOpt("patience", default=900, min=1, help="Seconds that Cinder may take to create or delete one snapshot."),
     cfg.FloatOpt(
-        "revert_patience",
+        "snapshot_timeout",
+        deprecated_name="patience",
+        default=900,
+        min=1,
+        help="Seconds that Cinder may take to create or delete one snapshot.",
+    ),
+    cfg.FloatOpt(
+        "revert_timeout",
+        deprecated_name="revert_patience",
         default=14400,
         min=1,
         help="Seconds after which a revert that has neither ended nor failed counts as lost, as if its cinder-volume "
@@ -54,7 +61,8 @@ OPTIONS: Final = [
         "Cinder's own revert can be used.",
     ),
     cfg.FloatOpt(
-        "server_patience",
+        "server_timeout",
+        deprecated_name="server_patience",
         default=120,
         min=0.1,
         advanced=True,
@@ -101,13 +109,13 @@ class OpenStackOptions:
 
     region_name: str | None
     interface: str
-    patience: float
-    revert_patience: float
+    snapshot_timeout: float
+    revert_timeout: float
     reverting_backends: tuple[str, ...]
     quiesce: str
     pause_seconds: float
     reimage: bool
-    server_patience: float
+    server_timeout: float
     volume_service_interval: float
     late_requests: float
     paused_servers_interval: float
@@ -120,13 +128,13 @@ def read(settings: Settings) -> OpenStackOptions:
     return OpenStackOptions(
         region_name=group.region_name,
         interface=group.interface,
-        patience=group.patience,
-        revert_patience=group.revert_patience,
+        snapshot_timeout=group.snapshot_timeout,
+        revert_timeout=group.revert_timeout,
         reverting_backends=tuple(group.reverting_backends),
         quiesce=group.quiesce,
         pause_seconds=group.pause_seconds,
         reimage=group.reimage,
-        server_patience=group.server_patience,
+        server_timeout=group.server_timeout,
         volume_service_interval=group.volume_service_interval,
         late_requests=group.late_requests,
         paused_servers_interval=group.paused_servers_interval,

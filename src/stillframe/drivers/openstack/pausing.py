@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 _PROGRAM: Final = Path(__file__).with_name("watchdog.py")
 # It has to import a library first.
 _ANSWER_SECONDS: Final = 30.0
-_PATIENCE: Final = 120.0
+_TIMEOUT: Final = 120.0
 # Beyond the time that a server may be paused, for whoever lets it run again then.
 _RESCUE_SECONDS: Final = 600.0
 # What nova-compute has done of an action stands in its events.
@@ -41,7 +41,7 @@ _ACTIONS: Final = ("create", "start", "stop", "reboot", "rebuild", "pause", "unp
 class Pausing:
     """Pauses servers; `seconds` is the longest that one stays paused, whatever happens.
 
-    `patience` in seconds bounds the wait for a server to be seen running; `watchdog` is who lets a server run again.
+    `timeout` in seconds bounds the wait for a server to be seen running; `watchdog` is who lets a server run again.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Pausing:
         waiting: Waiting,
         *,
         seconds: float,
-        patience: float = _PATIENCE,
+        timeout: float = _TIMEOUT,
         watchdog: WatchdogClient | None = None,
         resolution: float = RESOLUTION,
     ) -> None:
         self._cloud = cloud
         self._waiting = waiting
         self._seconds = seconds
-        self._patience = patience
+        self._timeout = timeout
         self._hosts = Hosts(cloud)
         self._strangers = Strangers(resolution)
         # Isolated: it has to work whatever happened to our environment.
@@ -121,7 +121,7 @@ class Pausing:
         # Nothing stops this, not even the end of the operation.
         unstoppable = Call(f"of server {server_id}", "", lambda: None, lambda _done, _total: None)
         try:
-            self._waiting.until(unstoppable, self._patience, f"server {server_id} to run again", look)
+            self._waiting.until(unstoppable, self._timeout, f"server {server_id} to run again", look)
         except NotFound:
             return
         except BackendError as problem:

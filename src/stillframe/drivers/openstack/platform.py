@@ -39,12 +39,12 @@ class OpenStackPlatform(Platform):
         chosen, waiting = options.read(settings), Waiting()
         connected = cloud.connect(settings.conf, cloud.Endpoints(chosen.interface, chosen.region_name))
         looking, backends = Looking(connected), Backends(connected, chosen.reverting_backends)
-        times = Times(chosen.revert_patience, chosen.late_requests, chosen.volume_service_interval)
+        times = Times(chosen.revert_timeout, chosen.late_requests, chosen.volume_service_interval)
         reverter = Reverter(connected, looking, waiting, backends, times, reimage=chosen.reimage)
-        storage = CinderStorage(connected, looking, waiting, reverter, patience=chosen.patience)
+        storage = CinderStorage(connected, looking, waiting, reverter, timeout=chosen.snapshot_timeout)
         pausing = Pausing(connected, waiting, seconds=chosen.pause_seconds, resolution=chosen.updated_resolution)
         compute = NovaCompute(
-            connected, waiting, pausing, pauses=chosen.quiesce == "pause", patience=chosen.server_patience
+            connected, waiting, pausing, pauses=chosen.quiesce == "pause", timeout=chosen.server_timeout
         )
         kinds = [kind for kind in cloud.MICROVERSIONS if chosen.reimage or kind != "image"]
         return Offer(

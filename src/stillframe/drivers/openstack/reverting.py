@@ -55,12 +55,12 @@ class _Seen:
 class Times:
     """How long things may take, in seconds.
 
-    `patience`: until a revert that neither ends nor fails counts as lost with the service that ran it. `late`: in
+    `timeout`: until a revert that neither ends nor fails counts as lost with the service that ran it. `late`: in
     which a request that was not answered may still come through, once Cinder answers again. `interval`: between two
     queries whether the service that reverts a volume is alive.
     """
 
-    patience: float
+    timeout: float
     late: float
     interval: float = INTERVAL
 
@@ -298,12 +298,12 @@ class Reverter:
 
         what = f"volume {volume_id} to be put back"
         while True:
-            left = max(0.0, self._times.patience - revert.seconds)
+            left = max(0.0, self._times.timeout - revert.seconds)
             try:
                 seen = self._waiting.until(call, left, what, look, revert.watch)
             except TimedOut:
                 revert.require_begun()
-                if revert.seconds >= self._times.patience:
+                if revert.seconds >= self._times.timeout:
                     raise
             else:
                 revert.end()
@@ -329,7 +329,7 @@ class Reverter:
             self._api.act(f"/snapshots/{snapshot_id}/action", {"os-force_delete": {}}, call.request_id)
             self._waiting.until(
                 call,
-                self._times.patience,
+                self._times.timeout,
                 f"snapshot {snapshot_id} to be deleted",
                 lambda: volumes.get_snapshot(self._api, snapshot_id) and None,
                 self._hosts.watch(volume),

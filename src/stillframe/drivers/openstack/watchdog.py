@@ -25,7 +25,7 @@ if __name__ == "__main__":
 from stillframe.foreign.session import Bounded, bounded_session
 
 # As long as a token is good for, by Keystone's default.
-PATIENCE = 3600.0
+TIMEOUT = 3600.0
 PAUSE = 0.3
 LONGEST_PAUSE = 5.0
 ANSWER = 10.0
@@ -58,7 +58,7 @@ class Watch:
 
     def _run(self) -> None:
         self._woken.wait(self._order["seconds"])
-        end, pause, quiet_since = time.monotonic() + PATIENCE, PAUSE, None
+        end, pause, quiet_since = time.monotonic() + TIMEOUT, PAUSE, None
         while time.monotonic() < end and not self._disarmed.is_set():
             running = False
             # Whatever else than a server is told there says nothing about the server.

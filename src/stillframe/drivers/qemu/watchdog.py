@@ -24,7 +24,7 @@ from stillframe.drivers.qemu.conversation import Agent, Monitor, RefusalError
 from stillframe.drivers.qemu.processes import is_another, is_gone
 
 # A guest agent may be at a freeze for long, and the thaw counts for nothing until it has answered it.
-PATIENCE = 3600.0
+TIMEOUT = 3600.0
 PAUSE = 0.05
 LONGEST_PAUSE = 5.0
 ANSWER = 10.0
@@ -82,7 +82,7 @@ def release(armed: dict[str, Any], enough: threading.Event) -> bool:
 
     It ends before that when somebody else has seen to the instance, or when it is `enough`.
     """
-    end, pause, process = time.monotonic() + PATIENCE, PAUSE, armed.get("process")
+    end, pause, process = time.monotonic() + TIMEOUT, PAUSE, armed.get("process")
     left = [(step, armed[name]) for step, name in ((resume, "qmp"), (thaw, "agent")) if armed.get(name)]
     while left and time.monotonic() < end and _stands(armed) and not enough.is_set():
         if is_gone(process):

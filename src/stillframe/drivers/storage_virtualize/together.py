@@ -22,7 +22,7 @@ T = TypeVar("T")
 #: Threads that are started together come within this of each other; so long nobody goes ahead alone.
 _LINGER_SECONDS: Final = 0.25
 #: Whoever takes longer, as for a command that hangs, keeps the others no more.
-_PATIENCE_SECONDS: Final = 5.0
+_TIMEOUT_SECONDS: Final = 5.0
 
 _Many = Callable[[Collection[Any]], Mapping[Any, Any]]
 
@@ -83,7 +83,7 @@ class Crowd:
         """Whether to ask for all; otherwise somebody else does."""
         while self._round.get(what) is question:
             now = time.monotonic()
-            due = self._first + _PATIENCE_SECONDS
+            due = self._first + _TIMEOUT_SECONDS
             if self._waiting >= self.members:
                 due = min(due, self._joined + self._linger)
             if now >= due:
