@@ -12,7 +12,7 @@ import pytest
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.storage_virtualize.options import Options, Strategy
 from stillframe.testing.world import MIB, World
-from tests.conformance.worlds import ArrayWorld, LocalWorld, MemoryWorld
+from tests.conformance.worlds import ArrayWorld, LocalWorld, MemoryWorld, RouterWorld
 from tests.lab.filesystems import mounted
 from tests.lab.storage_virtualize.array import Array
 from tests.lab.storage_virtualize.objects import Behaviour
@@ -58,11 +58,24 @@ def array_world(folder: Path, behaviour: Behaviour) -> Iterator[ArrayWorld]:
             world.close()
 
 
-@pytest.fixture(params=["memory", *LOCAL, *ARRAYS])
+def router_world(folder: Path, room: Path) -> Iterator[RouterWorld]:
+    with simulated(folder, Array(behaviour=Behaviour(speed=100.0))) as served:
+        world = RouterWorld(room / uuid.uuid4().hex, Format.RAW, served)
+        try:
+            yield world
+        finally:
+            world.close()
+            shutil.rmtree(world.folder)
+
+
+@pytest.fixture(params=["memory", *LOCAL, *ARRAYS, "router"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world a driver has."""
     if request.param == "memory":
         yield MemoryWorld()
+    elif request.param == "router":
+        room = request.getfixturevalue("file_systems")["xfs"]
+        yield from router_world(request.getfixturevalue("tmp_path"), room)
     elif request.param in ARRAYS:
         yield from array_world(request.getfixturevalue("tmp_path"), ARRAYS[request.param])
     else:

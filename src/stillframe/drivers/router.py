@@ -88,6 +88,11 @@ class Router:
 
     def check_cut(self, instance: Instance, volume_ids: Sequence[str]) -> None:
         """See `StorageDriver`."""
+        for volume_id in volume_ids:
+            if volume_id not in instance.volume_ids:
+                raise Refused(
+                    f"Instance '{instance.name}' has no volume {volume_id}; choose one that is attached to it."
+                )
         for member, volumes in self._among(instance, volume_ids).items():
             member.driver.check_cut(instance, volumes)
 
@@ -181,14 +186,10 @@ class Router:
                 LOG.warning("whether '%s' has the copy %s is not known: %s", one.name, copy.id, answer)
 
     def _among(self, instance: Instance, volume_ids: Sequence[str]) -> dict[Member, list[str]]:
-        """Which of an instance's volumes go to which driver; raises `Refused` for one that goes to none."""
+        """Which volumes go to which driver; raises `NotFound`, and `Refused` for one that goes to none."""
         shares: dict[Member, list[str]] = {}
         for volume_id in volume_ids:
-            source = instance.source(volume_id)
-            if source is None:
-                raise Refused(
-                    f"Instance '{instance.name}' has no volume {volume_id}; choose one that is attached to it."
-                )
+            source = require_attached(instance, volume_id)
             shares.setdefault(self._serving(volume_id, source), []).append(volume_id)
         return shares
 
