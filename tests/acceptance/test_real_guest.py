@@ -274,7 +274,7 @@ def test_every_snapshot_of_a_busy_guest_can_be_restored(image: Image, place: str
 
 
 @pytest.mark.parametrize("place", ["xfs-raw", "ext4-qcow2"])
-def test_without_an_agent_it_is_cut_as_by_a_power_failure(image: Image, place: str) -> None:
+def test_a_guest_without_an_agent_is_cut_as_by_a_power_failure(image: Image, place: str) -> None:
     with staged(image, place, agent=False) as scene:
         first, second = scene.take("first"), scene.take("second")
         scene.assert_restored_to(first)

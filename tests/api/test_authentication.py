@@ -52,7 +52,7 @@ def basic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "Basic Og==",
     ],
 )
-def test_without_good_credentials_there_is_a_challenge(basic: Running, header: str | None) -> None:
+def test_a_request_without_good_credentials_is_challenged(basic: Running, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header}
     reply = basic.call("GET", LIST.format(project="blue"), headers=headers)
     assert reply.status_code == 401

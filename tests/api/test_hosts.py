@@ -142,7 +142,7 @@ def test_what_a_proxy_says_that_its_client_has_asked_for_is_no_host_of_the_reque
         assert "https://cloud.example.org/volume/v3/" in reply.text
 
 
-def test_on_every_address_every_address_is_answered_but_no_other_name() -> None:
+def test_every_address_is_answered_and_no_other_name_by_one_that_listens_on_all() -> None:
     for bound in ("0.0.0.0", "::"):  # noqa: S104
         hosts = known_hosts(bound)
         assert hosts.refusal("192.0.2.1:8790", "/") is None

@@ -64,7 +64,7 @@ def blue(guarded: Running, identity: Identity) -> Instance:
 
 
 @pytest.mark.parametrize("token", [None, "", "nonsense", "gAAAAABnonsense", "mia:blue"])
-def test_without_a_good_token_there_is_a_challenge_and_nothing_happens(
+def test_a_request_without_a_good_token_is_challenged_and_nothing_happens(
     guarded: Running, identity: Identity, token: str | None
 ) -> None:
     instance = blue(guarded, identity)
@@ -165,7 +165,7 @@ def test_a_revoked_token_is_refused(guarded: Running, identity: Identity) -> Non
     assert guarded.call("GET", path, headers=headers).status_code == 401
 
 
-def test_without_the_identity_service_callers_are_told_to_wait_and_documents_are_still_there(tmp_path: Path) -> None:
+def test_callers_are_told_to_wait_without_the_identity_service_and_documents_are_still_there(tmp_path: Path) -> None:
     with running(
         tmp_path, (None, "auth_strategy", "keystone"), config_files=[configured(tmp_path, "http://127.0.0.1:1/v3")]
     ) as api:

@@ -24,7 +24,7 @@ NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
 
-def test_it_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+def test_the_token_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     state = tmp_path / "state"
     before = os.umask(0)
     try:

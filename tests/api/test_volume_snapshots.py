@@ -51,7 +51,7 @@ def test_safety_copies_are_among_them_while_they_are_there(api: Running) -> None
     assert {one["metadata"]["kind"] for one in listed(api, instance)} == {"snapshot"}
 
 
-def test_they_are_listed_by_pages_and_filtered_as_in_cinder(api: Running) -> None:
+def test_volume_snapshots_are_listed_by_pages_and_filtered_as_in_cinder(api: Running) -> None:
     instance = api.instance()
     for name in ("one", "two"):
         api.snapshot(instance, name)

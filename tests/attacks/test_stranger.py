@@ -83,7 +83,7 @@ def send(api: Running, probe: Probe, headers: Mapping[str, str]) -> tuple[int, s
     ],
     ids=lambda headers: "+".join(headers)[:40] or "nothing",
 )
-def test_without_the_token_every_request_gets_nothing(service: Running, headers: dict[str, str]) -> None:
+def test_every_request_without_the_token_gets_nothing(service: Running, headers: dict[str, str]) -> None:
     known = things(service, token(service))
     before = service.everything()
     sent = {name: value.encode("latin-1") for name, value in headers.items()}

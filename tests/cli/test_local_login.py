@@ -114,7 +114,7 @@ def test_the_service_of_this_machine_gets_its_token(tmp_path: Path, host: str) -
     assert service.secrets() == [token]
 
 
-def test_also_where_it_listens_on_every_address_or_the_port_is_not_known(tmp_path: Path) -> None:
+def test_a_service_that_listens_on_every_address_or_an_unknown_port_is_found(tmp_path: Path) -> None:
     token = ensure(tmp_path)
     with listening(host="0.0.0.0") as service:  # noqa: S104
         client(chosen(tmp_path, service.port, bind_host="0.0.0.0")).snapshots({})  # noqa: S104
@@ -212,7 +212,7 @@ def test_why_no_token_was_sent_is_told_with_the_refusal(tmp_path: Path) -> None:
     assert service.secrets() == []
 
 
-def test_where_nobody_is_asked_the_callers_name_is_told(tmp_path: Path) -> None:
+def test_the_callers_name_is_told_where_nobody_is_asked(tmp_path: Path) -> None:
     with listening() as service:
         client(chosen(tmp_path, service.port, auth_strategy="noauth"), os_username="jane").snapshots({})
     assert service.secrets() == ["jane:default"]

@@ -108,7 +108,7 @@ def test_somebody_else_is_not_taken_for_the_service(answer: bytes, why: str) -> 
     assert f"what answers at http://{address} is not this service: {why}" in str(refused)
 
 
-def test_where_nobody_listens_nothing_was_sent() -> None:
+def test_nothing_was_sent_where_nobody_listens() -> None:
     refused = failure("http://127.0.0.1:9", lambda made: made.create("i", "s", "", ()))
     assert "nothing listens there; is the service running?" in str(refused)
     assert "not known" not in str(refused)

@@ -62,7 +62,7 @@ def test_what_is_certain_is_removed_and_nothing_else(left: Place) -> None:
         left.good("snapshot", "restore", "kept", "--wait")
 
 
-def test_it_works_beside_the_service(left: Place) -> None:
+def test_a_repair_works_beside_the_service(left: Place) -> None:
     with started(left, "serve"):
         assert [one["result"] for one in repaired(left, "--yes")] == ["removed"]
         left.good("snapshot", "restore", "kept", "--wait")
@@ -77,7 +77,7 @@ def test_the_service_does_it_by_itself(left: Place) -> None:
         assert left.statuses() == {"kept": "available"}
 
 
-def test_without_somebody_to_ask_nothing_is_removed(left: Place) -> None:
+def test_nothing_is_removed_without_somebody_to_ask(left: Place) -> None:
     refused = left.run("doctor", "--repair")
     assert (refused.code, "--yes" in refused.err) == (2, True)
     assert "its instance snapshot is deleted" in refused.err
@@ -85,7 +85,7 @@ def test_without_somebody_to_ask_nothing_is_removed(left: Place) -> None:
 
 
 @pytest.mark.parametrize(("answer", "count"), [("y", 1), ("n", 2), ("", 2)])
-def test_it_asks_before_it_removes(left: Place, answer: str, count: int) -> None:
+def test_a_repair_asks_before_it_removes(left: Place, answer: str, count: int) -> None:
     code, shown = left.at_a_terminal("doctor", "--repair", typed=f"{answer}\n")
     assert (code, "Remove these 1? [y/N]" in shown) == (0, True)
     assert len(list(copies(left).iterdir())) == count
@@ -151,6 +151,6 @@ def test_only_a_repair_has_a_question(place: Place) -> None:
     assert place.run("doctor", "--yes").code == 2
 
 
-def test_without_a_database_nothing_is_removed(place: Place) -> None:
+def test_nothing_is_removed_without_a_database(place: Place) -> None:
     refused = place.run("doctor", "--repair", "--yes")
     assert (refused.code, "the database cannot be used" in refused.err) == (6, True)

@@ -136,7 +136,7 @@ def test_a_database_that_does_not_answer(place: Place) -> None:
         assert "secret" not in refused.err + refused.out
 
 
-def test_apart_they_need_a_server(place: Place) -> None:
+def test_processes_apart_need_a_server(place: Place) -> None:
     for command in ("api", "worker"):
         refused = place.run(command)
         assert (refused.code, "stillframe serve" in refused.err) == (2, True)

@@ -73,7 +73,7 @@ def test_a_restore_puts_all_disks_back(served: Place, instance: str) -> None:
     assert served.content(instance, "data") == b"the data"
 
 
-def test_without_waiting_the_snapshot_is_shown_as_it_is_now(served: Place, instance: str) -> None:
+def test_the_snapshot_is_shown_as_it_is_now_without_waiting(served: Place, instance: str) -> None:
     accepted = served.good("snapshot", "create", f"{instance}-s", "--instance", instance, "-f", "json").document
     assert accepted["status"] in ("creating", "available")
     waited = served.good("snapshot", "progress", accepted["task_uri"], "--wait", "-f", "json").document
@@ -150,7 +150,7 @@ def test_the_forms_of_output(served: Place, instance: str, form: str, expected: 
     assert expected.format(name=instance) in shown.out
 
 
-def test_at_a_terminal_one_waits_and_sees_a_bar(served: Place, instance: str) -> None:
+def test_who_sits_at_a_terminal_waits_and_sees_a_bar(served: Place, instance: str) -> None:
     code, shown = served.at_a_terminal("snapshot", "create", f"{instance}-s", "--instance", instance)
     assert code == 0
     assert "━" in shown

@@ -164,7 +164,7 @@ def made(guarded: Running, identity: Identity, result: Mapping[str, Any]) -> dic
     return shown
 
 
-def test_as_it_is_the_module_takes_snapshots_of_volumes_by_name(
+def test_the_module_as_it_is_takes_snapshots_of_volumes_by_name(
     guarded: Running, identity: Identity, ansible: Ansible
 ) -> None:
     instance = three_volumes(guarded, identity)
@@ -195,7 +195,7 @@ def test_as_it_is_the_module_takes_snapshots_of_volumes_by_name(
     assert (shown["name"], shown["description"], shown["status"]) == ("nightly", "by a playbook", "available")
 
 
-def test_mended_the_module_takes_snapshots_of_all_volumes_and_of_those_booted_from(
+def test_the_module_once_mended_takes_snapshots_of_all_volumes_and_of_those_booted_from(
     guarded: Running, identity: Identity, mended: Ansible
 ) -> None:
     auth = mended.auth("ada", "crimson")

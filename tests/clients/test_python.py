@@ -82,7 +82,7 @@ class Client:
         return reply.instance_snapshot
 
 
-def test_there_is_a_function_for_every_operation(generated: Path, api: Running) -> None:
+def test_every_operation_has_a_function(generated: Path, api: Running) -> None:
     made = {path.stem for path in (generated / PACKAGE / "api" / "default").glob("*.py")} - {"__init__"}
     paths = api.call("GET", "/openapi.json").json()["paths"]
     assert made == {operation["operationId"] for methods in paths.values() for operation in methods.values()}

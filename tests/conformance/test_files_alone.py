@@ -118,7 +118,7 @@ class TestCut:
         assert local.snapshot(instance, "s")[0].ready
 
     @pytest.mark.parametrize("hidden", [False, True])
-    def test_without_a_lease_the_times_tell(self, *, hidden: bool) -> None:
+    def test_the_times_tell_without_a_lease(self, *, hidden: bool) -> None:
         if os.geteuid() != 0:
             pytest.skip("only root can act for a user to whom no lease is given")
         disk = Path(tempfile.mkdtemp(prefix="sf-", dir="/var/tmp")) / "disk"

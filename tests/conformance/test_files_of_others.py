@@ -57,7 +57,7 @@ def elsewhere(tmp_path: Path) -> Elsewhere:
     return Elsewhere(tmp_path)
 
 
-def test_they_are_cut_restored_and_deleted(elsewhere: Elsewhere) -> None:
+def test_files_of_others_are_cut_restored_and_deleted(elsewhere: Elsewhere) -> None:
     storage, instance = elsewhere.storage, elsewhere.instance
     (volume,) = storage.list_volumes("project")
     assert (volume.id, volume.size, volume.bootable) == (instance.volume_ids[0], SIZE, True)

@@ -362,7 +362,7 @@ class TestStart:
         with pytest.raises(BackendError, match="see "):
             plain.compute.start(a_call(), instance.id)
 
-    def test_without_a_command_an_instance_is_not_started(self, plain: LocalWorld) -> None:
+    def test_an_instance_without_a_command_is_not_started(self, plain: LocalWorld) -> None:
         path = plain.disks / "disk"
         path.write_bytes(bytes(MIB))
         declared = plain.instances / "bare.toml"

@@ -36,7 +36,7 @@ def test_systemd_takes_them_without_a_word(units: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [unit.name for unit in UNITS])
-def test_they_may_do_little(units: Path, name: str) -> None:
+def test_units_may_do_little(units: Path, name: str) -> None:
     # In tenths: 100 may do everything. The one for the local drivers has to reach devices.
     threshold = "20" if name == "stillframe.service" else "15"
     done = analyzed("security", "--offline=true", "--no-pager", f"--threshold={threshold}", f"{units}/{name}")
@@ -44,6 +44,6 @@ def test_they_may_do_little(units: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.name))
-def test_they_wait_longer_for_the_end_than_the_service_takes(unit: Path) -> None:
+def test_units_wait_longer_for_the_end_than_the_service_takes(unit: Path) -> None:
     seconds = int(re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.MULTILINE)[0])
     assert seconds > (20 if "api" in unit.name else 42)

@@ -38,7 +38,7 @@ def test_a_claim_stands_on_its_page_and_has_a_test(page: str, claim: str, tests:
         assert not test or f"def {test}(" in found.read_text(encoding="utf-8"), name
 
 
-def test_there_are_claims() -> None:
+def test_claims_are_found() -> None:
     assert len(ROWS) >= 30
 
 

@@ -271,7 +271,7 @@ TOLD: Final[dict[str, tuple[Restoration, str | None, str]]] = {
 
 
 @pytest.mark.parametrize("name", TOLD)
-def test_restore_is_told_with_its_reason(name: str) -> None:
+def test_a_restore_is_told_with_its_reason(name: str) -> None:
     ending, code, message = TOLD[name]
     fault = verdict(ending).fault
     assert (fault and fault.code) == code

@@ -37,7 +37,7 @@ def call(method: str, url: str, body: Any = None) -> requests.Response:
     return requests.request(method, url, json=body, timeout=20)
 
 
-def test_while_the_service_is_down_its_operations_are_unavailable_and_nothing_else_is(tmp_path: Path) -> None:
+def test_operations_are_unavailable_while_the_service_is_down_and_nothing_else_is(tmp_path: Path) -> None:
     with closed_port() as endpoint, cloud(tmp_path, endpoint=endpoint) as front:
         for method, path, body in OURS:
             reply = call(method, front + path, body)

@@ -349,7 +349,7 @@ def test_a_minimum_that_is_no_level_is_refused_by_its_name(world: World, minimum
 
 
 @pytest.mark.parametrize("given", [{}, {"minimum_consistency": None}, {"minimum_consistency": "none"}])
-def test_without_a_minimum_any_level_will_do(running: World, given: dict[str, Any]) -> None:
+def test_any_level_will_do_without_a_minimum(running: World, given: dict[str, Any]) -> None:
     expecting(running, ConsistencyLevel.NONE)
     holding(running, ConsistencyLevel.NONE, "nothing holds it")
     snapshot_id, _task = running.begin_create(**given)

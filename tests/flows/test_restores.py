@@ -272,9 +272,7 @@ def test_a_deletion_that_fails_keeps_the_fence_of_a_failed_restore(world: World)
     assert world.fences() == (None, None)
 
 
-def test_of_the_safety_copies_that_are_left_over_only_those_that_still_exist_are_shown(
-    world: World, snapshot_id: str
-) -> None:
+def test_only_those_of_the_leftover_safety_copies_are_shown_that_still_exist(world: World, snapshot_id: str) -> None:
     copies: list[str] = []
 
     def keep_the_first(method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -44,7 +44,7 @@ def doctor(installed: Path, folder: Path, settings: str) -> subprocess.Completed
     return run(installed, "stillframe.cli.main", "--config-file", str(config), "doctor", "-f", "json")
 
 
-def test_it_passes_the_suites(installed: Path) -> None:
+def test_the_driver_passes_the_suites(installed: Path) -> None:
     options = ["-q", "-p", "no:cacheprovider", "-c", str(SHELF / "pyproject.toml")]
     done = run(installed, "pytest", *options, str(SHELF / "contract.py"))
     assert done.returncode == 0, done.stdout
@@ -77,7 +77,9 @@ def test_a_driver_that_names_no_sources_stands_alone(installed: Path, tmp_path: 
         ("[drivers]\ncompute = shelf\n", "there is no compute driver 'shelf'; there are: memory, nova, qemu"),
     ],
 )
-def test_its_settings_are_looked_at_as_ours_are(installed: Path, tmp_path: Path, settings: str, told: str) -> None:
+def test_the_settings_of_a_driver_are_looked_at_as_ours_are(
+    installed: Path, tmp_path: Path, settings: str, told: str
+) -> None:
     done = doctor(installed, tmp_path, settings)
     assert done.returncode == 2
     assert told in done.stderr

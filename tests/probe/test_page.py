@@ -28,7 +28,7 @@ def page(api: Running, instance: Instance) -> Page:
     return Page(api.url, instance.project_id)
 
 
-def test_create_list_show_update_and_delete(page: Page, instance: Instance) -> None:
+def test_a_snapshot_is_created_listed_shown_updated_and_deleted(page: Page, instance: Instance) -> None:
     assert page.list_all() == []
     snapshot_id, task_uri = page.create(instance.id, name="first", description="by the page")
     assert page.show(snapshot_id)["status"] in ("creating", "available")
@@ -51,7 +51,7 @@ def test_create_list_show_update_and_delete(page: Page, instance: Instance) -> N
     assert page.list_all() == []
 
 
-def test_restore_goes_to_any_snapshot_and_asks_for_force(api: Running, page: Page, instance: Instance) -> None:
+def test_a_restore_goes_to_any_snapshot_and_asks_for_force(api: Running, page: Page, instance: Instance) -> None:
     first, task_uri = page.create(instance.id, name="first", description="")
     assert page.end_of(task_uri).good
     api.world.write(instance.volume_ids[0], 0, b"later")
@@ -78,7 +78,7 @@ def test_a_create_that_fails_says_so_by_its_task_alone(api: Running, page: Page,
     assert page.show(snapshot_id)["snapshots"] is None
 
 
-def test_retry_and_rollback_after_a_restore_that_failed(api: Running, page: Page, instance: Instance) -> None:
+def test_a_retry_and_a_rollback_follow_a_restore_that_failed(api: Running, page: Page, instance: Instance) -> None:
     first, second = instance.volume_ids
     snapshot_id, task_uri = page.create(instance.id, name="first", description="")
     assert page.end_of(task_uri).good

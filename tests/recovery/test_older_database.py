@@ -253,7 +253,7 @@ def test_a_cut_is_not_completed_by_a_copy_of_another_project_s(
 
 
 @pytest.mark.parametrize("server_kind", ["sqlite"])
-def test_of_two_copies_of_one_volume_none_is_taken_for_the_one(
+def test_neither_of_two_copies_of_one_volume_is_taken_for_the_one(
     world: World, database_url: sa.URL, tmp_path: Path
 ) -> None:
     creating, dump = dumped_within_a_cut(world, database_url, tmp_path)

@@ -87,7 +87,7 @@ def test_an_operator_who_goes_by_what_the_program_says_loses_nothing(place: Plac
         assert place.run(*shlex.split(advice)).code == _REFUSED
 
 
-def test_where_nobody_remembers_an_operator_can_say_it(place: Place) -> None:
+def test_an_operator_can_say_what_nobody_remembers(place: Place) -> None:
     place.instance("web", root=b"one")
     with started(place, "serve"):
         place.good("snapshot", "create", "gone", "--instance", "web", "--wait")

@@ -142,7 +142,7 @@ def test_a_cut_whose_outcome_one_driver_does_not_know_is_made_anew_by_all(story:
     assert story.volumes.read() == story.volumes.all("1")
 
 
-def test_of_an_array_that_is_away_nothing_is_said_to_be_gone(story: Story) -> None:
+def test_nothing_is_said_to_be_gone_of_an_array_that_is_away(story: Story) -> None:
     snapshot_id = story.service.snapshot("kept")
     story.volumes.arrays["b"].faults.unreachable(3600)
     for instance_id in (None, INSTANCE):

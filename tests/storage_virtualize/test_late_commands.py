@@ -44,7 +44,7 @@ def test_a_mapping_that_is_gone_cannot_be_started(world: ArrayWorld, way: str) -
     assert world.read(volume_id) == contents[other]
 
 
-def test_nor_one_to_a_copy_that_was_deleted(world: ArrayWorld) -> None:
+def test_a_late_restore_to_a_copy_that_was_deleted_does_nothing(world: ArrayWorld) -> None:
     instance, made, _contents = three(world)
     volume_id = instance.volume_ids[0]
     before = world.read(volume_id)

@@ -233,7 +233,7 @@ class TestCheck:
         assert row["target_vdisk_name"].endswith(naming.digest(copy_id))
         assert {*row} == KEYS
 
-    def test_with_details_every_column_of_the_array_is_told(self, service: Service) -> None:
+    def test_every_column_of_the_array_is_told_with_details(self, service: Service) -> None:
         service.snapshot("one")
         row = service.check("disk-a", details=True).json()["copy_details"][0]
         assert {*row} == KEYS | DETAILS

@@ -82,7 +82,7 @@ def test_a_job_is_overdue_since_its_last_run_that_ended_well() -> None:
     assert RECORD.overdue(NOON) == 0.0
 
 
-def test_of_many_workers_one_gets_a_job(store: Store, jobs: JobStore) -> None:
+def test_one_of_many_workers_gets_a_job(store: Store, jobs: JobStore) -> None:
     gate = threading.Barrier(8)
 
     def claim(number: int) -> JobClaim | None:

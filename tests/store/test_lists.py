@@ -166,7 +166,7 @@ def test_the_newest_come_first_without_a_word(store: Store) -> None:
     assert [snapshot.id for snapshot in store.snapshots.list(ListQuery("project", 1000))] == made[::-1]
 
 
-def test_without_a_project_all_projects_are_listed(store: Store) -> None:
+def test_all_projects_are_listed_without_a_project(store: Store) -> None:
     fill(store, 4, "one")
     fill(store, 3, "other")
     assert len(list(walk(store, 2, (Sort("created_at"),), project_id=None))) == 7

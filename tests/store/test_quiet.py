@@ -26,35 +26,35 @@ def taken(store: Store, seconds: float = 30) -> Operation:
     return operation
 
 
-def test_it_is_quiet_while_operations_only_wait(store: Store) -> None:
+def test_the_database_is_quiet_while_operations_only_wait(store: Store) -> None:
     creating(store.operations)
     assert quiet(store)
 
 
-def test_it_is_not_quiet_beside_a_claim_that_holds(store: Store) -> None:
+def test_the_database_is_not_quiet_beside_a_claim_that_holds(store: Store) -> None:
     operation = taken(store)
     assert not quiet(store)
     store.queue.put_back(operation, 30)
     assert quiet(store)
 
 
-def test_it_is_quiet_once_a_claim_has_run_out(store: Store) -> None:
+def test_the_database_is_quiet_once_a_claim_has_run_out(store: Store) -> None:
     taken(store, 0.0)
     assert quiet(store)
 
 
-def test_it_is_not_quiet_while_a_call_hangs_in_what_is_settled(store: Store) -> None:
+def test_the_database_is_not_quiet_while_a_call_hangs_in_what_is_settled(store: Store) -> None:
     operation = taken(store)
     store.operations.finish(operation, Settlement(Event.CREATED, succeeded=True).keeping_lock(), LATER)
     assert not quiet(store)
 
 
-def test_it_is_quiet_once_everything_is_settled(store: Store) -> None:
+def test_the_database_is_quiet_once_everything_is_settled(store: Store) -> None:
     store.operations.finish(taken(store), Settlement(Event.CREATED, succeeded=True), LATER)
     assert quiet(store)
 
 
-def test_it_is_not_quiet_beside_a_worker_of_the_first_release(store: Store) -> None:
+def test_the_database_is_not_quiet_beside_a_worker_of_the_first_release(store: Store) -> None:
     with first_release_works(store):
         assert not quiet(store)
 

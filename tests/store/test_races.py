@@ -58,7 +58,7 @@ def at_once(calls: Sequence[Callable[[], Any]]) -> Counter[str]:
         return Counter(pool.map(one, calls))
 
 
-def test_of_many_creations_on_one_instance_exactly_one_is_accepted(store: Store) -> None:
+def test_exactly_one_of_many_creations_on_one_instance_is_accepted(store: Store) -> None:
     for turn in range(ROUNDS):
         ended = at_once([partial(creating, store.operations, instance_id=f"i{turn}")] * THREADS)
         assert ended == {"done": 1, "Conflict": THREADS - 1}
@@ -66,7 +66,7 @@ def test_of_many_creations_on_one_instance_exactly_one_is_accepted(store: Store)
     assert len(store.snapshots.ids()) == ROUNDS
 
 
-def test_of_many_restores_to_one_snapshot_exactly_one_is_accepted(store: Store) -> None:
+def test_exactly_one_of_many_restores_to_one_snapshot_is_accepted(store: Store) -> None:
     for turn in range(ROUNDS):
         base = available(store.operations, instance_id=f"i{turn}")
         wanted = [following(base, Action.RESTORE) for _ in range(THREADS)]
@@ -80,7 +80,7 @@ def test_of_many_restores_to_one_snapshot_exactly_one_is_accepted(store: Store) 
         ]
 
 
-def test_of_many_ends_of_one_operation_exactly_one_counts(store: Store) -> None:
+def test_exactly_one_of_many_ends_of_one_operation_counts(store: Store) -> None:
     good = Settlement(Event.CREATED, succeeded=True, snapshots={"v1": "c1"})
     bad = Settlement(Event.CREATE_FAILED, succeeded=False, fault=FAULT)
     for turn in range(ROUNDS):

@@ -49,13 +49,13 @@ def copies(guest: Guest) -> Path:
     return directory
 
 
-def test_its_agent_answers_and_its_writers_advance(guest: Guest) -> None:
+def test_the_agent_answers_and_the_writers_advance(guest: Guest) -> None:
     assert guest.agent_answers()
     assert guest.status == "running"
     guest.wait_until_written()
 
 
-def test_its_disks_are_found_by_their_files(guest: Guest) -> None:
+def test_the_disks_are_found_by_their_files(guest: Guest) -> None:
     nodes = {node["file"]: node["node-name"] for node in guest.control("query-named-block-nodes", flat=True)}
     assert set(map(str, guest.disks.paths)) <= set(nodes)
     assert {"disk0", "disk1", "disk2"} <= {block["inserted"]["node-name"] for block in guest.control("query-block")}
@@ -130,7 +130,7 @@ def test_two_disks_in_each_other_s_place_are_noticed(guest: Guest, copies: Path)
         check_order(copy.order_b, copy.order_a)
 
 
-def test_it_shuts_down_by_its_power_button_and_by_its_agent_and_goes_on_afterwards(guest: Guest) -> None:
+def test_the_guest_shuts_down_by_its_power_button_and_by_its_agent_and_goes_on_afterwards(guest: Guest) -> None:
     guest.wait_until_written()
     guest.shut_down()
     assert "Power down" in guest.console
@@ -157,7 +157,7 @@ def test_a_killed_guest_finds_its_order_again(guest: Guest) -> None:
     guest.wait_until_written()
 
 
-def test_it_runs_without_an_agent_and_at_a_given_rate(image: Image, tmp_path: Path) -> None:
+def test_the_guest_runs_without_an_agent_and_at_a_given_rate(image: Image, tmp_path: Path) -> None:
     with TemporaryDirectory(prefix="guest-") as directory:
         disks = make_disks(tmp_path)
         guest = Guest(image, Path(directory, "run"), disks, agent=False, order_rate=5, files_rate=2)

@@ -154,7 +154,7 @@ def test_a_volume_is_the_target_of_one_mapping(three: Bench) -> None:
     refused(three, "CMMVC5925E", "mkfcmap", source="new", target="volume")
 
 
-def test_without_the_restore_option_a_source_is_not_overwritten(three: Bench) -> None:
+def test_a_source_is_not_overwritten_without_the_restore_option(three: Bench) -> None:
     three.run("mkfcmap", source="old", target="volume", name="back")
     refused(three, "CMMVC6295E", "startfcmap", "back", prep=True)
 

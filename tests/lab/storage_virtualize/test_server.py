@@ -56,7 +56,7 @@ def test_nobody_is_let_in_without_a_token(served: SimulatedArray) -> None:
     assert client.run("lssystem").json()["name"] == "array"
 
 
-def test_its_certificate_is_only_known_to_those_who_trust_its_authority(served: SimulatedArray) -> None:
+def test_the_certificate_is_only_known_to_those_who_trust_its_authority(served: SimulatedArray) -> None:
     with pytest.raises(httpx.ConnectError):
         httpx.post(f"{served.endpoint}/rest/v1/auth")
 
@@ -93,7 +93,7 @@ def test_the_nth_command_is_refused_or_lost(served: SimulatedArray, client: Clie
     assert served.objects()["vdisks"] == ["first", "third", "volume"]
 
 
-def test_it_can_be_unreachable_for_a_while(client: Client) -> None:
+def test_an_array_can_be_unreachable_for_a_while(client: Client) -> None:
     client.lab("unreachable", seconds=0.2)
     with pytest.raises(httpx.TransportError):
         client.run("lssystem")
