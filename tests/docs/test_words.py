@@ -54,7 +54,6 @@ TOGETHER: Final = {
     "Outcome": "of a call to a platform, of a step, and of a removal",
     "Policy": "who may do what, and what surrounds the calls of drivers",
     "Presence": "the port, and what fills it",
-    "UpdatingSnapshots": "a step by the name that the API shows",
     "Witness": "the port, and what fills it",
 }
 

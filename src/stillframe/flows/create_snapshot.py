@@ -15,7 +15,7 @@ from stillframe.domain.verdict import Creation, Failure, verdict
 from stillframe.drivers.call import Call
 from stillframe.engine.task import Outcomes
 from stillframe.engine.work import Attempt, Work
-from stillframe.flows.step import Ports, SnapshotDone, Step
+from stillframe.flows.step import Ports, SettlingOperation, Step
 
 LOG = logging.getLogger(__name__)
 
@@ -23,16 +23,16 @@ LOG = logging.getLogger(__name__)
 def plan(ports: Ports, attempt: Attempt, asked: CreateArguments) -> Work:
     """The work of `Action.SNAPSHOT`."""
     creating = CreatingSnapshot(ports, attempt, asked)
-    updating = UpdatingSnapshots(ports, attempt, creating)
+    completing = CompletingCopies(ports, attempt, creating)
 
     def judge(told: Outcomes, failure: Failure | None) -> Settlement:
         return verdict(Creation(told.of(creating), ports.now(), failure))
 
-    done = SnapshotDone(ports, attempt, [creating], judge)
+    done = SettlingOperation(ports, attempt, [creating], judge)
     # Some back ends copy at the cut, others after it.
-    either = (creating.name, updating.name)
+    either = (creating.name, completing.name)
     return Work(
-        "InstSnapshotFlow", [creating, updating, done], judge, weights=dict.fromkeys(either, 90.0), either=either
+        "InstSnapshotFlow", [creating, completing, done], judge, weights=dict.fromkeys(either, 90.0), either=either
     )
 
 
@@ -96,7 +96,7 @@ class CreatingSnapshot(Step[CutMade]):
         self.delete_copies(call, CopyKind.SNAPSHOT, self.operation.id)
 
 
-class UpdatingSnapshots(Step[Never]):
+class CompletingCopies(Step[Never]):
     """Wait until every copy is durable and can be restored from."""
 
     def __init__(self, ports: Ports, attempt: Attempt, creating: CreatingSnapshot) -> None:

@@ -13,20 +13,20 @@ from stillframe.domain.verdict import Deletion, Failure, verdict
 from stillframe.drivers.call import Call
 from stillframe.engine.task import Outcomes
 from stillframe.engine.work import Attempt, Work
-from stillframe.flows.step import Ports, SnapshotDone, Step
+from stillframe.flows.step import Ports, SettlingOperation, Step
 
 
 def plan(ports: Ports, attempt: Attempt) -> Work:
     """The work of `Action.DELETE`."""
     deleting = DeletingSnapshots(ports, attempt, "deleting_snapshots")
-    updating = UpdatingSnapshots(ports, attempt, deleting)
+    dropping = DroppingFence(ports, attempt, deleting)
 
     def judge(told: Outcomes, failure: Failure | None) -> Settlement:
         row = ports.records.snapshot(attempt.operation.snapshot_id)
         return verdict(Deletion(told.of(deleting), row, ports.now(), failure))
 
-    done = SnapshotDone(ports, attempt, [deleting], judge)
-    return Work("InstSnapshotDeleteFlow", [deleting, updating, done], judge, weights={deleting.name: 8})
+    done = SettlingOperation(ports, attempt, [deleting], judge)
+    return Work("InstSnapshotDeleteFlow", [deleting, dropping, done], judge, weights={deleting.name: 8})
 
 
 class DeletingSnapshots(Step[CopiesDeleted]):
@@ -57,7 +57,7 @@ class DeletingSnapshots(Step[CopiesDeleted]):
         self.at_a_time(release, sorted(volume_ids))
 
 
-class UpdatingSnapshots(Step[FenceDropped]):
+class DroppingFence(Step[FenceDropped]):
     """Take the fence away that a failed restore left: its owner goes. The instance stays off."""
 
     outcome = FenceDropped

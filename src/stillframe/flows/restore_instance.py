@@ -7,14 +7,14 @@ from stillframe.engine.work import Attempt, Work
 from stillframe.flows.restore_steps import (
     ConfirmingFence,
     CreatingSafetyCopies,
+    DeletingSafetyCopies,
     FencingInstance,
     RecordingIntent,
     ReleasingInstance,
     RestoringVolume,
-    UpdatingSnapshots,
     judge_by,
 )
-from stillframe.flows.step import Ports, SnapshotDone
+from stillframe.flows.step import Ports, SettlingOperation
 
 
 def plan(ports: Ports, attempt: Attempt, asked: RestoreArguments) -> Work:
@@ -26,14 +26,14 @@ def plan(ports: Ports, attempt: Attempt, asked: RestoreArguments) -> Work:
     volumes = [RestoringVolume(ports, attempt, asked, "restoring_volume", volume_id) for volume_id in asked.copies]
     confirming = ConfirmingFence(ports, attempt, volumes)
     releasing = ReleasingInstance(ports, attempt, confirming)
-    updating = UpdatingSnapshots(ports, attempt, releasing)
-    judge = judge_by(ports, attempt, asked, volumes, confirming, releasing, updating)
-    done = SnapshotDone(ports, attempt, [*volumes, confirming, releasing, updating], judge)
+    deleting = DeletingSafetyCopies(ports, attempt, releasing)
+    judge = judge_by(ports, attempt, asked, volumes, confirming, releasing, deleting)
+    done = SettlingOperation(ports, attempt, [*volumes, confirming, releasing, deleting], judge)
     # A back end that copies for a restore copies as much for the safety copies.
     weights = {task.name: 45.0 for task in safety} | {volume.name: 45 / len(volumes) for volume in volumes}
     return Work(
         "InstRestoreFlow",
-        [fencing, *safety, intent, volumes, confirming, releasing, updating, done],
+        [fencing, *safety, intent, volumes, confirming, releasing, deleting, done],
         judge,
         weights=weights,
         parallel=len(volumes) > 1,

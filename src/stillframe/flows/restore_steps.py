@@ -238,7 +238,7 @@ class ReleasingInstance(Step[InstanceReleased]):
         return InstanceReleased()
 
 
-class UpdatingSnapshots(Step[SafetyCopiesDeleted]):
+class DeletingSafetyCopies(Step[SafetyCopiesDeleted]):
     """Delete the safety copies once nobody needs them any more; it comes to no outcome while somebody may."""
 
     outcome = SafetyCopiesDeleted
@@ -309,7 +309,7 @@ def judge_by(
     volumes: Sequence[RestoringVolume],
     confirming: ConfirmingFence,
     releasing: ReleasingInstance,
-    updating: UpdatingSnapshots,
+    deleting: DeletingSafetyCopies,
 ) -> Judge:
     """How to settle a restore, retry or rollback by what its tasks have told."""
 
@@ -320,7 +320,7 @@ def judge_by(
             volumes={volume.volume_id: told.of(volume) for volume in volumes},
             fence=told.of(confirming),
             release=told.of(releasing),
-            deleted=told.of(updating),
+            deleted=told.of(deleting),
             row=ports.records.snapshot(operation.snapshot_id),
             committed=operation.committed,
             now=ports.now() if failure is None else failure.fault.created_at,

@@ -6,14 +6,14 @@ from stillframe.domain.arguments import RestoreArguments
 from stillframe.engine.work import Attempt, Work
 from stillframe.flows.restore_steps import (
     ConfirmingFence,
+    DeletingSafetyCopies,
     FencingInstance,
     RecordingIntent,
     ReleasingInstance,
     RestoringVolume,
-    UpdatingSnapshots,
     judge_by,
 )
-from stillframe.flows.step import Ports, SnapshotDone
+from stillframe.flows.step import Ports, SettlingOperation
 
 
 def plan(ports: Ports, attempt: Attempt, asked: RestoreArguments) -> Work:
@@ -23,12 +23,12 @@ def plan(ports: Ports, attempt: Attempt, asked: RestoreArguments) -> Work:
     volumes = [RestoringVolume(ports, attempt, asked, "rolling_back_volume", volume_id) for volume_id in asked.copies]
     confirming = ConfirmingFence(ports, attempt, volumes)
     releasing = ReleasingInstance(ports, attempt, confirming)
-    updating = UpdatingSnapshots(ports, attempt, releasing)
-    judge = judge_by(ports, attempt, asked, volumes, confirming, releasing, updating)
-    done = SnapshotDone(ports, attempt, [*volumes, confirming, releasing, updating], judge)
+    deleting = DeletingSafetyCopies(ports, attempt, releasing)
+    judge = judge_by(ports, attempt, asked, volumes, confirming, releasing, deleting)
+    done = SettlingOperation(ports, attempt, [*volumes, confirming, releasing, deleting], judge)
     return Work(
         "InstRollbackFlow",
-        [fencing, intent, volumes, confirming, releasing, updating, done],
+        [fencing, intent, volumes, confirming, releasing, deleting, done],
         judge,
         weights={volume.name: 80 / len(volumes) for volume in volumes},
         parallel=len(volumes) > 1,

@@ -168,7 +168,7 @@ class Step(Task[T_co]):
         return None
 
 
-class SnapshotDone(Step[Never]):
+class SettlingOperation(Step[Never]):
     """Settle the operation by what its tasks have told."""
 
     def __init__(self, ports: Ports, attempt: Attempt, after: Iterable[Task[Any]], judge: Judge) -> None:
