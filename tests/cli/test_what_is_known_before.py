@@ -49,7 +49,8 @@ def test_an_instance_that_nothing_can_start_is_told_before_it_is_shut_down(place
     assert (restored.code, restored.out) == (0, "available\n"), restored
     notice, *progress = restored.err.splitlines()
     assert notice == (
-        "The instance is shut down for this and stays off: 'i' has no start_command in its declaration."
+        "The instance is shut down for this and stays off: Instance 'i' has no start_command in its declaration; "
+        "add one, or start it by hand."
     ), restored
     # While it is waited for.
     assert any("a guest that runs is asked to shut down first" in line for line in progress), restored
@@ -64,4 +65,4 @@ def test_a_folder_of_instances_that_cannot_be_read_is_not_an_empty_one(place: Pl
     with started(place, "serve"):
         listed = place.run("instance", "list")
     assert listed.code != 0
-    assert "reading the folder of the instances" in listed.err
+    assert "Reading the folder of the instances" in listed.err

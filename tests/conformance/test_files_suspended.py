@@ -191,7 +191,7 @@ def overtaken(local: LocalWorld, at: int, act: Callable[[Call], object], take_ov
     try:
         take_over()
     except BackendError as refused:
-        again = "another worker has been changing the copy" in str(refused)
+        again = "Another worker has been changing the copy" in str(refused)
         if not again:
             raise
     else:
