@@ -251,7 +251,8 @@ class TestChecks:
     def test_a_copy_of_another_volume_is_not_put_back(self, world: World) -> None:
         instance = world.add((SIZE, SIZE))
         made = world.snapshot(instance)
-        with pytest.raises(Refused):
+        # Which may lie in another back end, where the volume's own does not find it.
+        with pytest.raises((Refused, NotFound)):
             world.storage.check_restore(instance, {instance.volume_ids[0]: made[1].id})
 
     def test_what_is_not_there_is_not_found(self, world: World) -> None:
