@@ -26,6 +26,7 @@ ENDED: Final = ("available", "error", "restore-error", "rollback-error", "error-
 class Stillframe:
     """The service; it can be killed and started again, and keeps its port.
 
+    `user`: whom it logs in as; no other service that runs at the time may be the same.
     `cloud`: more options of `[openstack]`. `more`: more sections. `variables`: more of the environment.
     """
 
@@ -34,6 +35,7 @@ class Stillframe:
         lab: Lab,
         folder: Path,
         *,
+        user: str = "stillframe",
         cloud: Mapping[str, Option] | None = None,
         more: Mapping[str, Mapping[str, Option]] | None = None,
         variables: Mapping[str, str] | None = None,
@@ -46,9 +48,9 @@ class Stillframe:
         self._process: subprocess.Popen[bytes] | None = None
         options: dict[str, dict[str, Option]] = {
             "DEFAULT": {"state_dir": str(folder / "state"), "bind_port": self.port, "auth_strategy": "keystone"},
-            "keystone_authtoken": token_options(lab.keystone.auth_url, "stillframe"),
+            "keystone_authtoken": token_options(lab.keystone.auth_url, user),
             "openstack": {
-                **service_options(lab.keystone.auth_url, "stillframe"),
+                **service_options(lab.keystone.auth_url, user),
                 "snapshot_timeout": 60,
                 "revert_timeout": 20,
                 **(cloud or {}),

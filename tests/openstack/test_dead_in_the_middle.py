@@ -39,7 +39,8 @@ def crossed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
         way = stack.enter_context(crossing())
         folder = tmp_path_factory.mktemp("crossed")
         variables = {"http_proxy": way.url, "no_proxy": ""}
-        yield stack.enter_context(serving(lab, folder, cloud=CLOUD, more=SIXTH, variables=variables)), way
+        options: dict[str, Any] = {"user": "stillframe-pausing", "cloud": CLOUD, "more": SIXTH, "variables": variables}
+        yield stack.enter_context(serving(lab, folder, **options)), way
 
 
 class Story:

@@ -10,6 +10,7 @@ from tests.lab.openstack.glance import IMAGE_BYTES
 from tests.lab.openstack.lab import Lab
 from tests.lab.openstack.services import until
 from tests.lab.openstack.tenant import Tenant, checked
+from tests.openstack.service import holdings
 
 pytestmark = [pytest.mark.openstack, needs_lab]
 
@@ -186,3 +187,41 @@ def test_filters_of_ours_see_who_calls_and_extensions_of_ours_are_loaded(lab: La
     finally:
         lab.extend_apis()
     assert tenant.compute.get("/probe").status_code == 404
+
+
+def test_a_test_that_breaks_off_leaves_nothing_to_the_next_one(lab: Lab, tenant: Tenant) -> None:
+    before = holdings(lab, tenant)
+    body = {"name": "g", "group_type": lab.group_type_id, "volume_types": [lab.volume_types["rawfile-group"]]}
+    group = checked(tenant.volume.post("/groups", json={"group": body}), 202)["group"]["id"]
+    tenant.wait("groups", group, "available")
+    volumes = [tenant.create_volume(), tenant.create_volume(kind="rawfile-group", group_id=group)]
+    server = tenant.create_server(volumes)
+    for left in ("creating", "restoring", "deleting", "error_deleting"):
+        action = {"os-reset_status": {"status": left}}
+        checked(tenant.administrator.post(f"/snapshots/{tenant.create_snapshot(volumes[0])}/action", json=action), 202)
+    safety = {"volume_id": volumes[0], "name": "of the service's project", "force": True}
+    checked(tenant.administrator.post("/snapshots", json={"snapshot": safety}, microversion="3.65"), 202)
+    lab.order_fault("delete_group_snapshot")
+    cut = checked(tenant.volume.post("/group_snapshots", json={"group_snapshot": {"name": "one", "group_id": group}}))
+    tenant.wait("group_snapshots", cut["group_snapshot"]["id"], "available")
+    checked(tenant.volume.delete(f"/group_snapshots/{cut['group_snapshot']['id']}"), 202)
+    tenant.wait("group_snapshots", cut["group_snapshot"]["id"], "error_deleting")
+    lab.order_fault("create_snapshot", target=volumes[0], action="hang", seconds=600)
+    checked(tenant.volume.post("/snapshots", json={"snapshot": {"volume_id": volumes[0]}}), 202)
+    until(lambda: not any(order["times"] for order in lab.faults()), 30)
+    tenant.reset(volumes[0], "reverting")
+    checked(lab.api("stillframe", "compute").post(f"/servers/{server}/action", json={"lock": None}), 202)
+    lab.cinder.volumes["rawfile"].kill()
+    lab.nova.compute.freeze()
+    lab.mend()
+    tenant.remove_everything()
+    assert holdings(lab, tenant) == before
+
+
+def test_what_cannot_be_removed_is_told_once(lab: Lab, tenant: Tenant) -> None:
+    volume = tenant.create_volume()
+    lab.order_fault("delete_volume", target=volume, times=100)
+    with pytest.raises(TimeoutError, match=volume):
+        tenant.remove_everything(patience=3)
+    tenant.remove_everything(patience=3)
+    lab.given_up.clear()

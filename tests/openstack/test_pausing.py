@@ -40,7 +40,7 @@ def world(lab: Lab, tmp_path: Path) -> Iterator[CloudWorld]:
 def pausing(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stillframe]:
     """A service that pauses what it cuts."""
     cloud = {"quiesce": "pause", "pause_seconds": LIMIT}
-    with serving(lab, tmp_path_factory.mktemp("pausing"), cloud=cloud) as running:
+    with serving(lab, tmp_path_factory.mktemp("pausing"), user="stillframe-pausing", cloud=cloud) as running:
         yield running
 
 

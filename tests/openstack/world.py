@@ -32,7 +32,7 @@ PROJECTS: Final = {"mine": "alpha", "project": "alpha", "other": "beta"}
 def connected(lab: Lab, folder: Path, **options: Option) -> Cloud:
     """The cloud as the service's user reaches it; `options` of `[openstack]` in the place of the lab's."""
     config = folder / "cloud.conf"
-    config.write_text(ini({"openstack": {**service_options(lab.keystone.auth_url, "stillframe"), **options}}))
+    config.write_text(ini({"openstack": {**service_options(lab.keystone.auth_url, "stillframe-drivers"), **options}}))
     return connect(load([str(config)]).conf, Endpoints("internal", None))
 
 

@@ -37,8 +37,8 @@ def lab(lab_options: Options) -> Iterator[Lab]:
 
 @pytest.fixture
 def tenant(lab: Lab) -> Iterator[Tenant]:
-    """The member of the project alpha; what it made is gone after the test, and no fault is ordered any more."""
+    """The member of the project alpha; after the test what it made is gone and all of the lab runs."""
     made = Tenant(lab, "alpha-member")
     yield made
-    lab.clear_faults()
+    lab.mend()
     made.remove_everything()

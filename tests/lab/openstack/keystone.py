@@ -40,13 +40,18 @@ _TENANTS = [
     for role in ("reader", "member", "admin")
 ]
 _SERVICES = [User(name, "service", ("admin", "service")) for name in ("nova", "cinder", "glance", "placement")]
+# A service takes what its user has paused for its own, so each that runs beside another has a user of its own.
+_STILLFRAMES = [
+    User(name, "service", ("admin", "service"), ("member",))
+    for name in ("stillframe", "stillframe-pausing", "stillframe-drivers")
+]
 USERS = {
     user.name: user
     for user in [
         User("admin", "admin", ("admin",)),
-        User("stillframe", "service", ("admin", "service"), ("member",)),
         *_TENANTS,
         *_SERVICES,
+        *_STILLFRAMES,
     ]
 }
 

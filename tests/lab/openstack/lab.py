@@ -32,6 +32,8 @@ __all__ = ["Lab", "Options", "openstack_lab"]
 # As the hypervisor has them.
 PAUSED = 3
 NO_PAUSE = "cannot_pause"
+# For what the services find out in their own time.
+_PATIENCE = 240.0
 _CONSISTENT = {"consistent_group_snapshot_enabled": "<is> True"}
 # Microversions that have everything these services offer and tests look at.
 _MICROVERSIONS = {"compute": "2.96", "volumev3": "3.71"}
@@ -75,6 +77,8 @@ class Lab:
         self.flavor_id = ""
         self.group_type_id = ""
         self.volume_types: dict[str, str] = {}
+        # The ids of what a test has left and nobody could remove.
+        self.given_up: set[str] = set()
 
     @property
     def services(self) -> dict[str, Service]:
@@ -117,6 +121,16 @@ class Lab:
         for service in self.services.values():
             service.wait()
         self._populate()
+
+    def mend(self) -> None:
+        """Bring back what a test that broke off has left dead, frozen or about to fail."""
+        self.clear_faults()
+        self.let_guests_pause(possible=True)
+        for service in self.services.values():
+            if service.running:
+                service.thaw()
+            else:
+                service.start()
 
     def api(self, user: str, service: str, microversion: str | None = None) -> Adapter:
         """The API of a service (`compute`, `volumev3`, `image`, ...) as a user; errors are replies, not raised."""
@@ -277,10 +291,10 @@ class Lab:
         image = Adapter(self.keystone.session("admin"), service_type="image")
         self.image_id = add_image(image, "pattern")
         self.nova.discover_host()
-        until(lambda: bool(compute.get("/os-hypervisors").json().get("hypervisors")), 60)
+        until(lambda: bool(compute.get("/os-hypervisors").json().get("hypervisors")), _PATIENCE)
         # Cinder's scheduler hears of the back ends in its own time.
         pools = len(self.cinder.backends)
-        until(lambda: len(volume.get("/scheduler-stats/get_pools").json().get("pools", [])) == pools, 60)
+        until(lambda: len(volume.get("/scheduler-stats/get_pools").json().get("pools", [])) == pools, _PATIENCE)
 
     def _link_ceph_libraries(self) -> None:
         # They come from Debian only, for Debian's Python, which is of the same version.

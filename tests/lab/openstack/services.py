@@ -77,7 +77,7 @@ class Place:
 class Service:
     """One service: a process, whatever that forks, and a sign that it is ready."""
 
-    patience = 120.0
+    patience = 240.0
 
     def __init__(
         self,
