@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import falcon
@@ -96,7 +97,7 @@ def build_wsgi(
             metrics.expect_requests(route.method, route.template, status)
         for form in route.forms():
             resources[form][route.method] = dispatch.respond
-    resources[_OPENAPI]["GET"] = _fixed(json.dumps(build_document(ROUTES)).encode())
+    resources[_OPENAPI]["GET"] = _fixed(_document())
     resources[METRICS]["GET"] = _exposition(metrics)
     for template, responders in resources.items():
         app.add_route(template, _resource(responders))
@@ -110,6 +111,12 @@ def build_observation(settings: Settings, metrics: Metrics, readiness: Readiness
     app.add_route(METRICS, _resource({"GET": _exposition(metrics)}))
     hosts = known_hosts(settings.worker.metrics_bind_host, allowed=settings.api.allowed_hosts)
     return known_only(with_health(app, readiness, settings), hosts, settings)
+
+
+@cache
+def _document() -> bytes:
+    """It is the same for all settings, and to make it is the longest part of a start."""
+    return json.dumps(build_document(ROUTES)).encode()
 
 
 class _Resource:
