@@ -97,11 +97,13 @@ def running_stage(file_system: str, tmp_path: Path) -> Iterator[Stage]:
         stage.close()
 
 
+@pytest.mark.lasts(70)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_kill_at_any_point_changes_nothing_about_how_an_operation_ends(stage: Stage, operation: str) -> None:
     kill_everywhere(stage, operation)
 
 
+@pytest.mark.lasts(150)
 @pytest.mark.parametrize(("file_system", "operation"), RUNNING)
 def test_a_kill_at_any_point_leaves_a_running_instance_running(running_stage: Stage, operation: str) -> None:
     kill_everywhere(running_stage, operation)
