@@ -25,7 +25,7 @@ COMPILE := $(UV) pip compile --quiet --python-version 3.11 --universal --generat
 	--no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-run run demo array-lab demo-flashcopy test check storm openstack-lab openstack-test lock clean
+.PHONY: help install install-run run demo array-lab demo-flashcopy test check storm openstack-packages openstack-lab openstack-test lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -58,12 +58,13 @@ check: $(VENV)/.test-ready ## check style, types and layers
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-openstack-lab: $(VENV)/.test-ready ## run a small OpenStack on loopback until Ctrl-C (CEPH=1: with RBD)
+openstack-packages: $(VENV)/.test-ready
 	@examples/install-packages.sh $(LAB_PACKAGES)
+
+openstack-lab: openstack-packages ## run a small OpenStack on loopback until Ctrl-C (CEPH=1: with RBD)
 	@$(VENV)/bin/python -m tests.lab.openstack $(if $(CEPH),--ceph)
 
-openstack-test: $(VENV)/.test-ready ## run the tests that need that OpenStack (CEPH=1: with RBD)
-	@examples/install-packages.sh $(LAB_PACKAGES)
+openstack-test: openstack-packages ## run the tests that need that OpenStack (CEPH=1: with RBD)
 	STILLFRAME_OPENSTACK_LAB=1 STILLFRAME_OPENSTACK_CEPH=$(CEPH) $(VENV)/bin/pytest tests/openstack -m openstack --durations=5
 
 storm: $(VENV)/.test-ready ## kill and stop everything during 300 operations (STORM_SEED, _BOARD, _DATABASE, _OPERATIONS, _GUESTS)

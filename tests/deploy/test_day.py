@@ -11,6 +11,8 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
+
 from stillframe.drivers.files.images import Images
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
@@ -36,6 +38,7 @@ _GRACE: Final = 12.0
 
 
 @needs_haproxy
+@pytest.mark.lasts(230)
 def test_an_operator_s_day(tmp_path: Path, certificate: Path) -> None:
     with full_stack(tmp_path, certificate) as stack:
         web = declared(stack, "web", tmp_path / "disks")

@@ -85,6 +85,7 @@ def test_a_project_that_has_changed_since_it_was_installed_is_not_played(tmp_pat
     assert not is_installed(tmp_path)
 
 
+@pytest.mark.lasts(60)
 def test_the_pages_are_played_in_one_go(checkout: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])

@@ -227,6 +227,7 @@ def test_what_waits_for_a_thread_when_the_service_stops_is_done_by_the_next(tmp_
     world.stop()
 
 
+@pytest.mark.lasts(60)
 def test_a_service_that_is_started_anew_frees_the_instance_of_a_call_that_hung(world: World) -> None:
     gate = world.faults.hold("complete")
     snapshot_id, _task = world.begin_create()

@@ -74,6 +74,7 @@ def tried(call: Callable[[], object]) -> None:
         assert len(failure.message) < 1000
 
 
+@pytest.mark.lasts(90)
 @fuzzed
 @given(answer=ANSWERS, number=st.integers(0, 4))
 def test_an_answer_of_another_form_is_an_error_of_the_tree(stage: Stage, answer: object, number: int) -> None:

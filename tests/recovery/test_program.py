@@ -46,6 +46,7 @@ def snapshots(place: Place) -> dict[str, str]:
     return {one["name"]: one["status"] for one in listed}
 
 
+@pytest.mark.lasts(40)
 def test_an_operator_who_goes_by_what_the_program_says_loses_nothing(place: Place) -> None:
     place.instance("web", root=b"one")
     with started(place, "serve"):
