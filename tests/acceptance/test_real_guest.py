@@ -80,7 +80,7 @@ class Stillframe:
         if self.process is not None:
             assert self.process.stdout is not None
             self.process.send_signal(number)
-            self.process.wait(20)
+            self.process.wait(60)
             self.process.stdout.close()
             self.process = None
 

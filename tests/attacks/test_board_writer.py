@@ -169,7 +169,7 @@ def test_more_than_is_read_leaves_the_workers_to_look_by_themselves(users: Users
         _size, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert peak < 2 * MOST_MEMORY
 
 
@@ -183,7 +183,7 @@ def test_a_count_that_is_none_leaves_the_workers_to_look_by_themselves(users: Us
     began = time.monotonic()
     for _ in range(3):
         waited(board, 1.0)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def _answers(board: JobBoard) -> bool:

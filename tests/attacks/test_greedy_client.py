@@ -57,7 +57,7 @@ def most_memory(process: Process) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def closed_after(connection: socket.socket, seconds: float = 20.0) -> float:
+def closed_after(connection: socket.socket, seconds: float = 60.0) -> float:
     """How long the other side takes to close a connection."""
     started = time.monotonic()
     connection.settimeout(seconds)
@@ -105,24 +105,26 @@ class TestDrip:
             thread = threading.Thread(target=drip)
             thread.start()
             # Whatever they go on sending.
-            assert closed_after(head) < 10
-            assert closed_after(body) < 10
-            assert closed_after(silent) < 10
+            assert closed_after(head) < 18
+            assert closed_after(body) < 18
+            assert closed_after(silent) < 18
             ending.set()
             thread.join()
         assert brief.call("GET", LIST).status_code == 200
 
-    def test_a_connection_that_is_used_again_and_again_stays(self, brief: Running) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", urlsplit(brief.url).port, timeout=20)
-        connection.connect()
-        first, until = connection.sock, time.monotonic() + 4
-        while time.monotonic() < until:
-            connection.request("GET", "/openapi.json")
-            reply = connection.getresponse()
-            assert (reply.status, len(reply.read()) > 1000) == (200, True)
-            time.sleep(0.4)
-        assert connection.sock is first
-        connection.close()
+    def test_a_connection_that_is_used_again_and_again_stays(self, tmp_path: Path) -> None:
+        # Much longer than between two requests, also on a busy machine, and shorter than all of them together.
+        with running(tmp_path, bounds=Bounds(idle=5.0)) as api:
+            connection = http.client.HTTPConnection("127.0.0.1", urlsplit(api.url).port, timeout=60)
+            connection.connect()
+            first, until = connection.sock, time.monotonic() + 6
+            while time.monotonic() < until:
+                connection.request("GET", "/openapi.json")
+                reply = connection.getresponse()
+                assert (reply.status, len(reply.read()) > 1000) == (200, True)
+                time.sleep(0.5)
+            assert connection.sock is first
+            connection.close()
 
     def test_whoever_waits_longest_goes_first_when_all_places_are_taken(self, tmp_path: Path) -> None:
         patient = Bounds(connections=20, idle=600.0, receiving=600.0)

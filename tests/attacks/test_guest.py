@@ -164,10 +164,10 @@ def test_a_monitor_that_hangs_holds_up_only_those_who_ask_it(tmp_path: Path) -> 
                 instance = world.add()
                 monitor = world.declarations.instance(instance.id).qmp_socket
                 assert monitor is not None
-                if number < 8:
+                if number < 16:
                     stack.enter_context(speaking(monitor, saying(hold=True)))
             begun = time.monotonic()
             assert len(compute.list_instances(None)) == 20
-            assert time.monotonic() - begun < 20
+            assert time.monotonic() - begun < 40
     finally:
         world.guard.close()

@@ -151,7 +151,7 @@ class TestKinds:
 
         looking = threading.Thread(target=look, daemon=True)
         looking.start()
-        looking.join(10)
+        looking.join(60)
         assert ["regular" in one for one in said] == [True]
 
     def test_a_file_that_is_missing_is_named(self, tmp_path: Path) -> None:
@@ -163,6 +163,6 @@ class TestKinds:
             disk.rename(disk.with_name("moved"))
             disk.write_bytes(b"other")
             done = subprocess.run(
-                ["cat", f"/proc/self/fd/{file.fd}"], pass_fds=[file.fd], check=True, capture_output=True, timeout=10
+                ["cat", f"/proc/self/fd/{file.fd}"], pass_fds=[file.fd], check=True, capture_output=True, timeout=60
             )
         assert done.stdout == b"bytes"

@@ -48,7 +48,7 @@ def monitor(path: Path, garbled: int) -> Iterator[None]:
         thread.start()
         yield
         listening.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(60)
 
 
 def answer(connection: socket.socket, first: list[Any]) -> None:
@@ -125,7 +125,7 @@ def crowded(path: Path) -> Iterator[Callable[[], None]]:
 
         yield let_in
         listening.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.mark.parametrize("who", ["service", "watchdog"])

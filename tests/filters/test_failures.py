@@ -34,7 +34,7 @@ OTHERS: list[tuple[str, str, Any]] = [
 
 
 def call(method: str, url: str, body: Any = None) -> requests.Response:
-    return requests.request(method, url, json=body, timeout=20)
+    return requests.request(method, url, json=body, timeout=60)
 
 
 def test_operations_are_unavailable_while_the_service_is_down_and_nothing_else_is(tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_a_body_over_the_limit_is_refused_where_the_path_says_that_it_is_for_the
     recorder = Recorder()
     with serving(recorder) as url, cloud(tmp_path, endpoint=url, max_body_size=20) as front:
         for data in (b"x" * 21, iter([b"x" * 21])):
-            reply = requests.put(f"{front}/v3/p/instance-snapshots/id", data=data, timeout=20)
+            reply = requests.put(f"{front}/v3/p/instance-snapshots/id", data=data, timeout=60)
             assert reply.json() == {
                 "overLimit": {"code": 413, "message": "The body of the request is longer than 20 bytes."}
             }
         assert recorder.requests == []
         for sent in (b"x" * 20, iter([b"x" * 10, b"x" * 10])):
-            assert requests.put(f"{front}/v3/p/instance-snapshots/id", data=sent, timeout=20).status_code == 200
+            assert requests.put(f"{front}/v3/p/instance-snapshots/id", data=sent, timeout=60).status_code == 200
         assert [one["body"] for one in recorder.requests] == [b"x" * 20] * 2
 
 

@@ -39,7 +39,7 @@ def front(api: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 
 def call(method: str, url: str, **options: Any) -> requests.Response:
-    return requests.request(method, url, timeout=20, allow_redirects=False, **options)
+    return requests.request(method, url, timeout=60, allow_redirects=False, **options)
 
 
 @pytest.mark.parametrize("mount", COMPUTE_MOUNTS)

@@ -73,5 +73,5 @@ def test_the_service_is_believed_with_a_certificate_of_the_cafile_and_not_withou
         statuses = []
         for options in ({"cafile": certificate}, {}):
             with cloud(tmp_path, endpoint=endpoint, **options) as front:
-                statuses.append(requests.get(f"{front}/v3/p/instance-snapshots", timeout=20).status_code)
+                statuses.append(requests.get(f"{front}/v3/p/instance-snapshots", timeout=60).status_code)
     assert statuses == [299, 503]

@@ -217,7 +217,7 @@ def test_an_action_of_nova_arrives_over_http(tmp_path: Any, mount: str) -> None:
     path = f"{mount}/p/servers/" + quote("ä b") + "/action?x=%20&y"
     with closed_port() as endpoint, cloud(tmp_path, endpoint=endpoint) as front:
         for data in (body, iter([body[:9], body[9:]])):  # the second one goes in chunks
-            reply = requests.post(front + path, data=data, headers={"X-Roles": "admin"}, timeout=20)
+            reply = requests.post(front + path, data=data, headers={"X-Roles": "admin"}, timeout=60)
             assert reply.status_code == 299
             told = reply.json()["told"]
             assert b64decode(reply.json()["body"]) == body

@@ -40,7 +40,7 @@ def test_nothing_is_left_of_a_lab_whose_starter_ends(tmp_path: Path, end: signal
     with subprocess.Popen([sys.executable, "-c", STARTER, mark, str(folder)], stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None
         assert starter.stdout.readline() == b"started\n"
-        until(lambda: len(list(processes_of(mark.encode()))) == 2, 20)
+        until(lambda: len(list(processes_of(mark.encode()))) == 2, 60)
         starter.send_signal(end)
-    until(lambda: not folder.exists(), 20)
+    until(lambda: not folder.exists(), 60)
     assert not list(processes_of(mark.encode()))

@@ -184,7 +184,7 @@ def test_two_transactions_that_wait_for_each_other_both_get_through(store: Store
         with store.database.writing() as connection:
             connection.execute(sa.update(FENCES).where(FENCES.c.instance_id == first).values(snapshot_id=first))
             if tries.count(first) == 1:
-                meet.wait(20)
+                meet.wait(60)
             connection.execute(sa.update(FENCES).where(FENCES.c.instance_id == second).values(was_active=True))
 
     with ThreadPoolExecutor(2) as pool:

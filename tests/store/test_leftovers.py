@@ -93,11 +93,11 @@ def test_an_operation_waits_while_its_instance_is_held(store: Store, leftovers: 
     thread = threading.Thread(target=begin)
     with leftovers.holding("instance"):
         thread.start()
-        assert began.wait(10)
+        assert began.wait(60)
         thread.join(0.3)
         assert thread.is_alive()
         assert not store.operations.unfinished()
-    thread.join(30)
+    thread.join(60)
     assert (thread.is_alive(), errors, len(store.operations.unfinished())) == (False, [], 1)
 
 

@@ -199,7 +199,8 @@ class Lab:
 
         `call` is a method of the driver (`revert_to_snapshot`); `target` is the id of a volume, snapshot or group in
         its arguments. `action` is `fail` (it does not happen), `fail_after` (it happens, and fails then), `hang` (it
-        happens after so many seconds) or `lack` (the driver says that it cannot do that at all).
+        happens after so many seconds, or once the faults are cleared) or `lack` (the driver says that it cannot do
+        that at all).
         """
         order = {"call": call, "id": target, "action": action, "seconds": seconds, "times": times}
         self._write_orders([*self.faults(), order])

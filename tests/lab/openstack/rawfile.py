@@ -62,6 +62,16 @@ def order_of(folder: Path, call: str, ids: Iterable[str]) -> dict[str, Any] | No
     return None
 
 
+def hang(folder: Path, order: dict[str, Any]) -> None:
+    """Wait for as long as was ordered, or until the orders are cleared."""
+    end = time.monotonic() + order["seconds"]
+    while time.monotonic() < end and any(
+        one["call"] == order["call"] and one["id"] == order["id"]
+        for one in json.loads((folder / "faults.json").read_text())
+    ):
+        time.sleep(0.05)
+
+
 def faulty(method: Callable[..., Any]) -> Callable[..., Any]:
     """Look for an order at each call: `fail` before it happens, `hang` before it happens, `fail_after` it has, and
     `lack` as a driver does that cannot do it at all.
@@ -80,7 +90,7 @@ def faulty(method: Callable[..., Any]) -> Callable[..., Any]:
         if action == "lack":
             raise NotImplementedError
         if order and action == "hang":
-            time.sleep(order["seconds"])
+            hang(self.folder, order)
         result = method(self, *args, **kwargs)
         if action == "fail_after":
             raise InjectedError(call=method.__name__)
