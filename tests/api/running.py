@@ -27,6 +27,7 @@ from stillframe.domain.errors import NotSupported
 from stillframe.drivers.flashcopy import FlashCopy
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.platform import Drivers
+from tests.harness import migrated
 from tests.harness.faults import Faults
 from tests.harness.surround import surround
 
@@ -192,6 +193,7 @@ def running(
 
 
 def _together(chosen: Settings, drivers: Drivers) -> tuple[main.Service, list[main.Service]]:
+    migrated.lay_out(chosen.database.url)
     service = main.build(chosen, drivers=drivers)
     return service, [service]
 

@@ -20,6 +20,7 @@ from stillframe.drivers.platform import Drivers
 from stillframe.settings import load
 from stillframe.settings.limits import OperationLimits
 from stillframe.store.tables import FENCES, INSTANCE_LOCKS, OPERATIONS
+from tests.harness import migrated
 from tests.harness.client import client_of
 from tests.harness.faults import Clock, Faults, wait_until
 from tests.harness.surround import surround
@@ -73,6 +74,7 @@ class World:
             overrides.append(("database", "connection", url))
         settings = replace(load(overrides=overrides), limits=self._limits)
         settings = replace(settings, engine=replace(settings.engine, **self._engine))
+        migrated.lay_out(settings.database.url)
         compute = surround(self.driver.compute, self.faults.around)
         storage = surround(self.driver.storage, self.faults.around)
         return main.build(settings, drivers=Drivers(compute, storage), now=self.clock)
