@@ -51,6 +51,7 @@ from stillframe.service.power import PowerActions, PowerLocks
 from stillframe.service.preparing import Preparing
 from stillframe.service.readiness import Readiness
 from stillframe.service.room import free_part
+from stillframe.service.sightings import Sightings
 from stillframe.service.sweeper import Sweeper
 from stillframe.service.witness import Witness
 from stillframe.service.workers import WorkerService
@@ -170,7 +171,7 @@ def build(
     presence = Presence(database)
     engine = Engine(operations, queue, presence, witness, board, execution, _limits(settings, alone=database.is_file))
     jobs = JobStore(database)
-    leftovers = build_leftovers(settings, database, plain, now)
+    leftovers = build_leftovers(settings, database, plain, now, Sightings())
     held = HeldGuests(lambda: [one.id for one in leftovers.look(LeftoverKind.QUIESCE)])
     readiness, claim_seconds = Readiness(database.require_answer), settings.engine.claim_seconds
     sources = Sources(
@@ -243,9 +244,13 @@ def build(
 
 
 def build_leftovers(
-    settings: Settings, database: Database, drivers: Drivers, now: Callable[[], datetime] | None = None
+    settings: Settings,
+    database: Database,
+    drivers: Drivers,
+    now: Callable[[], datetime] | None = None,
+    sightings: Sightings | None = None,
 ) -> Leftovers:
-    """What finds and removes leftovers behind these drivers, as the registry opens them."""
+    """What finds and removes leftovers behind these drivers, as the registry opens them; see `Leftovers`."""
     retries = _retries(settings, settings.drivers.attempts)
     storage = _with_retries(drivers, retries).storage
     # How old something is, is asked of the clock that its times are from.
@@ -257,6 +262,7 @@ def build_leftovers(
         together(drivers.all(DriverLeftovers)),
         now,
         settings.engine.janitor_grace,
+        sightings,
     )
 
 

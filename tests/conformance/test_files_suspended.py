@@ -8,7 +8,6 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,11 @@ from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
 from stillframe.drivers.call import Call
 from stillframe.drivers.image_files.files import Draft, Files
 from stillframe.drivers.image_files.formats import Format
+from stillframe.drivers.leftovers import FoundDraft
 from stillframe.testing.world import MIB, a_call, pattern
 from tests.conformance.worlds import LocalWorld
 from tests.harness.surround import surround
 from tests.lab.filesystems import exfat
-
-# Without a zone, as the port has its times.
-_EARLY, _LATE = (datetime(year, 1, 1, tzinfo=UTC).replace(tzinfo=None) for year in (2000, 9000))
 
 
 class Worker:
@@ -254,33 +251,35 @@ class TestTidying:
         # As it is after a kill between the two effects that put a disk in its place.
         held = os.open(root / name, os.O_RDWR | os.O_CREAT)
         draft = Draft(root, name, held, named=True)
-        assert local.leftovers.drafts(_LATE) == []
-        local.leftovers.remove(str(root / name), _LATE)
+        assert local.leftovers.drafts() == []
+        local.leftovers.remove(FoundDraft(str(root / name), None))
         assert (root / name).exists()
         draft.named = False
         draft.close()
-        # One without content has a name, on some file systems, before it is locked.
-        assert local.leftovers.drafts(_EARLY) == []
-        assert local.leftovers.drafts(_LATE) == [str(root / name)]
+        # One without content has a name, on some file systems, before it is locked: only its age tells.
+        (empty,) = local.leftovers.drafts()
+        assert (empty.id, empty.state is None) == (str(root / name), False)
         (root / name).write_bytes(b"of some use once")
-        # Whatever the clocks say.
-        assert local.leftovers.drafts(_EARLY) == [str(root / name)]
-        local.leftovers.remove(str(root / name), _EARLY)
+        local.leftovers.remove(empty)
+        assert (root / name).exists()
+        (left,) = local.leftovers.drafts()
+        assert left == FoundDraft(str(root / name), None)
+        local.leftovers.remove(left)
         assert [path.name for path in root.iterdir()] == [copy.id]
 
-    def test_a_draft_of_a_record_goes_by_its_lock_whatever_the_clocks_say(self, local: LocalWorld) -> None:
+    def test_a_draft_of_a_record_goes_by_its_lock_whatever_its_age(self, local: LocalWorld) -> None:
         instance = local.add()
         local.snapshot(instance)
         draft = local.state / "copies" / f".{uuid.uuid4()}.{uuid.uuid4()}.attempt.new"
         draft.write_bytes(b"{}")
+        found = FoundDraft(str(draft), None)
         with draft.open("rb") as maker:
             fcntl.flock(maker, fcntl.LOCK_EX)
-            for before in (_EARLY, _LATE):
-                assert local.leftovers.drafts(before) == []
-                local.leftovers.remove(str(draft), before)
+            assert local.leftovers.drafts() == []
+            local.leftovers.remove(found)
             assert draft.exists()
-        assert local.leftovers.drafts(_EARLY) == [str(draft)]
-        local.leftovers.remove(str(draft), _EARLY)
+        assert local.leftovers.drafts() == [found]
+        local.leftovers.remove(found)
         assert not draft.exists()
 
     def test_nothing_else_is_ever_taken_for_a_draft(self, local: LocalWorld) -> None:
@@ -288,6 +287,6 @@ class TestTidying:
         local.snapshot(instance)
         (local.disks / ".stillframe" / "somebody-s").write_bytes(b"bytes")
         for path in [*local.disks.rglob("*"), *local.state.rglob("*")]:
-            local.leftovers.remove(str(path), _LATE)
+            local.leftovers.remove(FoundDraft(str(path), None))
             assert path.exists()
         assert local.leftovers.orphans() == [str(local.disks / ".stillframe" / "somebody-s")]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from stillframe.drivers.leftovers import DriverLeftovers
+from stillframe.drivers.leftovers import DriverLeftovers, FoundDraft
+from stillframe.service.background import RunOutcome
+from stillframe.service.janitor import Janitor
 
 if TYPE_CHECKING:
     from tests.openstack.played import PlayedWorld
@@ -35,16 +37,26 @@ def test_an_image_that_is_left_is_found_and_removed_once_nobody_needs_it(played:
     played.create()
     played.cloud.failures = 1
     assert played.restore(older, force=True)["status"] == "restore-error"
-    leftovers, later = played.drivers.ability(DriverLeftovers), played.cloud.now() + timedelta(days=1)
-    assert leftovers is not None
-    later = later.replace(tzinfo=None)
     # A retry may still need it.
-    assert leftovers.drafts(later) == []
+    leftovers = played.drivers.ability(DriverLeftovers)
+    assert leftovers is not None
+    assert leftovers.drafts() == []
     played.server.locked, played.server.locked_reason = False, None
-    (draft,) = leftovers.drafts(later)
-    assert leftovers.drafts(later - timedelta(days=400)) == []
-    leftovers.remove(draft, later - timedelta(days=400))
+    (draft,) = leftovers.drafts()
+    assert draft.id in played.cloud.snapshots
+    leftovers.remove(FoundDraft(draft.id, "of another time"))
     assert len(played.cloud.images) == 1
     for _ in range(2):
-        leftovers.remove(draft, later)
+        leftovers.remove(draft)
     assert played.cloud.images == {}
+
+
+def test_an_image_is_not_old_because_the_cloud_s_clock_is_behind(played: PlayedWorld) -> None:
+    older = played.create()
+    played.create()
+    played.cloud.failures = 1
+    assert played.restore(older, force=True)["status"] == "restore-error"
+    played.server.locked, played.server.locked_reason = False, None
+    played.clock.jump(timedelta(days=400).total_seconds())
+    assert played.service.background.run(Janitor.name) is RunOutcome.SUCCEEDED
+    assert len(played.cloud.images) == 1

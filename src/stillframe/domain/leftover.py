@@ -16,7 +16,7 @@ from stillframe.domain.snapshot import CopyKind
 from stillframe.domain.status import Status
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from stillframe.domain.operation import Operation
     from stillframe.domain.snapshot import InstanceSnapshot, VolumeSnapshot
@@ -123,6 +123,20 @@ def judge_lock(holder: Operation | None, before: datetime) -> Judgement:
     return Judgement(
         Verdict.ASK, f"the {holder.action} that holds it ended at {holder.finished_at}; a call of it may still hang"
     )
+
+
+def judge_draft(*, certain: bool, age: timedelta | None, grace: timedelta) -> Judgement:
+    """Whether a draft may go that nobody holds; `certain`: its maker is gone.
+
+    `age`: for how long it has been seen as it is, None for whoever looks only once.
+    """
+    if certain:
+        return Judgement(Verdict.REMOVE, "a draft whose maker is gone")
+    if age is None:
+        return Judgement(Verdict.ASK, "an empty draft; only a service that runs can tell for how long it has been one")
+    if age < grace:
+        return Judgement(Verdict.KEEP, "somebody may just have made it")
+    return Judgement(Verdict.REMOVE, "an empty draft that nobody has touched")
 
 
 def _useless(copy: VolumeSnapshot, snapshot: InstanceSnapshot) -> bool:

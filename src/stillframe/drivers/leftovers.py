@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +14,18 @@ class Loss:
     copy_id: str
     snapshot_id: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDraft:
+    """A draft that nobody needs, unless somebody has just made it, as it was found.
+
+    `state` is another one after each touch, of whatever the platform notes of it; it is compared and never understood,
+    for its times are of another clock than ours. None where it is certain as it is that its maker is gone.
+    """
+
+    id: str
+    state: str | None
 
 
 class DriverLeftovers(ABC):
@@ -35,13 +46,13 @@ class DriverLeftovers(ABC):
         ...
 
     @abstractmethod
-    def drafts(self, before: datetime) -> Sequence[str]:
-        """Drafts that hold nothing, and were not touched after `before`, UTC without a zone."""
+    def drafts(self) -> Sequence[FoundDraft]:
+        """Drafts that nobody holds, whenever they were made."""
         ...
 
     @abstractmethod
-    def remove(self, draft: str, before: datetime) -> None:
-        """Remove one of those; nothing happens to what is gone already, holds something by now, or was touched."""
+    def remove(self, draft: FoundDraft) -> None:
+        """Remove one of those; nothing happens to what is gone already, or was touched."""
         ...
 
     @abstractmethod
@@ -72,13 +83,13 @@ class Together(DriverLeftovers):
         for part in self._parts:
             part.let_run(instance_id)
 
-    def drafts(self, before: datetime) -> Sequence[str]:
-        return [one for part in self._parts for one in part.drafts(before)]
+    def drafts(self) -> Sequence[FoundDraft]:
+        return [one for part in self._parts for one in part.drafts()]
 
-    def remove(self, draft: str, before: datetime) -> None:
+    def remove(self, draft: FoundDraft) -> None:
         for part in self._parts:
-            if draft in part.drafts(before):
-                part.remove(draft, before)
+            if draft in part.drafts():
+                part.remove(draft)
 
     def losses(self) -> Sequence[Loss]:
         return [one for part in self._parts for one in part.losses()]

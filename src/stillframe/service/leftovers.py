@@ -9,20 +9,29 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.errors import Conflict, Interrupted, StillframeError
-from stillframe.domain.leftover import Judgement, LeftoverKind, Verdict, judge_copy, judge_fence, judge_lock
+from stillframe.domain.leftover import (
+    Judgement,
+    LeftoverKind,
+    Verdict,
+    judge_copy,
+    judge_draft,
+    judge_fence,
+    judge_lock,
+)
 from stillframe.drivers.call import Call
 from stillframe.drivers.leftovers import Loss
 from stillframe.drivers.storage import PartOnly
 from stillframe.logs.context import about
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from stillframe.domain.snapshot import VolumeSnapshot
     from stillframe.drivers.compute import ComputeDriver
-    from stillframe.drivers.leftovers import DriverLeftovers
+    from stillframe.drivers.leftovers import DriverLeftovers, FoundDraft
     from stillframe.drivers.storage import StorageDriver
+    from stillframe.service.sightings import Sightings
     from stillframe.store.leftovers import LeftoverStore
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +69,8 @@ class Leftovers:
     """All that was left behind, by `look`, and its removal, by `remove`; both change nothing that somebody needs.
 
     `compute` is called while operations on an instance wait, and should not try for long. What an operation left is
-    looked at once the operation has ended `grace` ago.
+    looked at once the operation has ended `grace` ago. `sightings`: None for who looks only once, and cannot tell for
+    how long a draft has been one.
     """
 
     def __init__(  # it is made in one place, of what there is
@@ -71,6 +81,7 @@ class Leftovers:
         driver_leftovers: DriverLeftovers | None,
         now: Callable[[], datetime],
         grace: timedelta,
+        sightings: Sightings | None = None,
     ) -> None:
         self._store = store
         self._compute = compute
@@ -78,6 +89,7 @@ class Leftovers:
         self._driver_leftovers = driver_leftovers
         self._now = now
         self._grace = grace
+        self._sightings = sightings
 
     def look(self, kind: LeftoverKind) -> Sequence[Leftover]:
         """What there is of a kind; raises `Unavailable`, `BackendError`."""
@@ -233,12 +245,20 @@ class Leftovers:
         return None
 
     def _drafts(self) -> Iterator[Leftover]:
-        for draft in self._driver_leftovers.drafts(self._before) if self._driver_leftovers is not None else ():
-            yield Leftover(LeftoverKind.DRAFT, draft, draft, "an empty draft that nobody has touched", sure=True)
+        for draft, verdict in self._judged_drafts().items():
+            yield from _unless_kept(LeftoverKind.DRAFT, draft.id, draft.id, verdict)
+
+    def _judged_drafts(self) -> Mapping[FoundDraft, Judgement]:
+        found = self._driver_leftovers.drafts() if self._driver_leftovers is not None else ()
+        ages = self._sightings.ages(found) if self._sightings is not None else {}
+        return {one: judge_draft(certain=one.state is None, age=ages.get(one), grace=self._grace) for one in found}
 
     def _remove_draft(self, leftover: Leftover, _call: Call) -> str | None:
-        if self._driver_leftovers is not None:
-            self._driver_leftovers.remove(leftover.id, self._before)
+        for draft, verdict in self._judged_drafts().items():
+            if draft.id == leftover.id and self._driver_leftovers is not None:
+                if not _stands(verdict, leftover):
+                    return verdict.why
+                self._driver_leftovers.remove(draft)
         return None
 
 

@@ -6,7 +6,6 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ from stillframe.drivers.files.replacing import RESTORING
 from stillframe.drivers.image_files import opening
 from stillframe.drivers.image_files.error_translation import translated
 from stillframe.drivers.image_files.files import Files, names_in
-from stillframe.drivers.leftovers import DriverLeftovers, Loss
+from stillframe.drivers.leftovers import DriverLeftovers, FoundDraft, Loss
 
 # The draft of a record; see `Records.write`.
 _DRAFT: Final = ".new"
@@ -40,22 +39,21 @@ class FileLeftovers(DriverLeftovers):
     def let_run(self, instance_id: str) -> None:
         """See `DriverLeftovers`."""
 
-    def drafts(self, before: datetime) -> Sequence[str]:
+    def drafts(self) -> Sequence[FoundDraft]:
         """See `DriverLeftovers`: drafts that nobody holds, and empty folders in which no copy on record lies."""
         with translated("looking for drafts"):
-            found = [path for path in self._candidates() if self._is_draft(path, before)]
-        return [str(path) for path in found]
+            return [draft for path in self._candidates() if (draft := self._draft(path)) is not None]
 
-    def remove(self, draft: str, before: datetime) -> None:
+    def remove(self, draft: FoundDraft) -> None:
         """See `DriverLeftovers`."""
-        path = Path(draft)
+        path = Path(draft.id)
         with translated(f"removing '{path}'"):
-            if path not in self._candidates() or not self._is_draft(path, before):
+            if path not in self._candidates() or self._draft(path) != draft:
                 return
             if path.parent == self._copies.records.folder:
                 self._files.remove_abandoned(path)
             elif path.is_dir():
-                self._files.remove_folder(path)
+                self._files.remove_empty_folder(path)
             else:
                 self._files.remove_beside(path)
 
@@ -104,21 +102,20 @@ class FileLeftovers(DriverLeftovers):
         known = {name for copy in self._copies.records.all() for name in (copy.id, copy.aside.name)}
         return sorted(drafts) + [path for path in beside if path.name not in known]
 
-    def _is_draft(self, path: Path, before: datetime) -> bool:
+    def _draft(self, path: Path) -> FoundDraft | None:
         try:
+            # Before its content: what changes after this look makes another state.
             found = path.lstat()
-            touched = datetime.fromtimestamp(found.st_ctime, UTC).replace(tzinfo=None)
+            state = f"{found.st_dev}:{found.st_ino}:{found.st_ctime_ns}"
             if stat.S_ISDIR(found.st_mode):
-                # Another service's may be about to be filled, and only its age tells.
-                return touched <= before and not names_in(path, self._trusted)
-            if found.st_size == 0 and touched > before:
-                # Where none is nameless, it has a name for an instant before it is locked.
-                return False
-            # With its lock there is no need to believe any clock: those of the database and the disk may differ.
+                # Another service's may be about to be filled.
+                return None if names_in(path, self._trusted) else FoundDraft(str(path), state)
+            # A lock tells without any clock. But where none is nameless, it has a name for an instant before its lock.
             ours = path.parent == self._copies.records.folder or path.name.endswith(RESTORING)
-            return ours and _unheld(path)
+            gone = ours and _unheld(path)
         except (FileNotFoundError, Refused):
-            return False
+            return None
+        return FoundDraft(str(path), None if found.st_size else state) if gone else None
 
 
 def _unheld(path: Path) -> bool:

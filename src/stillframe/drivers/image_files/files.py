@@ -217,6 +217,15 @@ class Files:
                         os.unlink(name, dir_fd=listed)
             os.rmdir(path.name, dir_fd=parent.fd)
 
+    def remove_empty_folder(self, path: Path) -> None:
+        """Remove a folder that has nothing in it; nothing happens to one that has, or that is gone already."""
+        with suppress(FileNotFoundError), opening.folder(path.parent, links=False) as parent:
+            try:
+                os.rmdir(path.name, dir_fd=parent.fd)
+            except OSError as problem:
+                if problem.errno != errno.ENOTEMPTY:
+                    raise
+
     # Files and folders of the service's own.
 
     def write(self, path: Path, content: bytes) -> None:

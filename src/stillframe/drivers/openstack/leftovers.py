@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 
 from stillframe.domain.errors import NotFound
 from stillframe.drivers.call import Call
-from stillframe.drivers.leftovers import DriverLeftovers, Loss
+from stillframe.drivers.leftovers import DriverLeftovers, FoundDraft, Loss
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.openstack.nova import fence_owner
@@ -32,9 +31,13 @@ class HelpingImages:
         self._cloud = cloud
         self._reimaging = Reimaging(cloud)
 
-    def unused(self, before: datetime) -> list[str]:
-        """The snapshots that they were made for, of those that were not touched after `before`."""
-        return [one for one in self._reimaging.left(before) if not self._is_used(self._volume_of(one))]
+    def unused(self) -> list[FoundDraft]:
+        """As drafts, called by the snapshots that they were made for."""
+        return [
+            FoundDraft(snapshot_id, state)
+            for snapshot_id, state in self._reimaging.left().items()
+            if not self._is_used(self._volume_of(snapshot_id))
+        ]
 
     def remove(self, snapshot_id: str) -> None:
         """Give the volume back what the image notes, where there is a volume, and remove the image."""
@@ -99,11 +102,11 @@ class CloudLeftovers(DriverLeftovers):
         """See `DriverLeftovers`."""
         return ()
 
-    def drafts(self, before: datetime) -> Sequence[str]:
+    def drafts(self) -> Sequence[FoundDraft]:
         """See `DriverLeftovers`: the snapshots that helping images were made for."""
-        return () if self._images is None else self._images.unused(before)
+        return () if self._images is None else self._images.unused()
 
-    def remove(self, draft: str, before: datetime) -> None:
+    def remove(self, draft: FoundDraft) -> None:
         """See `DriverLeftovers`: the volume gets back what it was noted to have been."""
-        if self._images is not None and draft in self._images.unused(before):
-            self._images.remove(draft)
+        if self._images is not None and draft in self._images.unused():
+            self._images.remove(draft.id)

@@ -8,8 +8,8 @@ metadata. What it was before is kept with the image until it is put right, so a 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, NotFound
@@ -91,18 +91,15 @@ class Reimaging:
         while (image := self._find(snapshot_id)) is not None:
             self._images.delete(f"/v2/images/{image['id']}", call.request_id)
 
-    def left(self, before: datetime) -> list[str]:
-        """The snapshots whose images are there, and were not touched after `before`."""
+    def left(self) -> dict[str, str]:
+        """The snapshots whose images are there, each with the state of its images as Glance tells it."""
         query = {"owner": self._cloud.project_id(), "limit": _MOST}
-        found = [
-            (image.get("name") or "", image.get("updated_at"))
-            for image in self._images.get("/v2/images", documents.IMAGES, **query)
-        ]
-        return [
-            name.removeprefix(_NAMED)
-            for name, touched in found
-            if name.startswith(_NAMED) and touched and documents.moment(touched) < before
-        ]
+        states: dict[str, list[str]] = defaultdict(list)
+        for image in self._images.get("/v2/images", documents.IMAGES, **query):
+            name = image.get("name") or ""
+            if name.startswith(_NAMED):
+                states[name.removeprefix(_NAMED)].append(f"{image['id']} {image.get('updated_at')}")
+        return {snapshot_id: " ".join(sorted(some)) for snapshot_id, some in states.items()}
 
     @property
     def _images(self) -> Api:

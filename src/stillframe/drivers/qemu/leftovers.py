@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from stillframe.drivers.leftovers import DriverLeftovers, Loss
+from stillframe.drivers.leftovers import DriverLeftovers, FoundDraft, Loss
 from stillframe.drivers.qemu.declaration import Declarations
 from stillframe.drivers.qemu.holding import Holding
 
@@ -25,11 +24,11 @@ class QemuLeftovers(DriverLeftovers):
         """See `DriverLeftovers`."""
         self._holding.release_abandoned(self._declarations.instance(instance_id))
 
-    def drafts(self, before: datetime) -> Sequence[str]:  # noqa: ARG002 -- of the port
+    def drafts(self) -> Sequence[FoundDraft]:
         """See `DriverLeftovers`."""
         return ()
 
-    def remove(self, draft: str, before: datetime) -> None:
+    def remove(self, draft: FoundDraft) -> None:
         """See `DriverLeftovers`."""
 
     def losses(self) -> Sequence[Loss]:
