@@ -108,10 +108,10 @@ def test_a_freeze_that_comes_late_is_thawed_as_soon_as_somebody_gets_through(sce
         scene.cut()
     assert scene.leftovers.quiesced() == [scene.instance.id]
     with pytest.raises(GuestHeld):
-        scene.leftovers.let_run(scene.instance.id)
+        scene.leftovers.let_run(scene.instance.id, lambda: None)
     scene.agent.go_on()
     eventually(lambda: scene.agent.frozen, 30)
-    scene.leftovers.let_run(scene.instance.id)
+    scene.leftovers.let_run(scene.instance.id, lambda: None)
     assert (scene.leftovers.quiesced(), scene.agent.frozen, scene.run_state) == ([], False, "running")
 
 
@@ -122,7 +122,7 @@ def test_a_thaw_that_nobody_confirms_spoils_the_cut_and_stays_on_the_list(scene:
     assert scene.run_state == "running"
     assert scene.leftovers.quiesced() == [scene.instance.id]
     scene.agent.go_on()
-    scene.leftovers.let_run(scene.instance.id)
+    scene.leftovers.let_run(scene.instance.id, lambda: None)
     assert (scene.leftovers.quiesced(), scene.agent.frozen) == ([], False)
 
 
@@ -194,7 +194,7 @@ def test_a_guest_that_a_living_process_holds_is_left_alone(scene: Scene) -> None
     with scene.compute.quiesced(a_call(), scene.instance.id):
         assert scene.leftovers.quiesced() == []
         with pytest.raises(Conflict):
-            scene.leftovers.let_run(scene.instance.id)
+            scene.leftovers.let_run(scene.instance.id, lambda: None)
         assert scene.run_state == "paused"
     assert scene.run_state == "running"
 
@@ -278,7 +278,7 @@ def test_a_process_that_has_taken_the_place_of_the_one_that_was_held_is_left_alo
         guard.close()
         eventually(lambda: not scene.mark.exists(), 60)
     else:
-        scene.leftovers.let_run(scene.instance.id)
+        scene.leftovers.let_run(scene.instance.id, lambda: None)
     assert (scene.run_state, scene.agent.frozen, scene.leftovers.quiesced()) == ("paused", True, [])
 
 
@@ -288,7 +288,7 @@ def test_a_mark_that_does_not_know_its_process_counts_for_any(scene: Scene) -> N
     scene.start_anew()
     scene.world.monitor(scene.instance.id, "stop")
     scene.mark.write_text(json.dumps({key: left[key] for key in ("token", "paused", "frozen")}))
-    scene.leftovers.let_run(scene.instance.id)
+    scene.leftovers.let_run(scene.instance.id, lambda: None)
     assert (scene.run_state, scene.leftovers.quiesced()) == ("running", [])
 
 
@@ -377,7 +377,7 @@ def test_the_watchdog_leaves_a_guest_alone_that_somebody_holds_anew(scene: Scene
     eventually(lambda: scene.agent.frozen, 30)
     assert scene.run_state == "paused"
     # Whoever looks later judges by the mark that is there.
-    scene.leftovers.let_run(scene.instance.id)
+    scene.leftovers.let_run(scene.instance.id, lambda: None)
     assert (scene.agent.frozen, scene.run_state) == (False, "running")
 
 
@@ -428,7 +428,7 @@ class Overtaken:
 def is_free(scene: Scene) -> bool:
     """Whether the guest is, once all that may be held by nobody was let go; nothing else says that it is held then."""
     for instance_id in scene.leftovers.quiesced():
-        scene.leftovers.let_run(instance_id)
+        scene.leftovers.let_run(instance_id, lambda: None)
     return (scene.run_state, scene.agent.frozen, scene.mark.exists()) == ("running", False, False)
 
 

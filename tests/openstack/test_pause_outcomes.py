@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from stillframe.domain.errors import GuestHeld, Unavailable
+from stillframe.domain.errors import BackendError, Conflict, GuestHeld, Unavailable
 from stillframe.drivers.call import Call
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.openstack.leftovers import CloudLeftovers
@@ -89,7 +89,7 @@ def test_a_pause_whose_answer_is_lost_stays_with_the_watchdog(scene: Scene) -> N
     scene.nova.arrive()
     leftovers = CloudLeftovers(scene.pausing)
     assert (scene.nova.status, leftovers.quiesced()) == ("PAUSED", ["one"])
-    leftovers.let_run("one")
+    leftovers.let_run("one", lambda: None)
     assert (scene.nova.status, leftovers.quiesced()) == ("ACTIVE", [])
 
 
@@ -107,6 +107,43 @@ def test_an_unpause_that_nobody_sees_is_a_guest_that_may_be_held(scene: Scene) -
     scene.nova.change("unpause", "an administrator")
     scene.pausing.let_run("one")
     assert scene.nova.status == "ACTIVE"
+
+
+def test_a_pause_that_an_operation_has_begun_meanwhile_is_left_to_it(scene: Scene) -> None:
+    scene.nova.change("pause")
+
+    def begin_another() -> None:
+        # Nobody is on the server; right after that somebody lets it run, and an operation begins.
+        scene.nova.change("unpause")
+        scene.nova.change("pause")
+
+    CloudLeftovers(scene.pausing).let_run("one", begin_another)
+    assert scene.nova.status == "PAUSED"
+    CloudLeftovers(scene.pausing).let_run("one", lambda: None)
+    assert scene.nova.status == "ACTIVE"
+
+
+def test_a_server_that_an_operation_is_on_is_left_to_it(scene: Scene) -> None:
+    scene.nova.change("pause")
+
+    def refuse() -> None:
+        raise Conflict("an operation runs on it")
+
+    with pytest.raises(Conflict):
+        CloudLeftovers(scene.pausing).let_run("one", refuse)
+    assert scene.nova.status == "PAUSED"
+
+
+def test_a_cut_whose_pause_ends_all_the_same_fails_and_says_so(scene: Scene) -> None:
+    def cut() -> None:
+        with scene.pausing.paused(CALL, "one"):
+            # By a request that was under way for long; and the pause may even be made anew.
+            scene.nova.change("unpause")
+            scene.nova.change("pause")
+
+    with pytest.raises(BackendError, match="did not stay paused"):
+        cut()
+    assert (scene.nova.status, scene.armed) == ("ACTIVE", set())
 
 
 def test_a_server_that_its_owner_has_paused_is_neither_ours_nor_left_over(scene: Scene) -> None:

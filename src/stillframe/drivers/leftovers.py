@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -37,11 +37,13 @@ class DriverLeftovers(ABC):
         ...
 
     @abstractmethod
-    def let_run(self, instance_id: str) -> None:
-        """Let such a guest go; nothing happens to any other.
+    def let_run(self, instance_id: str, require_free: Callable[[], None]) -> None:
+        """Let such a guest go; nothing happens to any other, nor to what holds this one later.
 
-        Raises `Conflict` where a process holds it that lives, and `GuestHeld` as long as nobody has seen it free. May
-        be called at any time, by several processes, and while operations begin.
+        `require_free` raises `Conflict` where an operation is on the instance. It is called once it is certain which
+        hold is to end: that of an operation which begins after that call is another.
+        Raises `Conflict` also where a process holds it that lives, and `GuestHeld` as long as nobody has seen it free.
+        May be called at any time, by several processes, and while operations begin.
         """
         ...
 
@@ -79,9 +81,9 @@ class Together(DriverLeftovers):
     def quiesced(self) -> Sequence[str]:
         return [one for part in self._parts for one in part.quiesced()]
 
-    def let_run(self, instance_id: str) -> None:
+    def let_run(self, instance_id: str, require_free: Callable[[], None]) -> None:
         for part in self._parts:
-            part.let_run(instance_id)
+            part.let_run(instance_id, require_free)
 
     def drafts(self) -> Sequence[FoundDraft]:
         return [one for part in self._parts for one in part.drafts()]

@@ -223,11 +223,13 @@ class Leftovers:
                 yield Leftover(LeftoverKind.QUIESCE, instance_id, instance_id, why, sure=True)
 
     def _let_run(self, leftover: Leftover, _call: Call) -> str | None:
-        if any(lock.instance_id == leftover.id for lock in self._store.locks()):
-            return "an operation runs on it"
+        def require_free() -> None:
+            if any(lock.instance_id == leftover.id for lock in self._store.locks()):
+                raise Conflict("An operation runs on it.")
+
         # Not holding the instance: a guest that does not answer is waited for, and no operation must wait for that.
         if self._driver_leftovers is not None:
-            self._driver_leftovers.let_run(leftover.id)
+            self._driver_leftovers.let_run(leftover.id, require_free)
         return None
 
     def _locks(self) -> Iterator[Leftover]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +36,7 @@ class FileLeftovers(DriverLeftovers):
         """See `DriverLeftovers`."""
         return ()
 
-    def let_run(self, instance_id: str) -> None:
+    def let_run(self, instance_id: str, require_free: Callable[[], None]) -> None:
         """See `DriverLeftovers`."""
 
     def drafts(self) -> Sequence[FoundDraft]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from stillframe.domain.errors import NotFound
@@ -88,9 +88,12 @@ class CloudLeftovers(DriverLeftovers):
                 self._looked = time.monotonic()
             return list(self._found)
 
-    def let_run(self, instance_id: str) -> None:
-        """See `DriverLeftovers`."""
-        self._pausing.let_run(instance_id)
+    def let_run(self, instance_id: str, require_free: Callable[[], None]) -> None:
+        """See `DriverLeftovers`: the pause that Nova tells of now."""
+        pause = self._pausing.pause_of_ours(instance_id)
+        require_free()
+        if pause is not None:
+            self._pausing.let_run(instance_id, pause)
         with self._lock:
             self._found = [one for one in self._found if one != instance_id]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,13 @@ _PAUSED: Final = "PAUSED"
 # Nova's number for a guest that its hypervisor holds still, whatever the server's status.
 _HELD: Final = "3"
 _ACTIONS: Final = ("create", "start", "stop", "reboot", "rebuild", "pause", "unpause", "suspend", "resume")
+
+
+@dataclass
+class _Meant:
+    """The pause that is to end, by its request; None for any of ours."""
+
+    pause: str | None
 
 
 class Pausing:
@@ -102,8 +110,13 @@ class Pausing:
             LOG.warning("server %s is %s after its pause, and was asked for %s meanwhile", server_id, status, since)
         return still
 
-    def let_run(self, server_id: str) -> None:
-        """Have a server run again that we paused, and return when it does; any other is left alone."""
+    def let_run(self, server_id: str, pause: str | None = None) -> None:
+        """Have a server run again that we paused, and return when it does; any other is left alone.
+
+        `pause`: the request of the pause that is to end, a later one is left alone, too; None for whoever alone may
+        pause the server. Raises `GuestHeld`.
+        """
+        meant = _Meant(pause)
 
         def look() -> bool | None:
             server = self._server(server_id)
@@ -111,8 +124,8 @@ class Pausing:
             if task in ("pausing", "unpausing"):
                 return None
             if server["status"] != _PAUSED:
-                return self._has_come_free(server)
-            if not self.is_ours(server_id):
+                return self._has_come_free(server, meant)
+            if not self._is_meant(server_id, meant):
                 return True
             with suppress(Conflict):
                 self._act(server_id, {"unpause": None})
@@ -148,29 +161,46 @@ class Pausing:
 
     def _is_abandoned(self, server: dict[str, Any]) -> bool:
         server_id = server["id"]
-        return self.is_ours(server_id) if server["status"] == _PAUSED else self._last_pause(server_id) is not None
+        found = self.pause_of_ours if server["status"] == _PAUSED else self._standing_pause
+        return found(server_id) is not None
 
-    def _last_pause(self, server_id: str) -> dict[str, Any] | None:
+    def pause_of_ours(self, server_id: str) -> str | None:
+        """The request of the last pause of a server, if it was ours."""
+        latest = next((one for one in self._actions(server_id) if one["action"] == "pause"), None)
+        ours = latest is not None and latest["user_id"] == self._cloud.user_id()
+        return str(latest["request_id"]) if latest is not None and ours else None
+
+    def _is_meant(self, server_id: str, meant: _Meant) -> bool:
+        """Whether the last to pause a server were we, and by the pause that is to end.
+
+        What somebody else has paused since is theirs, and an operation that has begun since ends its own pause.
+        """
+        last = self.pause_of_ours(server_id)
+        return last is not None and meant.pause in (None, last)
+
+    def _standing_pause(self, server_id: str) -> dict[str, Any] | None:
         """Our pause of a server, where nobody has asked for anything since."""
         latest = next(iter(self._actions(server_id)), None)
         ours = latest is not None and latest["action"] == "pause" and latest["user_id"] == self._cloud.user_id()
         return latest if ours else None
 
-    def _has_come_free(self, server: dict[str, Any]) -> bool | None:
+    def _has_come_free(self, server: dict[str, Any], meant: _Meant) -> bool | None:
         """Whether a server runs that Nova does not call paused; see `Waiting.until`.
 
         A nova-compute that is started forgets that a server was being paused, and pauses it when it comes to the
         request in its queue. Nova goes on calling the server active, and has to be brought to know before it unpauses.
         """
         server_id = server["id"]
-        pause = self._last_pause(server_id) if server["status"] == "ACTIVE" else None
-        if pause is None:
+        pause = self._standing_pause(server_id) if server["status"] == "ACTIVE" else None
+        if pause is None or meant.pause not in (None, pause["request_id"]):
             return True
         told = self._hosts.diagnose(server_id)
         if told is Diagnosis.NOT_RUNNING:
             LOG.warning("server %s stands still though Nova calls it active; it is paused once more", server_id)
             with suppress(Conflict):
                 self._act(server_id, {"pause": None})
+                # Nova took it, so that it was the next to be asked for.
+                meant.pause = meant.pause and self._next(server_id, meant.pause)
             return None
         return True if told is not Diagnosis.NO_ANSWER and self._is_finished(server_id, pause) else None
 
@@ -180,11 +210,10 @@ class Pausing:
         events = self._api.get(path, documents.ACTION).get("events")
         return events is None or any(one["event"] == _PAUSE_EVENT and one.get("finish_time") for one in events)
 
-    def is_ours(self, server_id: str) -> bool:
-        """Whether the last to pause a server were we; what somebody else has paused since is theirs."""
-        pauses = (action for action in self._actions(server_id) if action["action"] == "pause")
-        latest = next(pauses, None)
-        return latest is not None and latest["user_id"] == self._cloud.user_id()
+    def _next(self, server_id: str, request: str) -> str:
+        """The request that came right after another one."""
+        requests = self.history(server_id)
+        return requests[max(0, requests.index(request) - 1)] if request in requests else request
 
     def _pause(self, call: Call, server_id: str) -> bool:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from stillframe.drivers.leftovers import DriverLeftovers, FoundDraft, Loss
 from stillframe.drivers.qemu.declaration import Declarations
@@ -20,9 +20,11 @@ class QemuLeftovers(DriverLeftovers):
         """See `DriverLeftovers`; who is not declared any more cannot be let run by us, and is left out."""
         return sorted(set(self._holding.abandoned()) & {declaration.id for declaration in self._declarations.all()})
 
-    def let_run(self, instance_id: str) -> None:
+    def let_run(self, instance_id: str, require_free: Callable[[], None]) -> None:
         """See `DriverLeftovers`."""
-        self._holding.release_abandoned(self._declarations.instance(instance_id))
+        declaration = self._declarations.instance(instance_id)
+        require_free()
+        self._holding.release_abandoned(declaration)
 
     def drafts(self) -> Sequence[FoundDraft]:
         """See `DriverLeftovers`."""
