@@ -41,6 +41,19 @@ def frozen(point: Path) -> Iterator[None]:
         subprocess.run(["fsfreeze", "--unfreeze", str(point)], check=True)
 
 
+def declare_away(place: Place, point: Path) -> None:
+    """Declare an instance with a disk in another file system."""
+    disk = point / "disk.img"
+    disk.write_bytes(bytes(1 << 20))
+    away = Declaration(
+        id="0b0c84ac-59f5-4d8b-9d42-4bd29e4f8a1e",
+        name="away",
+        project_id="default",
+        disks=(Disk(name="root", path=disk, format=Format.RAW),),
+    )
+    Declarations(place.folder / "state" / "instances").add(Files(), Images(), away)
+
+
 def unanswered(place: Place, level: str = "fail") -> tuple[int, set[str], set[str]]:
     """The exit code, the checks that had no answer, and those that had one."""
     done = place.run("doctor", "--timeout", _SECONDS, "-f", "json")
@@ -84,15 +97,7 @@ def test_a_file_system_that_does_not_answer(place: Place, tmp_path: Path) -> Non
     place.good("db", "upgrade")
     place.instance("there", root=b"r")
     with mounted(tmp_path, "ext4", 32 << 20) as point:
-        disk = point / "disk.img"
-        disk.write_bytes(bytes(1 << 20))
-        away = Declaration(
-            id="0b0c84ac-59f5-4d8b-9d42-4bd29e4f8a1e",
-            name="away",
-            project_id="default",
-            disks=(Disk(name="root", path=disk, format=Format.RAW),),
-        )
-        Declarations(place.folder / "state" / "instances").add(Files(), Images(), away)
+        declare_away(place, point)
         with frozen(point):
             code, told, others = unanswered(place)
         assert (code, told) == (1, {f"file system at {point}"})
@@ -102,3 +107,62 @@ def test_a_file_system_that_does_not_answer(place: Place, tmp_path: Path) -> Non
 def test_a_time_that_cannot_be_waited_for(place: Place) -> None:
     for seconds in ("0", "-1", "nan", "inf", "soon"):
         assert place.run("doctor", f"--timeout={seconds}").code == 2
+
+
+def test_an_etcd_that_takes_connections_and_says_nothing(place: Place) -> None:
+    place.instance("there", root=b"r")
+    with silent() as port:
+        place.configure(job_board__backend="etcd", job_board__port=port, job_board__timeout="600")
+        code, told, others = unanswered(place, "warn")
+    assert (code, told) == (0, {"job board"})
+    assert others >= {"settings", "drivers", "instance there"}
+
+
+def on_arrays(place: Place, port: str) -> None:
+    """Have the volumes lie on an array at that port, which may take its time."""
+    options = {"endpoint": f"https://127.0.0.1:{port}", "username": "u", "password": "secret", "timeout": "600"}
+    place.configure(
+        drivers__storage="storage_virtualize",
+        storage_virtualize__arrays="a",
+        **{f"array:a__{name}": value for name, value in options.items()},
+    )
+    place.good("db", "upgrade")
+
+
+def test_an_array_that_takes_connections_and_says_nothing(place: Place) -> None:
+    with silent() as port:
+        on_arrays(place, port)
+        code, told, others = unanswered(place)
+    assert code == 1
+    assert "copies" in told
+    assert others >= {"settings", "database", "operations"}
+
+
+def test_a_repair_does_not_wait_for_what_says_nothing_and_removes_nothing(place: Place) -> None:
+    with silent() as port:
+        on_arrays(place, port)
+        done = place.run("doctor", "--repair", "--yes", "--timeout", _SECONDS)
+        assert (done.code, "nothing was removed" in done.err, _UNANSWERED in done.err) == (6, True, True), done
+        place.configure(database__connection=f"postgresql+psycopg://u:secret@127.0.0.1:{port}/db")
+        done = place.run("doctor", "--repair", "--yes", "--timeout", _SECONDS)
+    assert (done.code, "the database cannot be used" in done.err, _UNANSWERED in done.err) == (6, True, True), done
+    assert "secret" not in done.err
+
+
+def test_a_removal_that_is_not_answered_is_told_as_unknown_and_keeps_up_no_other(place: Place, tmp_path: Path) -> None:
+    place.configure(engine__janitor_grace="0")
+    place.good("db", "upgrade")
+    place.instance("near", root=b"r")
+    near = place.folder / "disks" / ".stillframe" / "empty"
+    with mounted(tmp_path, "ext4", 32 << 20) as point:
+        declare_away(place, point)
+        far = point / ".stillframe" / "empty"
+        for folder in (near, far):
+            folder.mkdir(parents=True)
+            folder.parent.chmod(0o700)
+        with frozen(point):
+            done = place.run("doctor", "--repair", "--yes", "--timeout", _SECONDS, "-f", "json")
+        results = {one["what"]: (one["result"], one["detail"]) for one in done.document}
+        assert (done.code, results[str(near)][0], near.exists()) == (1, "removed", False), done
+        assert results[str(far)][0] == "failed"
+        assert "look again" in results[str(far)][1]

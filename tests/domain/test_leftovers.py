@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from stillframe.domain.arguments import CreateArguments
-from stillframe.domain.leftover import FENCING, Owner, Verdict, judge_copy, judge_fence, judge_lock
+from stillframe.domain.leftover import FENCING, Owner, Verdict, judge_copy, judge_draft, judge_fence, judge_lock
 from stillframe.domain.operation import Operation, OperationState
 from stillframe.domain.snapshot import CopyKind, CopyName, InstanceSnapshot, VolumeSnapshot
 from stillframe.domain.status import Status
@@ -138,3 +138,22 @@ def test_an_instance_is_given_back_unasked_only_where_nobody_ever_held_it(
     holder: Operation | None, expected: Verdict
 ) -> None:
     assert judge_lock(holder, BEFORE).verdict is expected
+
+
+@pytest.mark.parametrize(
+    ("certain", "age", "grace", "expected"),
+    [
+        (True, None, 60, REMOVE),
+        (True, 0, 60, REMOVE),
+        (False, 59, 60, KEEP),
+        (False, 60, 60, REMOVE),
+        (False, None, 60, ASK),
+        # Nobody is to be waited for.
+        (False, None, 0, REMOVE),
+    ],
+)
+def test_a_draft_goes_once_its_maker_is_gone_or_it_was_seen_for_long_enough(
+    *, certain: bool, age: int | None, grace: int, expected: Verdict
+) -> None:
+    seen = None if age is None else timedelta(seconds=age)
+    assert judge_draft(certain=certain, age=seen, grace=timedelta(seconds=grace)).verdict is expected

@@ -7,13 +7,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from stillframe.domain.errors import StillframeError
+from stillframe.cli.exit_codes import CommandFailed, ExitCode, as_failure
+from stillframe.domain.errors import StillframeError, Unavailable
 from stillframe.drivers.finding import Check, Finding, fail, warn
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Checks:
         """What they find, in their order, and then what the checks find that they have named."""
         named: list[Check] = []
         for start in range(0, len(checks), _AT_A_TIME):
-            for running in [_Running(check, self._idle) for check in checks[start : start + _AT_A_TIME]]:
+            for running in [_RunningCheck(check, self._idle) for check in checks[start : start + _AT_A_TIME]]:
                 for found in running.result(self._seconds):
                     if isinstance(found, Check):
                         named.append(found)
@@ -95,38 +97,120 @@ def _busy() -> float:
 
 
 class _Running:
+    """Something in a thread of its own, for which nobody waits at the end of the process.
+
+    `run` is given what it may call as a sign of life.
+    """
+
+    def __init__(self, name: str, run: Callable[[Callable[[], None]], None], idle: _Idle) -> None:
+        self._run, self._idle, self._since = run, idle, idle.seconds
+        self._ended = threading.Event()
+        threading.Thread(target=self._go, name=name, daemon=True).start()
+
+    def _go(self) -> None:
+        try:
+            self._run(self._live)
+        finally:
+            self._ended.set()
+
+    def _live(self) -> None:
+        self._since = self._idle.seconds
+
+    def ended(self, seconds: float) -> bool:
+        """Wait for the end; False once it has given no sign of life for so many idle seconds."""
+        while not self._ended.wait(_POLL_SECONDS):
+            self._idle.look()
+            if self._idle.seconds - self._since > seconds:
+                return False
+        return True
+
+
+class _RunningCheck:
     def __init__(self, check: Check, idle: _Idle) -> None:
         self._check = check
-        self._idle, self._since = idle, idle.seconds
         self._found: list[Finding | Check] = []
-        self._ended = threading.Event()
-        # Nobody waits for it at the end of the process.
-        threading.Thread(target=self._look, name=check.name, daemon=True).start()
+        self._running = _Running(check.name, self._look, idle)
 
-    def _look(self) -> None:
+    def _look(self, live: Callable[[], None]) -> None:
         try:
             for found in self._check.look():
                 self._found.append(found)
-                self._since = self._idle.seconds
+                live()
         except StillframeError as error:
             self._found.append(fail(self._check.name, error.message, self._check.mend))
         except Exception as error:  # noqa: BLE001  # a check that breaks off must not hide the others
             self._found.append(fail(self._check.name, f"it cannot be looked at: {error}", self._check.mend))
-        self._ended.set()
 
     def result(self, seconds: float) -> Sequence[Finding | Check]:
-        while not self._ended.wait(_POLL_SECONDS):
-            self._idle.look()
-            if self._idle.seconds - self._since > seconds:
-                told = fail if self._check.grave else warn
-                return [*self._found, told(self._check.name, f"did not answer within {seconds:g} s", self._check.mend)]
-        return self._found
+        if self._running.ended(seconds):
+            return self._found
+        told = fail if self._check.grave else warn
+        return [*self._found, told(self._check.name, unanswered(seconds), self._check.mend)]
 
 
-def apart(look: Callable[[], Iterable[Finding]], seconds: float) -> Iterator[Finding]:
+class Answers:
+    """What is asked side by side, each in a thread of its own, and not waited for once it is silent for so long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._idle = _Idle()
+
+    def of(self, asked: Mapping[str, Callable[[Callable[[], None]], T]]) -> Mapping[str, T | StillframeError]:
+        """Each answer by its name, or why there is none; who is asked may call its argument, as a sign of life."""
+        answers: dict[str, T | StillframeError] = {}
+        names = list(asked)
+        for start in range(0, len(names), _AT_A_TIME):
+            running = {name: _Asked(name, asked[name], self._idle) for name in names[start : start + _AT_A_TIME]}
+            answers |= {name: one.answer(self._seconds) for name, one in running.items()}
+        return answers
+
+    def to(self, name: str, ask: Callable[[], T]) -> T:
+        """One answer; raises `Unavailable` where there is none, and what it raises."""
+        answer = self.of({name: lambda _live: ask()})[name]
+        if isinstance(answer, StillframeError):
+            raise answer
+        return answer
+
+
+class _Asked(Generic[T]):
+    def __init__(self, name: str, ask: Callable[[Callable[[], None]], T], idle: _Idle) -> None:
+        self._name, self._ask = name, ask
+        self._outcome: Future[T] = Future()
+        self._running = _Running(name, self._look, idle)
+
+    def _look(self, live: Callable[[], None]) -> None:
+        try:
+            self._outcome.set_result(self._ask(live))
+        except Exception as error:  # noqa: BLE001  # it is raised where the answer is asked for
+            self._outcome.set_exception(error)
+
+    def answer(self, seconds: float) -> T | StillframeError:
+        if not self._running.ended(seconds):
+            return Unavailable(f"{self._name} {unanswered(seconds)}")
+        try:
+            return self._outcome.result()
+        except StillframeError as error:
+            return error
+
+
+def unanswered(seconds: float) -> str:
+    """In words."""
+    return f"did not answer within {seconds:g} s"
+
+
+class BrokenOff(Exception):
+    """The process apart did not come to its end; `mend` says what to do about it."""
+
+    def __init__(self, message: str, mend: str) -> None:
+        super().__init__(message)
+        self.mend = mend
+
+
+def apart(look: Callable[[], Iterable[T]], seconds: float) -> Iterator[T]:
     """Look in a process of its own, which is left alone at the end if the kernel does not let it end.
 
-    A thread that waits for a disk that does not answer cannot be ended, and no process ends before its threads.
+    A thread that waits for a disk that does not answer cannot be ended, and no process ends before its threads. Raises
+    `CommandFailed` as `look`, and `BrokenOff`.
     """
     receiver, sender = Pipe(duplex=False)
     process = os.fork()
@@ -140,32 +224,38 @@ def apart(look: Callable[[], Iterable[Finding]], seconds: float) -> Iterator[Fin
         _end(process)
 
 
-def _tell(sender: Connection, look: Callable[[], Iterable[Finding]]) -> None:
-    """Send each finding, and None when that was all; ends the process."""
+def _tell(sender: Connection, look: Callable[[], Iterable[T]]) -> None:
+    """Send each finding, and None when that was all, or why there is no more; ends the process."""
     try:
         # Whoever reads what the program says must not wait for a process that cannot be ended.
         silent = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(silent, stream)
-        for found in look():
-            sender.send(found)
-        sender.send(None)
+        try:
+            for found in look():
+                sender.send((found, None))
+            sender.send((None, None))
+        except (CommandFailed, StillframeError, OSError) as error:
+            failure = as_failure(error)
+            sender.send((None, (failure.code, str(failure))))
     except BaseException:  # noqa: BLE001  # the other side sees that there is no more
         os._exit(1)
     os._exit(0)
 
 
-def _heard(receiver: Connection, seconds: float) -> Iterator[Finding]:
+def _heard(receiver: Connection, seconds: float) -> Iterator[T]:
     while receiver.poll(seconds):
         try:
-            found: Finding | None = receiver.recv()
+            heard: tuple[T | None, tuple[ExitCode, str] | None] = receiver.recv()
         except EOFError:
-            yield fail("doctor", "the process that looks broke off", "report this as a bug")
-            return
+            raise BrokenOff("the process that looks broke off", "report this as a bug") from None
+        found, failure = heard
+        if failure is not None:
+            raise CommandFailed(*failure)
         if found is None:
             return
         yield found
-    yield fail("doctor", "the process that looks does not go on", "see whether this machine has memory and time left")
+    raise BrokenOff("the process that looks does not go on", "see whether this machine has memory and time left")
 
 
 def _end(process: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from stillframe.cli.command import Lister, Rows
@@ -58,8 +57,8 @@ class Doctor(Lister):
             metavar="SECONDS",
             type=_seconds,
             default=_TIMEOUT,
-            help="How long what is looked at may take to answer before the doctor says that it does not, and goes on "
-            "with the rest (%(default)g).",
+            help="How long what is looked at, or removed, may take to answer before the doctor says that it does not, "
+            "and goes on with the rest (%(default)g).",
         )
         parser.add_argument("--yes", action="store_true", help="With --repair, do not ask.")
         return parser
@@ -74,24 +73,35 @@ class Doctor(Lister):
             return self._repair(parsed_args)
         if parsed_args.also or parsed_args.yes:
             raise CommandFailed(ExitCode.USAGE, "--also and --yes go with --repair")
-        from stillframe.cli.checks import apart  # noqa: PLC0415
+        from stillframe.cli.checks import BrokenOff, apart  # noqa: PLC0415
         from stillframe.cli.health import look  # noqa: PLC0415  # brings the whole service along
+        from stillframe.drivers.finding import fail  # noqa: PLC0415
 
-        settings, seconds = self.settings(), parsed_args.timeout
-        findings = list(apart(lambda: look(settings, seconds), seconds))
+        settings, seconds, findings = self.settings(), parsed_args.timeout, []
+        try:
+            for finding in apart(lambda: look(settings, seconds), seconds):
+                findings.append(finding)  # noqa: PERF402  # what was found before it breaks off counts
+        except BrokenOff as broken:
+            findings.append(fail("doctor", str(broken), broken.mend))
         self._failed = any(finding.level == "fail" for finding in findings)
         return _FINDING, [(one.check, one.level.value, one.detail, one.mend) for one in findings]
 
     def _repair(self, parsed_args: Namespace) -> Rows:
-        from stillframe.cli import health, leftovers  # noqa: PLC0415  # bring the whole service along
+        from stillframe.cli import repairs  # noqa: PLC0415  # brings the whole service along
+        from stillframe.cli.checks import BrokenOff, apart  # noqa: PLC0415
 
-        settings = self.settings()
-        with closing(health.usable_database(settings)) as database:
-            repairs = leftovers.repair(
-                settings, database, frozenset(parsed_args.also), lambda plan: parsed_args.yes or self._agreed(plan)
-            )
-        self._failed = any(repair.result == "failed" for repair in repairs)
-        return _REPAIR, [(one.kind, one.about, one.place, one.result, one.detail) for one in repairs]
+        settings, seconds, also = self.settings(), parsed_args.timeout, frozenset(parsed_args.also)
+        try:
+            planned = list(apart(lambda: repairs.plan(settings, also, seconds), seconds))
+            to_remove = [one.line for one in planned if one.to_remove]
+            if to_remove and (parsed_args.yes or self._agreed(to_remove)):
+                came_of = list(apart(lambda: repairs.removals(settings, planned, seconds), seconds))
+            else:
+                came_of = [one.left() for one in planned]
+        except BrokenOff as broken:
+            raise CommandFailed(ExitCode.FAILED, f"{broken}; {broken.mend}") from None
+        self._failed = any(repair.result == "failed" for repair in came_of)
+        return _REPAIR, [(one.kind, one.about, one.place, one.result, one.detail) for one in came_of]
 
     def _agreed(self, plan: Sequence[str]) -> bool:
         for line in plan:

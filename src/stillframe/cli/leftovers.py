@@ -1,30 +1,27 @@
-"""What operations left behind, as `stillframe doctor` tells it and as it removes it."""
+"""What operations left behind, as `stillframe doctor` tells it."""
 
 from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from stillframe.cli.exit_codes import CommandFailed, ExitCode, usable_settings
-from stillframe.domain.errors import StillframeError
 from stillframe.domain.leftover import LeftoverKind
 from stillframe.drivers.finding import Check, Finding, fail, ok, warn
 from stillframe.drivers.leftovers import DriverLeftovers, together
-from stillframe.drivers.registry import open_drivers
 from stillframe.main import build_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from stillframe.drivers.platform import Drivers
     from stillframe.service.leftovers import Leftover, Leftovers
     from stillframe.settings import Settings
     from stillframe.store.database import Database
 
-_CHECKS: Final = {
+#: What each kind is called.
+CHECKS: Final = {
     LeftoverKind.COPY: "copies",
     LeftoverKind.FENCE: "fences",
     LeftoverKind.QUIESCE: "guests held still",
@@ -40,11 +37,11 @@ _FAILURES: Final = frozenset({LeftoverKind.FENCE, LeftoverKind.QUIESCE, Leftover
 def checks(settings: Settings, database: Database, drivers: Drivers) -> Sequence[Check]:
     """What was left behind in the platform and in the store, by kind."""
     found = build_leftovers(settings, database, drivers)
-    return [Check(name, partial(_findings, kind, found, drivers), _ANSWER) for kind, name in _CHECKS.items()]
+    return [Check(name, partial(_findings, kind, found, drivers), _ANSWER) for kind, name in CHECKS.items()]
 
 
 def _findings(kind: LeftoverKind, found: Leftovers, drivers: Drivers) -> Iterator[Finding]:
-    left, check = found.look(kind), _CHECKS[kind]
+    left, check = found.look(kind), CHECKS[kind]
     for (about, why, sure), some in _grouped(left).items():
         told = fail if kind in _FAILURES else warn
         yield told(check, _told(drivers, about, why, some), _mend(kind, about, sure=sure))
@@ -107,59 +104,3 @@ def _mend(kind: LeftoverKind, about: str, *, sure: bool) -> str:
     if sure:
         return "nothing: the janitor removes it; or at once: stillframe doctor --repair"
     return f"if it is certain that nobody needs it: stillframe doctor --repair --also {about}"
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """One leftover, and what came of it: `removed`, `spared`, `failed`, or `left` where nothing was to be done."""
-
-    kind: str
-    about: str
-    place: str
-    result: str
-    detail: str
-
-
-def repair(
-    settings: Settings, database: Database, also: frozenset[str], agreed: Callable[[Sequence[str]], bool]
-) -> Sequence[Repair]:
-    """Look, ask whether the plan is agreed to, and remove; `also` are ids whose leftovers need not be certain.
-
-    It may run beside the service. Raises `CommandFailed` where nobody knows what was left over.
-    """
-    with usable_settings():
-        drivers = open_drivers(settings)
-        found = build_leftovers(settings, database, drivers)
-        done = [*_look(drivers, found, also)]
-        unknown = also - {leftover.about for leftover, _where, _to_remove in done}
-        if unknown:
-            raise CommandFailed(ExitCode.NOT_FOUND, f"nothing was left over of: {', '.join(sorted(unknown))}")
-        plan = [(leftover, where) for leftover, where, to_remove in done if to_remove]
-        lines = [f"{one.kind} {where} of {one.about}: {one.why}" for one, where in plan]
-        go_on = bool(plan) and agreed(lines)
-        return [
-            _remove(found, leftover, where) if to_remove and go_on else _left(leftover, where, asked=to_remove)
-            for leftover, where, to_remove in done
-        ]
-
-
-def _look(drivers: Drivers, leftovers: Leftovers, also: frozenset[str]) -> Iterator[tuple[Leftover, str, bool]]:
-    for kind in LeftoverKind:
-        try:
-            found = leftovers.look(kind)
-        except StillframeError as error:
-            raise CommandFailed(
-                ExitCode.UNAVAILABLE, f"nobody knows what was left over, so nothing was removed: {error.message}"
-            ) from None
-        for leftover in found:
-            yield leftover, place(drivers, leftover), leftover.sure or leftover.about in also
-
-
-def _remove(leftovers: Leftovers, leftover: Leftover, where: str) -> Repair:
-    outcome, why = leftovers.remove(leftover, lambda: None)
-    return Repair(leftover.kind, leftover.about, where, outcome, why or leftover.why)
-
-
-def _left(leftover: Leftover, where: str, *, asked: bool) -> Repair:
-    detail = leftover.why if asked else f"{leftover.why}; it needs --also {leftover.about}"
-    return Repair(leftover.kind, leftover.about, where, "left", detail)

@@ -9,6 +9,7 @@ earlier state: whatever was begun after that is unknown there, and of the unknow
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from stillframe.domain.snapshot import CopyKind
 from stillframe.domain.status import Status
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from stillframe.domain.operation import Operation
     from stillframe.domain.snapshot import InstanceSnapshot, VolumeSnapshot
@@ -132,11 +133,11 @@ def judge_draft(*, certain: bool, age: timedelta | None, grace: timedelta) -> Ju
     """
     if certain:
         return Judgement(Verdict.REMOVE, "a draft whose maker is gone")
+    if (age or timedelta(0)) >= grace:
+        return Judgement(Verdict.REMOVE, "an empty draft that nobody has touched")
     if age is None:
         return Judgement(Verdict.ASK, "an empty draft; only a service that runs can tell for how long it has been one")
-    if age < grace:
-        return Judgement(Verdict.KEEP, "somebody may just have made it")
-    return Judgement(Verdict.REMOVE, "an empty draft that nobody has touched")
+    return Judgement(Verdict.KEEP, "somebody may just have made it")
 
 
 def _useless(copy: VolumeSnapshot, snapshot: InstanceSnapshot) -> bool:
