@@ -6,7 +6,9 @@ variables that say where else those files are.
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from keystoneauth1 import exceptions
@@ -16,6 +18,7 @@ from stillframe.domain.printable import printable
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from openstack.config.cloud_region import CloudRegion
 
@@ -63,29 +66,65 @@ def _read(name: str, given: dict[str, Any]) -> CloudRegion:
 
     where = "the files of clouds"
     try:
-        known = OpenStackConfig(app_name="stillframe")
-        where = known.config_filename or "any clouds.yaml"
-        if name not in known.get_cloud_names():
-            raise CommandFailed(
-                ExitCode.USAGE,
-                f"there is no cloud '{printable(name)}' in {printable(where)} (--os-cloud, OS_CLOUD); it would be "
-                "looked for in clouds.yaml here, in ~/.config/openstack and in /etc/openstack, and where "
-                f"OS_CLIENT_CONFIG_FILE says. {_MENDED_BY}, or unset OS_CLOUD",
-            )
-        found = known.get_one(cloud=name, **given)
-    except yaml.MarkedYAMLError as error:
-        # Its own text shows the line, which may be one with a password.
-        mark = error.problem_mark
-        place = f"{mark.name}, line {mark.line + 1}" if mark else where
-        raise CommandFailed(ExitCode.USAGE, f"{printable(place)}: this is no YAML") from None
+        with _none_skipped():
+            known = OpenStackConfig(app_name="stillframe")
+            where = known.config_filename or "any clouds.yaml"
+            if name not in known.get_cloud_names():
+                raise CommandFailed(
+                    ExitCode.USAGE,
+                    f"there is no cloud '{printable(name)}' in {printable(where)} (--os-cloud, OS_CLOUD); it would be "
+                    "looked for in clouds.yaml here, in ~/.config/openstack and in /etc/openstack, and where "
+                    f"OS_CLIENT_CONFIG_FILE says. {_MENDED_BY}, or unset OS_CLOUD",
+                )
+            found = known.get_one(cloud=name, **given)
+    except yaml.YAMLError as error:
+        # As earlier releases of openstacksdk raise it; its own text shows what may be a password.
+        raise CommandFailed(ExitCode.USAGE, _no_yaml(where, error)) from None
     except (ConfigException, exceptions.ClientException) as error:
-        raise CommandFailed(ExitCode.USAGE, f"the cloud '{printable(name)}': {printable(str(error))}") from None
+        # What it quotes of the file may be a password.
+        told = str(error).partition("{")[0].rstrip(": ")
+        raise CommandFailed(ExitCode.USAGE, f"the cloud '{printable(name)}': {printable(told)}") from None
     except (AttributeError, TypeError, ValueError, KeyError, OSError):
         # openstacksdk takes for granted that mappings are where they should be.
         raise CommandFailed(
             ExitCode.USAGE, f"the cloud '{printable(name)}' is not described as it should be in {printable(where)}"
         ) from None
     return found
+
+
+class _Skipped(logging.Filter):
+    """Keeps from the log what openstacksdk says of a file that it cannot read, with words of the file, and goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging`."""
+        match record.args:
+            case (str() as path, Exception() as error):
+                self.said.append(_no_yaml(path, error))
+                return False
+        return True
+
+
+@contextmanager
+def _none_skipped() -> Iterator[None]:
+    """Raises `CommandFailed` if a file was skipped: what another one says of the cloud was not meant."""
+    log, skipped = logging.getLogger("openstack.config"), _Skipped()
+    log.addFilter(skipped)
+    try:
+        yield
+    finally:
+        log.removeFilter(skipped)
+        if skipped.said:
+            raise CommandFailed(ExitCode.USAGE, skipped.said[0]) from None
+
+
+def _no_yaml(path: str, error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"{mark.name}, line {mark.line + 1}" if mark else path
+    return f"{printable(place)}: this is no YAML"
 
 
 def require_meant(options: argparse.Namespace, *, standalone: bool) -> None:

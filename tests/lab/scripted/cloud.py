@@ -77,6 +77,10 @@ class ScriptedCloud(Things):
     def __init__(self) -> None:
         super().__init__()
         self.url = ""
+        #: What Keystone's catalogue has: types, regions and where each is.
+        self.endpoints = [(kind, "r", root) for kind, root in _ROOTS.items()]
+        #: When a token is issued and expires, by Keystone's clock.
+        self.token_dates = "2026-01-01T00:00:00.000000Z", "2099-01-01T00:00:00.000000Z"
         self.away: set[str] = set()
         self.heard: list[str] = []
         self.looks: list[tuple[str, int]] = []
@@ -169,19 +173,23 @@ def _find(things: dict[str, Any], kind: str, key: str) -> Any:
 def _token(request: _Request) -> Answer:
     scope = request.body["auth"].get("scope", {}).get("project", {})
     project_id = scope.get("id") or scope.get("name") or SERVICE_PROJECT
+    here, (issued, expires) = request.cloud.url, request.cloud.token_dates
     catalog = [
         {
             "type": kind,
             "id": kind,
             "name": kind,
-            "endpoints": [{"interface": "internal", "region_id": "r", "region": "r", "id": kind, "url": url}],
+            "endpoints": [
+                {"interface": one, "region_id": region, "region": region, "id": f"{kind}-{one}", "url": here + root}
+                for one in ("internal", "public")
+            ],
         }
-        for kind, url in ((kind, request.cloud.url + root) for kind, root in _ROOTS.items())
+        for kind, region, root in request.cloud.endpoints
     ]
     token = {
         "methods": ["password"],
-        "expires_at": "2099-01-01T00:00:00.000000Z",
-        "issued_at": "2026-01-01T00:00:00.000000Z",
+        "issued_at": issued,
+        "expires_at": expires,
         "user": {"id": SERVICE_USER, "name": SERVICE_USER, "domain": {"id": "default", "name": "Default"}},
         "project": {"id": project_id, "name": project_id, "domain": {"id": "default", "name": "Default"}},
         "roles": [{"id": one, "name": one} for one in ("admin", "service")],
