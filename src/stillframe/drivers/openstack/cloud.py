@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,6 +173,8 @@ class Cloud:
         self._member_of = lru_cache(_PROJECTS)(load_auth)
         self._own = load_auth(None)
         self._endpoints = endpoints
+        # A token, and when it was asked for.
+        self._fetched: tuple[Any, float] = None, 0.0
 
     def service(self, kind: str) -> Api:
         """As the service's user, in the service's project."""
@@ -208,6 +211,16 @@ class Cloud:
         with _translated("identity", for_user=False):
             return frozenset(map(str, access.role_names))
 
+    def regions(self, kind: str) -> frozenset[str]:
+        """The regions that a service has endpoints of their own in, among those that may be meant."""
+        access = self._access(0)
+        with _translated("identity", for_user=False):
+            found = access.service_catalog.get_endpoints(
+                service_type=kind, interface=self._endpoints.interface, region_name=self._endpoints.region
+            )
+            regions = {str(one["url"]): str(one["region"]) for some in found.values() for one in some if one["region"]}
+        return frozenset(regions.values())
+
     def credentials(self, kind: str, seconds: float) -> Credentials:
         """A way to a service that is good for so long, where Keystone gives tokens for so long."""
         token = str(self._access(seconds).auth_token)
@@ -220,10 +233,19 @@ class Cloud:
         own: Any = self._own
         with _translated("identity", for_user=False):
             access = own.get_access(self._session)
-            if seconds and access.will_expire_soon(seconds):
+            if seconds and self._left(access) < seconds:
                 own.invalidate()
+                asked_at = _passed()
                 access = own.get_access(self._session)
+                self._fetched = access, asked_at
         return access
+
+    def _left(self, access: Any) -> float:
+        """Seconds that a token is surely still good for: Keystone's clock, which it is dated by, need not be ours."""
+        known, asked_at = self._fetched
+        if known is not access:
+            return 0.0
+        return float((access.expires - access.issued).total_seconds()) - (_passed() - asked_at)
 
     def _api(self, kind: str, auth: BaseAuthPlugin, *, for_user: bool) -> Api:
         adapter = Adapter(
@@ -269,6 +291,11 @@ def path_part(identity: str, what: str) -> str:
     if not re.fullmatch(r"[\w-]+", identity):
         raise NotFound(f"{what} could not be found.")
     return identity
+
+
+def _passed() -> float:
+    # Goes on while the machine is suspended, and is never set.
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _tracing(request_id: str | None) -> dict[str, str]:

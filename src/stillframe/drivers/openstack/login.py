@@ -59,10 +59,21 @@ def problems(cloud: Cloud, kinds: Sequence[str]) -> Iterator[Problem]:
     for kind in kinds:
         try:
             cloud.service(kind).endpoint()
+            yield from _one_region(kind, cloud.regions(kind))
         except StillframeError as error:
             yield Problem(error.message, "correct region_name and interface in [openstack]", grave=True)
     if "admin" in roles:
         yield from _rivals(cloud)
+
+
+def _one_region(kind: str, regions: frozenset[str]) -> Iterator[Problem]:
+    """Keystone's library takes the first that it finds, which need not be where the servers are."""
+    if len(regions) > 1:
+        yield Problem(
+            f"the catalogue has {kind} in the regions {', '.join(sorted(regions))}, and nothing says which is meant",
+            "set region_name in [openstack]",
+            grave=True,
+        )
 
 
 def _rivals(cloud: Cloud) -> Iterator[Problem]:
