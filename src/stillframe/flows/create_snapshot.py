@@ -82,9 +82,9 @@ class CreatingSnapshot(Step[CutMade]):
         for undo in (self._let_run, self._drop):
             try:
                 undo(self.undo_call())
-            except Exception:
+            except Exception as error:  # noqa: BLE001  # it is told, and keeps nothing else from being undone
                 # What is left carries the snapshot's id and goes with its deletion, or stays marked as held still.
-                LOG.exception("task %s: what was half-made could not all be undone", self.operation.id)
+                self.log_undone(error, "what was half-made could not all be undone")
 
     def _let_run(self, call: Call) -> None:
         """Let the guest run that an earlier attempt may have left held still."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Never
 
 from stillframe.domain.arguments import Action, RestoreArguments
-from stillframe.domain.errors import Conflict, Refused, StillframeError
+from stillframe.domain.errors import Conflict, Refused, StillframeError, Superseded
 from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.operation import Operation, Settlement
 from stillframe.domain.outcomes import (
@@ -90,8 +90,8 @@ class FencingInstance(Step[Never]):
         try:
             unfence_instance(self, self.undo_call())
             start_again(self, self.undo_call())
-        except StillframeError:
-            LOG.exception("task %s: the instance could not be given back as it was", self.operation.id)
+        except StillframeError as error:
+            self.log_undone(error, "the instance could not be given back as it was")
 
 
 class CreatingSafetyCopies(Step[SafetyCopiesMade]):
@@ -124,9 +124,9 @@ class CreatingSafetyCopies(Step[SafetyCopiesMade]):
             return
         try:
             self.delete_copies(self.undo_call(), CopyKind.SAFETY, self.operation.id)
-        except StillframeError:
+        except StillframeError as error:
             # What is left carries the snapshot's id and goes with its next restore or its deletion.
-            LOG.exception("task %s: the safety copies could not all be removed", self.operation.id)
+            self.log_undone(error, "the safety copies could not all be removed")
 
 
 class RecordingIntent(Step[Never]):
@@ -230,6 +230,8 @@ class ReleasingInstance(Step[InstanceReleased]):
                 # Neither of them may come after somebody else has settled the operation.
                 self.require(call)
                 release(self, call)
+            except Superseded:
+                raise
             except StillframeError as error:
                 LOG.exception("task %s: the instance was not given back as it was", self.operation.id)
                 missing = "free" if fenced else "up"
@@ -253,6 +255,8 @@ class DeletingSafetyCopies(Step[SafetyCopiesDeleted]):
             return None
         try:
             self.delete_copies(self.call(), CopyKind.SAFETY)
+        except Superseded:
+            raise
         except StillframeError as error:
             LOG.exception("task %s: safety copies are left over", self.operation.id)
             message = (

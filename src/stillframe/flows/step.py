@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, Never
 
-from stillframe.domain.errors import Interrupted, StillframeError
+from stillframe.domain.errors import Interrupted, StillframeError, Superseded
 from stillframe.domain.operation import Operation, Settlement
 from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference, InstanceSnapshot, VolumeSnapshot
 from stillframe.drivers.call import Call
@@ -112,6 +112,13 @@ class Step(Task[T_co]):
     def undo_call(self) -> Call:
         """What drivers are told while this task is reverted: nothing but another worker stops its cleaning up."""
         return self._bound(self.attempt.check_claim, lambda _done, _total: None)
+
+    def log_undone(self, error: Exception, what: str) -> None:
+        """Tell that not all could be undone; nothing is amiss where that is left to a worker that has taken over."""
+        if isinstance(error, Superseded):
+            LOG.info("task %s is undone by whoever has it now: %s", self.operation.id, error)
+        else:
+            LOG.error("task %s: %s", self.operation.id, what, exc_info=error)
 
     def _bound(self, check: Callable[[], None], report: Callable[[int, int], None]) -> Call:
         operation = self.operation
