@@ -57,6 +57,8 @@ def test_doctor_asks_it_how_it_is(installed: Path, tmp_path: Path) -> None:
     told = {one["check"]: (one["result"], one["detail"]) for one in json.loads(done.stdout)}
     assert told["drivers"] == ("ok", "compute memory, storage shelf")
     assert told["shelf"] == ("ok", str(tmp_path))
+    # Whoever has chosen the reference by mistake learns why there are no instances.
+    assert (told["memory"][0], "made by code" in told["memory"][1]) == ("warn", True)
 
 
 def test_a_driver_that_names_no_sources_stands_alone(installed: Path, tmp_path: Path) -> None:
