@@ -15,8 +15,9 @@ import pytest
 
 from stillframe.domain.errors import Unavailable
 from stillframe.drivers.storage_virtualize.client import Client
-from stillframe.drivers.storage_virtualize.options import ArrayOptions
+from stillframe.drivers.storage_virtualize.options import ArrayOptions, read
 from stillframe.drivers.storage_virtualize.shared import AT_ONCE, TAKING_TURNS, Shared
+from stillframe.settings import load
 from tests.lab.storage_virtualize.array import Array
 from tests.lab.storage_virtualize.server import PASSWORD, USER, SimulatedArray, simulated
 
@@ -81,6 +82,30 @@ def test_services_on_several_hosts_live_with_what_an_array_gives(
     # One of them is good no more.
     served.tokens.pop(next(iter(served.tokens)))
     assert Client(hosts[0]).run("lssystem")
+
+
+def test_hosts_that_divide_the_limit_ask_an_array_for_no_more_than_it_takes(
+    served: SimulatedArray, tmp_path: Path
+) -> None:
+    served.array.behaviour.requests_a_second = 10
+    hosts: list[ArrayOptions] = []
+    for number in range(2):
+        config = tmp_path / f"host-{number}.conf"
+        config.write_text(
+            f"[DEFAULT]\nstate_dir = {tmp_path / f'state-{number}'}\n"
+            "[drivers]\nstorage = storage_virtualize\n"
+            "[storage_virtualize]\narrays = a\n"
+            f"[array:a]\nendpoint = {served.endpoint}\nusername = {USER}\npassword = {PASSWORD}\n"
+            f"ca_file = {served.ca_file}\ncommands_a_second = 5\ntimeout = 60\n"
+        )
+        hosts += read(load([str(config)])).arrays
+    assert len({host.shared_folder for host in hosts}) == 2
+    began = time.monotonic()
+    for one in [process for host in hosts for process in others(host, 2, 5)]:
+        assert one.wait(240) == 0
+    assert served.refused_for_haste == 0
+    # Of its five a second each host keeps two for cuts.
+    assert time.monotonic() - began > 2.5
 
 
 def test_who_is_told_that_it_is_too_much_keeps_the_others_from_asking(tmp_path: Path) -> None:
