@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 _PATIENCE: Final = 90.0
 _ROOT: Final = Path(__file__).parents[2]
 # The options that came with them.
-_NEEDS_CLAIMS: Final = {("engine", "claim_seconds")}
+_NEEDS_CLAIMS: Final = {("engine", name) for name in ("claim_seconds", "janitor_interval", "janitor_grace")}
 
 Overrides = Sequence[tuple[str | None, str, object]]
 

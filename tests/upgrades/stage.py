@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ HELD: Final = {
 METHODS: Final = frozenset(HELD.values())
 #: Nothing is planned or goes wrong here but by the test.
 NOTHING: Final = Weather(seed=0, board="none", database="", operations=0, instances=0)
+#: The janitor goes round all the time, and spares nothing for its youth.
+_JANITOR: Final = [("engine", "janitor_interval", 1), ("engine", "janitor_grace", 1)]
 #: The drivers by the names that the settings of each release may have for them.
 _DRIVERS: Final = [("drivers", "compute", "local"), ("drivers", "storage", "local")]
 _PATIENCE: Final = 600.0
@@ -139,6 +142,14 @@ class Stage:
     def workers(self, release: Release) -> list[Post]:
         return [post for post in self.crew.posts if post.role != "api" and post.release == release]
 
+    def goes_round(self) -> None:
+        """Wait until a janitor has removed a draft that nobody has touched for long; each release takes it for one."""
+        root = next((self.crew.folder / "disks").rglob(".stillframe"))
+        draft = root / "left.partial.new"
+        draft.mkdir()
+        os.utime(draft, (0, 0))
+        self.until(lambda: not draft.exists(), "the janitor to go round")
+
     def all_end(self) -> list[str]:
         """Wait for everything that was begun; whatever is not as it has to be then."""
         for name, played in self.playing.items():
@@ -150,7 +161,7 @@ class Stage:
 @contextmanager
 def stage(release: Release, database: str, folder: Path) -> Iterator[Stage]:
     """A release at work: one API and one worker, with as many places as operations are held."""
-    more = [("engine", "workers", len(HELD)), *_DRIVERS]
+    more = [("engine", "workers", len(HELD)), *_JANITOR, *_DRIVERS]
     pool = ThreadPoolExecutor(16)
     with crew(folder, database=database, claim_seconds=LEASE, release=release, more=more) as enrolled:
         names = [*HELD, "waiting", "failed"]
