@@ -72,6 +72,12 @@ class Stack:
         assert reply.status_code < 300, (method, path, reply.text)
         return reply.json()
 
+    def told_by(self, target: str) -> str:
+        """The metrics of one of Prometheus' targets, as they are now."""
+        reply = requests.get(f"http://{target}/metrics", timeout=60)
+        assert reply.status_code == 200, reply.text
+        return reply.text
+
     def create(self, instance_id: str, name: str) -> str:
         """Have a snapshot taken; its id."""
         body = {"vm-snapshot": {"name": name}}

@@ -21,14 +21,17 @@ _PATIENCE: Final = 300.0
 #: On a busy machine many scrapes come to nothing, for none may take longer than the pace: what is told is told for long
 #: enough that one of them sees it.
 INTERVAL: Final = 1.0
+#: How late a job may be.
+OVERDUE_SECONDS: Final = 15
 SCALED: Final[Mapping[str, str]] = {
     "[1h]": "[30s]",
     "[3h]": "[60s]",
     "< 3600": "< 30",
+    "> 3600": f"> {OVERDUE_SECONDS}",
     "for: 5m": "for: 3s",
     "for: 15m": "for: 3s",
 }
-_TIMES: Final = re.compile(r"\[\d+[smh]\]|for: \d+[smh]|< \d{3,}")
+_TIMES: Final = re.compile(r"\[\d+[smh]\]|for: \d+[smh]|< \d{3,}|> 3600\b")
 
 
 def scaled_rules() -> str:
