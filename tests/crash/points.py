@@ -101,7 +101,7 @@ def struck_drivers(settings: Settings, points: Points) -> Drivers:
 
 def _break(mark: Path) -> Callable[..., Any]:
     def around(name: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if name == "restore" and mark.exists() and mark.read_text() == args[1]:
+        if name == "restore" and mark.exists() and mark.read_text() == args[2]:
             raise BackendError("this volume cannot be restored, as the test wished")
         return method(*args, **kwargs)
 

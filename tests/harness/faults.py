@@ -6,7 +6,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -24,6 +24,11 @@ def id_in(argument: object) -> str | None:
     """
     told = getattr(argument, "id", None) if type(argument).__name__ == "CopyReference" else argument
     return told if isinstance(told, str) else None
+
+
+def subject(arguments: Sequence[object]) -> str | None:
+    """The first id in the arguments of a driver's method: what the call is about, whoever else it names."""
+    return next((told for argument in arguments if (told := id_in(argument)) is not None), None)
 
 
 class Gate:

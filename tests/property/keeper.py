@@ -25,7 +25,7 @@ from tests.crash.points import Points, struck_drivers
 from tests.crash.stage import settings_of, settle
 from tests.crash.world import instance_of
 from tests.harness.client import client_of
-from tests.harness.faults import Faults, id_in
+from tests.harness.faults import Faults, subject
 from tests.harness.forks import ended_by, fork, serve
 from tests.harness.surround import surround
 
@@ -73,7 +73,7 @@ class Kept:
         """Let storage calls fail for good, each by its method and the name of the disk."""
 
         def act(name: str, method: Any, args: Any, kwargs: Any) -> Any:
-            if (name, self._disk(name, id_in(args[1]))) in wished:
+            if (name, self._disk(name, subject(args))) in wished:
                 raise BackendError(f"{name} failed, as the test wished")
             return method(*args, **kwargs)
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from stillframe.domain.errors import BackendError
 from stillframe.domain.operation import Operation
 from stillframe.drivers.call import Call
-from tests.harness.faults import id_in
+from tests.harness.faults import subject
 
 # They look, and change nothing.
 _LOOKS: Final = frozenset(
@@ -86,8 +86,8 @@ class Recorder:
         self._ledger.write(call, self._worker, name, "begins")
         try:
             self._hold(call, name)
-            subject = id_in(args[1]) or ""
-            if any((self._marks / mark).exists() for mark in (f"fail-{name}", f"fail-{name}-{subject}")):
+            about = subject(args) or ""
+            if any((self._marks / mark).exists() for mark in (f"fail-{name}", f"fail-{name}-{about}")):
                 raise BackendError("this does not work, as the test wished")
             return method(*args, **kwargs)
         finally:

@@ -233,7 +233,7 @@ class ReleasingInstance(Step[InstanceReleased]):
             except Superseded:
                 raise
             except StillframeError as error:
-                LOG.exception("task %s: the instance was not given back as it was", self.operation.id)
+                self.log_failure(error, "the instance was not given back as it was")
                 missing = "free" if fenced else "up"
                 message = f"The volumes are whole, but the instance is not {missing}: {error.message}"
                 return InstanceReleased(fenced, Reason(error.code, message))
@@ -258,7 +258,7 @@ class DeletingSafetyCopies(Step[SafetyCopiesDeleted]):
         except Superseded:
             raise
         except StillframeError as error:
-            LOG.exception("task %s: safety copies are left over", self.operation.id)
+            self.log_failure(error, "safety copies are left over")
             message = (
                 "The volumes are whole, but safety copies are left over; the next restore to this instance snapshot "
                 f"or its deletion removes them: {error.message}"

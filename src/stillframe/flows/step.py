@@ -113,6 +113,17 @@ class Step(Task[T_co]):
         """What drivers are told while this task is reverted: nothing but another worker stops its cleaning up."""
         return self._bound(self.attempt.check_claim, lambda _done, _total: None)
 
+    def log_failure(self, error: StillframeError, what: str) -> None:
+        """Tell what could not be done; no error where that is perhaps another worker's by now. Raises `Superseded`."""
+        try:
+            self.attempt.check_claim()
+        except Superseded:
+            raise
+        except StillframeError:
+            LOG.warning("task %s: %s, unless another worker has taken over: %s", self.operation.id, what, error)
+        else:
+            LOG.error("task %s: %s", self.operation.id, what, exc_info=error)
+
     def log_undone(self, error: Exception, what: str) -> None:
         """Tell that not all could be undone; nothing is amiss where that is left to a worker that has taken over."""
         if isinstance(error, Superseded):
