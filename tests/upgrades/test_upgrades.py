@@ -88,7 +88,9 @@ def test_workers_are_replaced_one_by_one(
         on.crew.upgrade(THIS)
         (old,) = on.workers(before)
         on.enlist(THIS)
-        on.goes_round()
+        if before.claims:
+            # Beside the first release nobody of this one does anything yet.
+            on.goes_round()
         on.leases(3)
         stolen = [entry for entry in on.entries() if entry.operation in held and entry.worker != old.name]
         assert stolen == []
