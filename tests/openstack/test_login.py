@@ -16,7 +16,7 @@ from tests.lab.openstack.lab import Lab
 from tests.lab.openstack.services import HOST, Option, free_port, until
 from tests.lab.openstack.tenant import checked
 from tests.openstack.service import Stillframe, serving
-from tests.openstack.world import connected
+from tests.openstack.world import USER, connected
 
 pytestmark = [pytest.mark.openstack, needs_lab]
 
@@ -33,7 +33,7 @@ def administrator(lab: Lab, project: str) -> Iterator[None]:
     api = Adapter(lab.keystone.session("admin"), endpoint_override=lab.keystone.auth_url, raise_exc=True)
     ((user_id,), (role_id,)) = (
         [one["id"] for one in checked(api.get(f"/{kind}?name={name}"))[kind]]
-        for kind, name in (("users", "stillframe"), ("roles", "admin"))
+        for kind, name in (("users", USER), ("roles", "admin"))
     )
     path = f"/projects/{lab.projects[project]}/users/{user_id}/roles/{role_id}"
     api.put(path)
@@ -42,7 +42,7 @@ def administrator(lab: Lab, project: str) -> Iterator[None]:
     finally:
         api.delete(path)
         # Its tokens are revoked with that.
-        lab.keystone.forget("stillframe")
+        lab.keystone.forget(USER)
 
 
 def test_the_user_that_the_documentation_describes_has_no_problems(lab: Lab, tmp_path: Path) -> None:

@@ -27,12 +27,14 @@ from tests.lab.openstack.tenant import PATIENCE, Tenant, checked
 
 GIB: Final = 1 << 30
 PROJECTS: Final = {"mine": "alpha", "project": "alpha", "other": "beta"}
+#: Whom the drivers log in as that tests call themselves.
+USER: Final = "stillframe-drivers"
 
 
 def connected(lab: Lab, folder: Path, **options: Option) -> Cloud:
     """The cloud as the service's user reaches it; `options` of `[openstack]` in the place of the lab's."""
     config = folder / "cloud.conf"
-    config.write_text(ini({"openstack": {**service_options(lab.keystone.auth_url, "stillframe-drivers"), **options}}))
+    config.write_text(ini({"openstack": {**service_options(lab.keystone.auth_url, USER), **options}}))
     return connect(load([str(config)]).conf, Endpoints("internal", None))
 
 
