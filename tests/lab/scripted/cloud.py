@@ -92,9 +92,8 @@ class ScriptedCloud(Things):
         self._hooks.append((re.compile(request), hook, [times]))
 
     def delay(self, request: str, looks: str, number: int) -> None:
-        """Have the next request that fits unanswered, and worked on right after the so manieth that fits `looks`."""
-        late = _Late(re.compile(request), re.compile(looks), number)
-        self._late.append(late)
+        """Leave the next request that fits unanswered, and work on it right after so many that fit `looks`."""
+        self._late.append(_Late(re.compile(request), re.compile(looks), number))
 
     def asked(self, request: str) -> list[str]:
         """The requests so far that fit a regular expression."""
