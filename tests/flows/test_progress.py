@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stillframe.domain.errors import BackendError
+from stillframe.engine.execution import Execution
+from stillframe.engine.persistence import FlowBooks
 from stillframe.engine.progress import seconds_left
-from tests.harness.faults import PATIENCE, wait_until
+from tests.harness.faults import PATIENCE, Gate, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -335,6 +337,31 @@ def test_who_reads_nothing_but_the_progress_sees_one_end_and_which_it_is(world: 
     assert (state == "SUCCESS", last["completed_tasks"]["SnapshotDone"]) == (not broken, state)
     assert (last["progress"] == 100) is not broken
     assert (BROKEN.message in last["fault"]["message"]) if broken else last["fault"] is None
+
+
+def test_an_end_that_comes_in_the_middle_of_a_look_is_told_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot_id = world.create()
+    world.faults.fail("restore", BROKEN)
+    releasing, closing = world.faults.hold("release"), Gate()
+    read, close = FlowBooks.read, Execution.close_books
+    task = world.begin("restore", snapshot_id)
+    releasing.arrived()
+
+    def read_early(books: FlowBooks, operation_id: str) -> object:
+        detail = read(books, operation_id)
+        if threading.current_thread() is threading.main_thread():
+            releasing.let_go()
+            wait_until(lambda: world.show(snapshot_id)["status"] != "restoring", "the restore did not end")
+        return detail
+
+    with monkeypatch.context() as patches:
+        patches.setattr(FlowBooks, "read", read_early)
+        patches.setattr(Execution, "close_books", lambda *args: closing(close, args, {}))
+        seen = world.progress(task)
+        closing.let_go()
+        world.settle()
+    assert seen["pending_tasks"] == {}
+    assert seen == world.progress(task)
 
 
 def test_a_deletion_can_still_be_asked_about_when_its_snapshot_is_gone(world: World) -> None:

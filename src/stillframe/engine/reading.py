@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from taskflow.persistence.models import FlowDetail
+
 from stillframe.domain.operation import Operation, OperationState, Progress
 from stillframe.engine.persistence import FlowBooks
 from stillframe.engine.progress import measure, outline, seconds_left
@@ -27,9 +29,7 @@ class ProgressReader:
     def read(self, operation: Operation) -> Progress:
         detail = None
         if operation.record is None:
-            detail = self._books.read(operation.id)
-            # Looked at after its flow: see `measure`.
-            operation = self._ledger.get(operation.id)
+            operation, detail = self._look(operation)
         waits = operation.state is OperationState.PENDING
         work = outline(self._planner, operation) if operation.record is None else None
         return replace(
@@ -37,3 +37,10 @@ class ProgressReader:
             seconds_left=seconds_left(operation, self._now()),
             queue_position=self._queue.position(operation) if waits else None,
         )
+
+    def _look(self, operation: Operation) -> tuple[Operation, FlowDetail | None]:
+        """An operation as it is after its flow, see `measure`; once it is settled, the flow lacks none of its tasks."""
+        detail = self._books.read(operation.id)
+        seen = self._ledger.get(operation.id)
+        settled_meanwhile = seen.state.final and not operation.state.final
+        return self._look(seen) if settled_meanwhile else (seen, detail)
