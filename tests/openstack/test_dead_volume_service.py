@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +41,7 @@ def die(played: PlayedWorld) -> None:
 def die_in_the_middle(played: PlayedWorld) -> None:
     """After it has begun what it is asked for next, and has answered a question since."""
     cloud = played.cloud
-    cloud.storage.slow = True
+    cloud.storage.seconds = math.inf
 
     def answered() -> None:
         cloud.on(LOOK, lambda: die(played))
@@ -72,7 +73,7 @@ def test_a_revert_that_dies_ends_without_its_timeout_and_its_retry_does_not_wait
     retry = {"vm-restore": {"instance_snapshot_id": snapshot_id, "retry": True, "force": True}}
     assert played.refused(retry)[0] == 409
     assert (volume.status, volume.content, played.cloud.storage.queue) == ("in-use", "now", [])
-    played.cloud.storage.slow = False
+    played.cloud.storage.seconds = 0.0
     played.cloud.storage.come_back()
     shown = played.retry(snapshot_id, force=True)
     assert (shown["status"], shown["fault"], volume.content) == ("available", None, "then")
@@ -84,7 +85,7 @@ def test_a_revert_that_has_been_waited_for_is_not_waited_for_once_more(tmp_path:
         snapshot_id = played.create()
 
         def be_slow() -> None:
-            played.cloud.storage.slow = True
+            played.cloud.storage.seconds = math.inf
 
         played.cloud.on(REVERT, be_slow)
         assert played.restore(snapshot_id, force=True)["status"] == "restore-error"

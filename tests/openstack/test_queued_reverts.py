@@ -6,6 +6,7 @@ done, no safety copy goes, and the server stays locked and off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -87,7 +88,7 @@ def test_nothing_is_begun_and_nothing_ends_before_what_was_queued(
     cloud, snapshot_id = played.cloud, queue_a_revert(played, newer=newer)
     # It was away for longer than any revert may take, and is back now.
     cloud.gone_by += 5 * 3600
-    cloud.storage.slow = meanwhile is not at_once
+    cloud.storage.seconds = 0.0 if meanwhile is at_once else math.inf
     cloud.storage.come_back()
     queued, asked = list(cloud.storage.running), cloud.asked(REVERT)
     played.begin(way, snapshot_id, force=True)
@@ -125,7 +126,7 @@ def test_what_is_queued_keeps_other_snapshots_from_being_restored(played: Played
     queue_a_revert(played)
     for alive in (False, True):
         if alive:
-            played.cloud.storage.slow = True
+            played.cloud.storage.seconds = math.inf
             played.cloud.storage.come_back()
         assert played.restore_refused(other)[0] == 409
         holds(played)

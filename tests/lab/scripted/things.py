@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import uuid
 from collections.abc import Callable
@@ -22,8 +23,8 @@ BOOT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 class Peer:
     """A service behind a queue: `alive` is the truth, `state` what the others say of it, `queue` what waits for it.
 
-    `seconds`: how long it is at each thing that it is asked for.
-    `slow`: what it takes from its queue is `running` until `finish`, and lost where it dies before.
+    `seconds`: how long what it takes from its queue is `running`; `math.inf` is until `finish`. What is running where
+    it dies is lost.
     """
 
     binary: str
@@ -32,22 +33,21 @@ class Peer:
     state: str = "up"
     status: str = "enabled"
     queue: list[Callable[[], None]] = field(default_factory=list)
-    slow: bool = False
+    seconds: float = 0.0
     running: list[Callable[[], None]] = field(default_factory=list)
     #: What it does first when it is started.
     at_start: Callable[[], None] = lambda: None
-    seconds: float = 0.0
 
     def cast(self, work: Callable[[], None]) -> None:
         """Have it done now, or when the peer comes back."""
         if not self.alive:
             self.queue.append(work)
-        elif self.slow:
-            self.running.append(work)
-        elif self.seconds:
-            threading.Timer(self.seconds, work).start()
-        else:
+        elif not self.seconds:
             work()
+        else:
+            self.running.append(work)
+            if self.seconds < math.inf:
+                threading.Timer(self.seconds, self._end, [work]).start()
 
     def die(self, *, seen: bool) -> None:
         """`seen`: the others have noticed."""
@@ -64,9 +64,14 @@ class Peer:
 
     def finish(self) -> None:
         """Come to the end of all that it is at, and be quick from now on."""
-        self.slow = False
+        self.seconds = 0.0
         while self.running:
             self.running.pop(0)()
+
+    def _end(self, work: Callable[[], None]) -> None:
+        if work in self.running:
+            self.running.remove(work)
+            work()
 
 
 @dataclass
