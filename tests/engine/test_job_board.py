@@ -151,11 +151,11 @@ def test_a_worker_that_nobody_tells_anything_waits_for_its_time(users: Users) ->
 
 
 def test_a_job_is_claimed_prolonged_given_back_and_consumed_with_its_operation(users: Users) -> None:
-    board = users.new(claim_seconds=2)
+    board = users.new(claim_seconds=4)
     board.announce("one")
     board.taken("one")
     soon(lambda: users.shown() == [("one", states.CLAIMED)])
-    until = time.monotonic() + 5
+    until = time.monotonic() + 6
     while time.monotonic() < until:
         board.renew(["one"])
         assert users.shown() == [("one", states.CLAIMED)]
@@ -169,7 +169,7 @@ def test_a_job_is_claimed_prolonged_given_back_and_consumed_with_its_operation(u
 
 
 def test_the_job_of_a_dead_worker_is_taken_over_once_its_claim_has_run_out(users: Users) -> None:
-    dead, heir = users.new(claim_seconds=2), users.new(claim_seconds=2)
+    dead, heir = users.new(claim_seconds=4), users.new(claim_seconds=4)
     dead.announce("one")
     dead.taken("one")
     soon(lambda: users.shown() == [("one", states.CLAIMED)])
@@ -186,7 +186,7 @@ def test_the_job_of_a_dead_worker_is_taken_over_once_its_claim_has_run_out(users
 
 
 def test_a_claim_that_ran_out_is_claimed_again_by_who_goes_on(users: Users) -> None:
-    board = users.new(claim_seconds=1)
+    board = users.new(claim_seconds=4)
     board.announce("one")
     board.taken("one")
     soon(lambda: users.shown() == [("one", states.CLAIMED)])

@@ -173,9 +173,9 @@ def test_who_slept_through_the_end_of_a_claim_can_write_nothing(store: Store, wr
 
 def test_what_is_put_back_is_taken_after_its_wait(store: Store) -> None:
     operation = claimed(store)
-    store.queue.put_back(operation, 1.0)
+    store.queue.put_back(operation, 4.0)
     assert store.queue.take("second", 1, 30) == []
-    time.sleep(1.2)
+    time.sleep(4.2)
     (taken,) = store.queue.take("second", 1, 30)
     assert (taken.attempts, taken.generation) == (2, 2)
 
@@ -195,13 +195,13 @@ def test_claims_of_the_dead_are_put_back_by_who_is_alone(store: Store) -> None:
 
 
 def test_an_instance_that_a_hanging_call_holds_is_not_freed_by_others(store: Store) -> None:
-    operation = claimed(store, seconds=1.0)
+    operation = claimed(store, seconds=4.0)
     failed = Settlement(Event.CREATE_FAILED, succeeded=False).keeping_lock()
     store.operations.finish(operation, failed, LATER)
-    assert store.queue.renew([operation], 1.0) == set()
+    assert store.queue.renew([operation], 4.0) == set()
     store.operations.free_settled()
     assert _reserved(store)
-    time.sleep(1.2)
+    time.sleep(4.2)
     store.operations.free_settled()
     assert not _reserved(store)
 
