@@ -262,4 +262,5 @@ def test_a_file_of_very_many_stretches_is_copied_without_a_list_of_them(tmp_path
         finally:
             tracemalloc.stop()
         assert os.pread(copy.fileno(), block, 2 * block * (stretches - 1)).startswith(b"0019999")
-    assert most < stretches
+    # A list of them takes two megabytes; what other threads do at the time is measured, too.
+    assert most < 20 * stretches

@@ -186,7 +186,7 @@ class _Asked(Generic[T]):
 
     def answer(self, seconds: float) -> T | StillframeError:
         if not self._running.ended(seconds):
-            return Unavailable(f"{self._name} {unanswered(seconds)}")
+            return Unavailable(f"{self._name} {unanswered(seconds)}.")
         try:
             return self._outcome.result()
         except StillframeError as error:
