@@ -142,104 +142,51 @@ def build(
     `stillframe db upgrade`. Raises `InvalidInput` for settings that cannot be used.
     """
     database = database or open_database(settings)
-    if database.is_file:
-        upgrade_database(database)
-    elif not schema.fits(database):
-        raise InvalidInput("The database is not at this release's schema; run 'stillframe db upgrade' first.")
+    _require_schema(database)
     # What one process notes others compare, and their machines' clocks need not agree.
     clock = DatabaseClock(database)
     now = now or clock.now
-    plain = drivers or registry.open_drivers(settings)
-    limited = replace(plain, storage=StorageUnder(plain.storage, LimitPolicy(settings.drivers.concurrent_calls)))
-    request_retries = _retries(settings, settings.drivers.attempts)
-    drivers = _with_retries(limited, request_retries)
-    operation_retries = _retries(settings, settings.drivers.operation_attempts)
-    lasting = _with_retries(limited, operation_retries)
-    flashcopy, visibility = plain.ability(FlashCopy), plain.ability(Visibility)
+    platforms = _Platforms(settings, drivers or registry.open_drivers(settings))
     policy = Policy(settings.conf)
     policy.load()
-    operations, snapshots = OperationStore(database), SnapshotStore(database)
-    graceful = settings.drivers.graceful_stop_seconds
-    records = Records(snapshots, operations, operation_retries)
-    ports = Ports(records, lasting.compute, lasting.storage, request_retries, operation_retries, now, graceful)
-    epochs = EpochStore(database)
-    witness = Witness(settings.state_dir, epochs)
-    books, queue = FlowBooks(database.books), OperationQueue(database, settings.limits, witness.memory)
-    tries = Tries(settings.engine.max_attempts, settings.engine.volume_workers)
-    execution = Execution(operations, queue, books, planner(ports), tries, now)
-    board = _board(settings, queue)
-    presence = Presence(database)
-    engine = Engine(operations, queue, presence, witness, board, execution, _limits(settings, alone=database.is_file))
-    jobs = JobStore(database)
-    leftovers = build_leftovers(settings, database, plain, now, Sightings())
+    stores = _Stores(settings, database)
+    work = _work(settings, stores, platforms, now)
+    leftovers = build_leftovers(settings, database, platforms.plain, now, Sightings())
     held = HeldGuests(lambda: [one.id for one in leftovers.look(LeftoverKind.QUIESCE)])
-    readiness, claim_seconds = Readiness(database.require_answer), settings.engine.claim_seconds
-    sources = Sources(
-        *(operations, queue.waiting, now, held, readiness.answers),
-        *(lambda: presence.alive(claim_seconds), engine.hung, lambda: board.answers),
-        *(LeftoverStore(database).fenced_for_good, clock.machine_ahead, lambda: free_part(settings.state_dir)),
-        *(witness.doubts, jobs.look),
+    readiness = Readiness(database.require_answer)
+    metrics = Metrics(CollectorRegistry(), _sources(settings, stores, work, now, clock, held, readiness))
+    work.execution.on_finished = metrics.operation_finished
+    power = PowerActions(
+        platforms.asked.compute, PowerLocks(settings.state_dir / "power"), settings.drivers.graceful_stop_seconds
     )
-    metrics = Metrics(CollectorRegistry(), sources)
-    execution.on_finished = metrics.operation_finished
-    power = PowerActions(drivers.compute, PowerLocks(settings.state_dir / "power"), graceful)
-    instances = InstanceService(
-        compute=drivers.compute,
-        storage=drivers.storage,
-        operations=operations,
-        policy=policy,
-        power=power,
-        flashcopy=flashcopy and FlashCopyUnder(flashcopy, request_retries),
-        visibility=visibility and VisibilityUnder(visibility, request_retries),
-        count_hosts=settings.limits.host > 0,
-        count_backends=settings.limits.backend > 0,
-    )
-    service = SnapshotService(
-        snapshots=snapshots,
-        operations=operations,
-        storage=drivers.storage,
+    instances = _instances(settings, stores, platforms, policy, power)
+    snapshots = SnapshotService(
+        snapshots=stores.snapshots,
+        operations=stores.operations,
+        storage=platforms.asked.storage,
         instances=instances,
         policy=policy,
-        submit=engine.submit,
-        measure=ProgressReader(operations, queue, books, planner(ports), now).read,
+        submit=work.engine.submit,
+        measure=work.progress.read,
         now=now,
         deadlines=settings.engine.deadlines,
         held=held,
     )
-    background = Background(
-        *(jobs, metrics, engine.worker, claim_seconds),
-        [
-            Sweeper(engine.sweep, settings.engine.hang_seconds),
-            Janitor(leftovers, metrics, settings.engine.janitor_interval.total_seconds()),
-        ],
-        [Releaser(leftovers)],
-        alone=database.is_file,
-    )
+    background = _background(settings, stores, work.engine, leftovers, metrics)
     preparing = Preparing(
-        drivers.all(Preparation),
-        None if database.is_file else queue.quiet,
-        [engine.start, background.start],
+        platforms.asked.all(Preparation),
+        None if database.is_file else stores.queue.quiet,
+        [work.engine.start, background.start],
     )
     if serve:
         metrics.watch_file("policy", policy.usable)
-    wsgi = (
-        build_wsgi(settings, service, instances, WorkerService(presence, policy, claim_seconds), metrics, readiness)
-        if serve
-        else build_observation(settings, metrics, readiness)
-    )
+        workers = WorkerService(stores.presence, policy, settings.engine.claim_seconds)
+        wsgi: Any = build_wsgi(settings, snapshots, instances, workers, metrics, readiness)
+    else:
+        wsgi = build_observation(settings, metrics, readiness)
     return Service(
-        settings,
-        database,
-        drivers,
-        engine,
-        service,
-        instances,
-        policy,
-        background,
-        power,
-        preparing,
-        readiness,
-        wsgi,
+        *(settings, database, platforms.asked, work.engine, snapshots, instances),
+        *(policy, background, power, preparing, readiness, wsgi),
     )
 
 
@@ -274,6 +221,123 @@ def build_acceptance(settings: Settings, database: Database, drivers: Drivers) -
     witness = Witness(settings.state_dir, epochs)
     stores = SnapshotStore(database), OperationStore(database)
     return Acceptance(epochs, *stores, drivers.compute, storage, together(drivers.all(DriverLeftovers)), witness)
+
+
+class _Platforms:
+    """The drivers as they are (`plain`), as requests ask them, and as operations have them work."""
+
+    def __init__(self, settings: Settings, plain: Drivers) -> None:
+        limited = replace(plain, storage=StorageUnder(plain.storage, LimitPolicy(settings.drivers.concurrent_calls)))
+        self.request_retries = _retries(settings, settings.drivers.attempts)
+        self.operation_retries = _retries(settings, settings.drivers.operation_attempts)
+        self.plain = plain
+        self.asked = _with_retries(limited, self.request_retries)
+        self.working = _with_retries(limited, self.operation_retries)
+
+
+class _Stores:
+    """What is on record, by what it is about; `books` are TaskFlow's."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.operations = OperationStore(database)
+        self.snapshots = SnapshotStore(database)
+        self.leftovers = LeftoverStore(database)
+        self.jobs = JobStore(database)
+        self.presence = Presence(database)
+        self.witness = Witness(settings.state_dir, EpochStore(database))
+        self.queue = OperationQueue(database, settings.limits, self.witness.memory)
+        self.books = FlowBooks(database.books)
+        self.alone = database.is_file
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What carries operations out, and tells how far they are."""
+
+    engine: Engine
+    execution: Execution
+    board: Board
+    progress: ProgressReader
+
+
+def _work(settings: Settings, stores: _Stores, platforms: _Platforms, now: Callable[[], datetime]) -> _Work:
+    ports = Ports(
+        Records(stores.snapshots, stores.operations, platforms.operation_retries),
+        platforms.working.compute,
+        platforms.working.storage,
+        platforms.request_retries,
+        platforms.operation_retries,
+        now,
+        settings.drivers.graceful_stop_seconds,
+    )
+    plan = planner(ports)
+    tries = Tries(settings.engine.max_attempts, settings.engine.volume_workers)
+    execution = Execution(stores.operations, stores.queue, stores.books, plan, tries, now)
+    board = _board(settings, stores.queue)
+    limits = _limits(settings, alone=stores.alone)
+    engine = Engine(stores.operations, stores.queue, stores.presence, stores.witness, board, execution, limits)
+    return _Work(engine, execution, board, ProgressReader(stores.operations, stores.queue, stores.books, plan, now))
+
+
+def _sources(
+    settings: Settings,
+    stores: _Stores,
+    work: _Work,
+    now: Callable[[], datetime],
+    clock: DatabaseClock,
+    held: HeldGuests,
+    readiness: Readiness,
+) -> Sources:
+    return Sources(
+        operations=stores.operations,
+        queued=stores.queue.waiting,
+        now=now,
+        held=held,
+        ready=readiness.answers,
+        workers=lambda: stores.presence.alive(settings.engine.claim_seconds),
+        hung=work.engine.hung,
+        board=lambda: work.board.answers,
+        fenced=stores.leftovers.fenced_for_good,
+        ahead=clock.machine_ahead,
+        room=lambda: free_part(settings.state_dir),
+        older=stores.witness.doubts,
+        jobs=stores.jobs.look,
+    )
+
+
+def _instances(
+    settings: Settings, stores: _Stores, platforms: _Platforms, policy: Policy, power: PowerActions
+) -> InstanceService:
+    flashcopy, visibility = platforms.plain.ability(FlashCopy), platforms.plain.ability(Visibility)
+    return InstanceService(
+        compute=platforms.asked.compute,
+        storage=platforms.asked.storage,
+        operations=stores.operations,
+        policy=policy,
+        power=power,
+        flashcopy=flashcopy and FlashCopyUnder(flashcopy, platforms.request_retries),
+        visibility=visibility and VisibilityUnder(visibility, platforms.request_retries),
+        count_hosts=settings.limits.host > 0,
+        count_backends=settings.limits.backend > 0,
+    )
+
+
+def _background(
+    settings: Settings, stores: _Stores, engine: Engine, leftovers: Leftovers, metrics: Metrics
+) -> Background:
+    jobs = [
+        Sweeper(engine.sweep, settings.engine.hang_seconds),
+        Janitor(leftovers, metrics, settings.engine.janitor_interval.total_seconds()),
+    ]
+    claims = stores.jobs, metrics, engine.worker, settings.engine.claim_seconds
+    return Background(*claims, jobs, [Releaser(leftovers)], alone=stores.alone)
+
+
+def _require_schema(database: Database) -> None:
+    if database.is_file:
+        upgrade_database(database)
+    elif not schema.fits(database):
+        raise InvalidInput("The database is not at this release's schema; run 'stillframe db upgrade' first.")
 
 
 def _board(settings: Settings, queue: OperationQueue) -> Board:

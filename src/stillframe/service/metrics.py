@@ -112,29 +112,7 @@ class Metrics:
             ["file"],
             registry=registry,
         )
-        for name, meaning, source in (
-            (
-                "stillframe_hung_calls",
-                "Calls to a platform that hang in this process past the deadline of their operation.",
-                sources.hung,
-            ),
-            (
-                "stillframe_job_board_up",
-                "Whether the job board answered this process last (1 or 0); 1 where there is none.",
-                sources.board,
-            ),
-            (
-                "stillframe_clock_ahead_seconds",
-                "By how much this machine's clock is ahead of the database's; negative where it is behind.",
-                sources.ahead,
-            ),
-            (
-                "stillframe_state_folder_free_ratio",
-                "Free part of the file system of state_dir, from 0 to 1; of room or of files, whichever is less.",
-                sources.room,
-            ),
-        ):
-            Gauge(name, meaning, registry=registry).set_function(source)
+        _watch_this_process(registry, sources)
         registry.register(_InTheDatabase(sources))
         registry.register(_Held(sources))
         self._begin_at_zero()
@@ -191,6 +169,32 @@ class Metrics:
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def _watch_this_process(registry: CollectorRegistry, sources: Sources) -> None:
+    for name, meaning, source in (
+        (
+            "stillframe_hung_calls",
+            "Calls to a platform that hang in this process past the deadline of their operation.",
+            sources.hung,
+        ),
+        (
+            "stillframe_job_board_up",
+            "Whether the job board answered this process last (1 or 0); 1 where there is none.",
+            sources.board,
+        ),
+        (
+            "stillframe_clock_ahead_seconds",
+            "By how much this machine's clock is ahead of the database's; negative where it is behind.",
+            sources.ahead,
+        ),
+        (
+            "stillframe_state_folder_free_ratio",
+            "Free part of the file system of state_dir, from 0 to 1; of room or of files, whichever is less.",
+            sources.room,
+        ),
+    ):
+        Gauge(name, meaning, registry=registry).set_function(source)
 
 
 class _Held(Collector):
