@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from stillframe import drivers
 from stillframe.domain.errors import InvalidInput, NotSupported, Refused
 from stillframe.domain.instance import Attachment, FileSource, Instance, PowerState
 from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
-from stillframe.drivers.block_jobs import BlockJobs
+from stillframe.drivers.block_jobs import BlockJobs, Words
 from stillframe.drivers.files.images import Images
 from stillframe.drivers.files.storage import FileStorage
 from stillframe.drivers.image_files.files import Files
@@ -26,6 +29,17 @@ from stillframe.testing.world import OPERATION, SNAPSHOT, a_call
 SIZE = 1 << 20
 
 
+class Speaking(Qemu):
+    """Asks QEMU, and calls what it asks by other names, as a platform does that has QEMU's processes in its care."""
+
+    words = Words(
+        silent="its domain cannot be asked",
+        answer="see that libvirtd runs",
+        merge="pull the overlay in (virsh blockcommit)",
+        cancel="end it (virsh blockjob --abort)",
+    )
+
+
 class Elsewhere(Inventory):
     """An instance of the reference driver's, which is off, with a raw file attached instead of its volume."""
 
@@ -36,7 +50,7 @@ class Elsewhere(Inventory):
         self.disk.write_bytes(b"then".ljust(SIZE, b"\0"))
         self.kept = self.memory.add_instance("project", "vm", (SIZE,))
         self.source = FileSource(self.disk, form)
-        jobs: BlockJobs = Qemu()
+        jobs: BlockJobs = Speaking()
         self.storage = FileStorage(self, self.memory.compute, jobs, folder / "state", Files(), Images())
 
     @property
@@ -72,15 +86,42 @@ def test_files_of_others_are_cut_restored_and_deleted(elsewhere: Elsewhere) -> N
     assert storage.find(None) == []
 
 
-def test_one_that_runs_where_nobody_can_ask_its_process_is_refused(elsewhere: Elsewhere) -> None:
+def test_one_that_runs_where_nobody_can_ask_its_process_is_refused_in_its_platform_s_words(
+    elsewhere: Elsewhere,
+) -> None:
     elsewhere.memory.set_power_state(elsewhere.kept.id, PowerState.ACTIVE)
     if elsewhere.storage._files.can_clone(elsewhere.disk.parent):  # noqa: SLF001 -- shared blocks need nobody's help
         pytest.skip("the file system has reflinks")
-    with pytest.raises(Refused, match="can only be copied through its QMP socket"):
+    with pytest.raises(Refused, match="and its domain cannot be asked; see that libvirtd runs, shut the instance down"):
         elsewhere.storage.check_cut(elsewhere.instance, elsewhere.instance.volume_ids)
-    with pytest.raises(Refused, match="runs without a QMP socket"):
+    with pytest.raises(Refused, match="runs, and its domain cannot be asked; see that libvirtd runs, or shut it down"):
         elsewhere.storage.cut(a_call(), elsewhere.instance, [elsewhere.name()])
     assert elsewhere.storage.find(None) == []
+
+
+def test_whether_one_that_runs_can_be_shut_down_is_asked_of_its_platform_alone(elsewhere: Elsewhere) -> None:
+    """The reference driver shuts down any instance, and has no sockets that anybody could mend."""
+    storage, instance = elsewhere.storage, elsewhere.instance
+    (cut,) = storage.cut(a_call(), instance, [elsewhere.name()]).snapshots
+    storage.complete(a_call(), CopyReference(cut.id, instance.volume_ids[0]))
+    elsewhere.memory.set_power_state(elsewhere.kept.id, PowerState.ACTIVE)
+    assert storage.check_restore(elsewhere.instance, {instance.volume_ids[0]: cut.id})
+    elsewhere.source = replace(elsewhere.source, monitor="/nobody/listens/here")
+    with pytest.raises(Refused, match=r"its domain cannot be asked, so that nobody knows .* or see that libvirtd runs"):
+        storage.check_restore(elsewhere.instance, {instance.volume_ids[0]: cut.id})
+
+
+@pytest.mark.parametrize("package", ["files", "image_files", "storage_virtualize"])
+def test_storage_says_nothing_that_only_one_compute_driver_has(package: str) -> None:
+    """Settings, sockets and declarations are its own; what it calls its processes' affairs is in `BlockJobs.words`."""
+    said = [
+        (path.name, node.value)
+        for path in (Path(drivers.__path__[0]) / package).glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert len(said) > 100
+    assert [one for one in said if re.search(r"(?i)qmp|the declaration|block-(commit|job)", one[1])] == []
 
 
 def test_a_format_that_only_the_other_one_knows_is_refused(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stillframe.domain.disclosure import without_paths
+from stillframe.drivers.block_jobs import Words
+from stillframe.drivers.qemu.commands import Qemu
 from tests.docs.error_sites import VALUE, Site, sites
 
 if TYPE_CHECKING:
@@ -167,7 +170,8 @@ def test_an_error_names_nothing_of_somebody_else_s() -> None:
 
 
 def test_a_command_that_an_error_advises_is_followed_by_a_test() -> None:
-    advised = {command for one in sites() for command in COMMANDS.findall(one.text or "")}
+    texts = [one.text or "" for one in sites()] + [told for one in (Words(), Qemu.words) for told in astuple(one)]
+    advised = {command for text in texts for command in COMMANDS.findall(text)}
     assert advised == FOLLOWED.keys() | SHOWING
     for command, test in FOLLOWED.items():
         path, _, name = test.partition("::")

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,20 @@ class Below:
     format: str
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What refusals say of a process and of what somebody has to do there, as its platform calls it: clauses.
+
+    `silent`: that nobody can be asked; `answer`: how that is mended; `merge`: how an overlay is ended; `cancel`: how a
+    job is.
+    """
+
+    silent: str = "the process that runs the instance does not answer"
+    answer: str = "see that it does"
+    merge: str = "merge the overlay"
+    cancel: str = "cancel it there"
+
+
 def job_name(copy_id: str) -> str:
     """The name of the job and the node for a copy, a UUID; node names are at most 31 characters long."""
     return f"sf{copy_id.replace('-', '')[:28]}"
@@ -62,6 +77,8 @@ class BlockJobs(ABC):
     Offered by the platform of the compute driver. A process is known by the `monitor` of a `FileSource`. Every method
     may raise `Unavailable` without an answer, and `BackendError` for a refusal.
     """
+
+    words: ClassVar[Words] = Words()
 
     @abstractmethod
     def listens(self, monitor: str) -> bool:

@@ -225,7 +225,7 @@ class Leftovers:
     def _let_run(self, leftover: Leftover, _call: Call) -> str | None:
         def require_free() -> None:
             if any(lock.instance_id == leftover.id for lock in self._store.locks()):
-                raise Conflict("An operation runs on it; wait until it has ended.")
+                raise Conflict("An operation runs on it; wait for its end.")
 
         # Not holding the instance: a guest that does not answer is waited for, and no operation must wait for that.
         if self._driver_leftovers is not None:

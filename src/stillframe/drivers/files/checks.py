@@ -40,6 +40,7 @@ class Checks:
         self._files = files
         self._images = images
         self._jobs = jobs
+        self._words = jobs.words
         self._books = books
         self._disks = disks
 
@@ -56,7 +57,7 @@ class Checks:
                 else:
                     require_no_writer(file)
                 if running and not self._files.can_clone(file.folder.path):
-                    self._copied_by_qemu(disk, file)
+                    self._copied_while_running(disk, file)
                 needs[file.folder.path] += self._need(disk, file, running=running)
         self._room(needs)
 
@@ -67,7 +68,8 @@ class Checks:
         """
         if state is not PowerState.SHUTOFF:
             for instance, monitor in dict.fromkeys((disk.instance_name, disk.monitor) for disk, _ in disks.values()):
-                self._can_be_shut_down(instance, monitor)
+                if monitor is not None:
+                    self._require_no_job(instance, monitor)
         needs: defaultdict[Path, int] = defaultdict(int)
         dependents = Dependents(self._disks, self._images, self._books.records)
         for volume_id, (disk, copy) in disks.items():
@@ -99,30 +101,29 @@ class Checks:
             with self._images.layers(file, disk.format, disk.file.parent):
                 yield file
 
-    def _copied_by_qemu(self, disk: Disk, file: File) -> None:
+    def _copied_while_running(self, disk: Disk, file: File) -> None:
         if disk.monitor is None or not self._jobs.listens(disk.monitor):
             raise Refused(
-                "It lies on a file system without reflinks, so a running instance can only be copied through its QMP "
-                "socket, and none answers; declare qmp_socket, shut the instance down, or move the disk to XFS or "
-                "btrfs."
+                "It lies on a file system without reflinks, so a running instance can only be copied by the process "
+                f"that runs it, and {self._words.silent}; {self._words.answer}, shut the instance down, or move the "
+                "disk to XFS or btrfs."
             )
         busy = self._jobs.foreign_jobs(disk.monitor)
         if busy:
             raise Refused(
-                f"QEMU is busy with a job of somebody else ({', '.join(busy)}), and a copy would meet with it; wait "
-                "for its end, or cancel it."
+                f"Its instance is busy with a block job of somebody else ({', '.join(busy)}), and a copy would meet "
+                "with it; wait for its end, or cancel it."
             )
         if disk.format is Format.QCOW2:
             self._images.require_rebuildable(file)
 
-    def _can_be_shut_down(self, instance: str, monitor: str | None) -> None:
+    def _require_no_job(self, instance: str, monitor: str) -> None:
+        """Nothing goes on that the end of the process would break off; that it can be ended, its platform knows."""
         what = f"Instance '{instance}'"
-        if monitor is None:
-            raise Refused(f"{what} runs, and without a qmp_socket it cannot be shut down; do that by hand first.")
         if not self._jobs.listens(monitor):
             raise Refused(
-                f"{what} has a disk that is open for writing in a QEMU process, and its monitor does not answer; shut "
-                "it down first, or correct qmp_socket."
+                f"{what} runs, and {self._words.silent}, so that nobody knows what else goes on there; shut it down "
+                f"first, or {self._words.answer}."
             )
         busy = self._jobs.foreign_jobs(monitor)
         if busy:
@@ -132,21 +133,22 @@ class Checks:
             )
 
     def _in_use(self, disk: Disk, file: File) -> None:
-        """The disk's own file is what a device of the running process stands on, read as it is declared."""
+        """The disk's own file is what a device of the running process stands on, read as it is attached."""
         if disk.monitor is None or not self._jobs.listens(disk.monitor):
             return
         tops = [node for node in self._jobs.nodes(disk.monitor) if node.top and same_file(node.file, disk.file)]
         if not tops:
             raise Refused(
-                "The running instance does not use it; it has been moved, replaced or covered by an overlay: merge the "
-                "overlay (block-commit), or correct the declaration."
+                "The running instance does not use it; it has been moved, replaced or covered by an overlay: "
+                f"{self._words.merge}, or correct which file is attached."
             )
         plain = {disk.format.value, *_FILTERS} | ({_PLAIN_FILE} if disk.format is Format.RAW else set())
         strange = sorted({node.driver for node in tops} - plain)
         if strange:
             raise NotSupported(
-                f"The running instance reads it by QEMU's driver '{strange[0]}', and it is declared as {disk.format}; "
-                "a copy would not be what the guest has. Correct the declaration or the start command."
+                f"The running instance reads it by QEMU's driver '{strange[0]}', and it is attached as {disk.format}; "
+                "a copy would not be what the guest has. Correct the format that it is attached with, or how the "
+                "instance is started."
             )
         require_open_in_qemu(file)
 
@@ -170,7 +172,7 @@ class Checks:
         if str(file.path) != copy.source:
             raise Refused("It has moved since the copy was made; move it back.")
         if disk.format is not copy.format:
-            raise Refused(f"It is declared as {disk.format}, but the copy is {copy.format}; correct the declaration.")
+            raise Refused(f"It is attached as {disk.format}, but the copy is {copy.format}; correct that.")
         now = self._images.shape(file, disk.format).size
         # A guest that writes to the last sector of a raw disk makes the whole sector a part of the file.
         if _sectors(now) != _sectors(copy.size):

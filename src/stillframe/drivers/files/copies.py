@@ -48,14 +48,14 @@ class Copies:
         self._is_usable(folder)
 
     def roots(self) -> list[Path]:
-        """Every folder that copies lie in, by the records, or may lie in, by the declarations; some may not exist."""
+        """Every folder that copies lie in, by the records, or may lie in, by what is attached; some may not exist."""
         recorded = {Path(copy.root) for copy in self.records.all()}
         return sorted(recorded | {disk.file.parent / FOLDER for disk in self._disks.all()})
 
     def require_replaceable(self, disk: opening.File) -> None:
         """Raises `Refused` if a disk is a mount, or has names (hard links) besides its own and our safety copies'."""
         if disk.mount != disk.folder.mount:
-            raise Refused("It is a mount of its own; declare the file where it really lies.")
+            raise Refused("It is a mount of its own; attach the file by the path where it really lies.")
         if disk.found.st_nlink == 1:
             return
         ours = sum(_is(copy.data, disk.found) for copy in self._links(disk.path))

@@ -128,11 +128,29 @@ class Cutter:
         plans = []
         for disk, name, source in zip(disks, names, sources, strict=True):
             clone = clones[source.folder.path]
-            method = Method.CLONE if clone else _method(disk, name.kind, off=off)
+            method = Method.CLONE if clone else self._method(disk, name.kind, off=off)
             with disk.about():
                 guard = held.enter_context(alone(source)) if off else None
             plans.append(_Plan(self._copy(disk, name, method, source), disk, source, guard))
         return plans
+
+    def _method(self, disk: Disk, kind: CopyKind, *, off: bool) -> Method:
+        if off:
+            # The instance is off and fenced during a restore, and a restore puts another file in the disk's place.
+            return Method.LINK if kind is CopyKind.SAFETY else Method.COPY
+        if disk.monitor is None:
+            words = self._jobs.words
+            raise Refused(f"Instance '{disk.instance_name}' runs, and {words.silent}; {words.answer}, or shut it down.")
+        return Method.BACKUP
+
+    def _source(self, disk: Disk, nodes: Sequence[Node]) -> Node:
+        for node in nodes:
+            if node.top and same_file(node.file, disk.file):
+                return node
+        raise Refused(
+            f"The running instance does not use disk '{disk.name}' any more, or an overlay covers it: "
+            f"{self._jobs.words.merge}, or correct which file is attached."
+        )
 
     def _copy(self, disk: Disk, name: CopyName, method: Method, source: opening.File) -> Copy:
         root = self._books.root(source.path)
@@ -197,7 +215,7 @@ class Cutter:
             return []
         # However it is copied: what the guest writes to is what is cut, also if an overlay came a moment ago.
         nodes = self._jobs.nodes(monitor)
-        sources = [_source(plan.disk, nodes) for plan in plans]
+        sources = [self._source(plan.disk, nodes) for plan in plans]
         for plan in plans:
             with plan.disk.about():
                 require_open_in_qemu(plan.source)
@@ -288,7 +306,7 @@ class Cutter:
                 call.check()
                 if time.monotonic() > end:
                     raise BackendError(
-                        f"QEMU does not end the job {copy.job}; cancel it by its monitor (block-job-cancel)."
+                        f"The instance's process does not end the job {copy.job}; {self._jobs.words.cancel}."
                     )
                 time.sleep(_POLL_SECONDS / 10)
             if job is not None:
@@ -297,25 +315,6 @@ class Cutter:
         except Unavailable:
             if self._jobs.listens(monitor):
                 raise
-
-
-def _method(disk: Disk, kind: CopyKind, *, off: bool) -> Method:
-    if off:
-        # The instance is off and fenced during a restore, and a restore puts another file in the disk's place.
-        return Method.LINK if kind is CopyKind.SAFETY else Method.COPY
-    if disk.monitor is None:
-        raise Refused(f"Instance '{disk.instance_name}' runs without a QMP socket; declare qmp_socket or shut it down.")
-    return Method.BACKUP
-
-
-def _source(disk: Disk, nodes: Sequence[Node]) -> Node:
-    for node in nodes:
-        if node.top and same_file(node.file, disk.file):
-            return node
-    raise Refused(
-        f"The running instance does not use disk '{disk.name}' any more; merge the overlay that covers it "
-        "(block-commit), or correct the declaration."
-    )
 
 
 def _tick(call: Call, alone: Alone | None) -> Tick:

@@ -1,4 +1,4 @@
-"""Who depends on a disk's file: declared images that have it below them, and overlays that nobody declared."""
+"""Who depends on a disk's file: attached images that have it below them, and overlays that nobody attached."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ LOG = logging.getLogger(__name__)
 
 
 class Dependents:
-    """All disks as they are declared at present, looked at once for all the disks of a request.
+    """All disks as they are attached at present, looked at once for all the disks of a request.
 
     What is found is named in the log, for a tenant must not learn of other tenants'.
     """
 
     def __init__(self, disks: Disks, images: Images, records: Records) -> None:
-        self._declared = disks.all()
+        self._attached = disks.all()
         self._records = records
         self._images = images
 
     def require_one_owner(self, disk: Disk, file: File) -> None:
-        """Raise `Refused` if the same file is declared as another disk, too, by whichever name."""
-        for taken in self._declared:
+        """Raise `Refused` if the same file is attached as another disk, too, by whichever name."""
+        for taken in self._attached:
             if taken.volume_id != disk.volume_id and _is(taken.path, file):
                 self._tell(
                     file.path, f"it is disk '{taken.name}' of instance '{taken.instance_name}', too: {taken.path}"
                 )
                 raise Refused(
-                    "The same file is declared as another disk, too, by this name or another one; the service's log "
-                    "names it. Take one of the two out of its declaration."
+                    "The same file is attached as another disk, too, by this name or another one; the service's log "
+                    "names it. Detach one of the two."
                 )
 
     def require_none(self, disk: Disk, file: File) -> None:
         """Raise `Refused` if something would change, or be left behind, once another file has the disk's place."""
-        for taken in self._declared:
+        for taken in self._attached:
             if taken.volume_id == disk.volume_id or taken.stated != Format.QCOW2:
                 continue
             if self._leads_to(taken.path, file):
                 self._tell(file.path, f"disk '{taken.name}' of instance '{taken.instance_name}' has it below it")
                 raise Refused(
-                    "Another declared image has this disk below it, as its backing file, and would change with it; the "
+                    "Another attached image has this disk below it, as its backing file, and would change with it; the "
                     "service's log names it. Copy what it needs into it first: qemu-img rebase -b ''"
                 )
         self._require_no_copy(file)
-        declared = {taken.path for taken in self._declared}
+        attached = {taken.path for taken in self._attached}
         for path in _images_beside(file):
-            if path not in declared and self._leads_to(path, file) and not self._is_raw(path):
+            if path not in attached and self._leads_to(path, file) and not self._is_raw(path):
                 self._tell(file.path, f"{path} has it below it")
                 raise Refused(
-                    "An image in the same folder, which is not declared, has this disk below it, as its backing file; "
-                    "the service's log names it. If the instance uses that overlay, merge it into the disk: qemu-img "
+                    "An image in the same folder, attached nowhere, has this disk below it, as its backing file; the "
+                    "service's log names it. If the instance uses that overlay, merge it into the disk: qemu-img "
                     "commit; else copy what it needs into it: qemu-img rebase -b '', or delete it."
                 )
 
@@ -81,9 +81,9 @@ class Dependents:
         return any(_is(below, file) for below in self._images.all_below(path))
 
     def _is_raw(self, path: Path) -> bool:
-        """Whether the file is declared as raw: what looks like a header there is its guest's."""
+        """Whether the file is attached as raw: what looks like a header there is its guest's."""
         there = _inode(path)
-        return any(_inode(disk.path) == there for disk in self._declared if disk.stated == Format.RAW)
+        return any(_inode(disk.path) == there for disk in self._attached if disk.stated == Format.RAW)
 
     @staticmethod
     def _tell(path: Path, what: str) -> None:

@@ -54,7 +54,7 @@ def read(fd: int) -> Header:
     """The qcow2 header of an open file; raises `NotQcow2`, `Refused` for one that QEMU would not open, `OSError`."""
     captured = _captured(fd)
     if captured is None:
-        raise NotQcow2("It has no qcow2 header; correct the declared format, or put the image back.")
+        raise NotQcow2("It has no qcow2 header; correct the format that it is attached with, or put the image back.")
     (
         (_magic, version, name_at, name_length, cluster_bits, size, crypt_method, *_tables, snapshots, _snapshots_at),
         (incompatible, _compatible, _autoclear, refcount_order),

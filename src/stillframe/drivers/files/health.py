@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stillframe.drivers.inventory import Inventory
     from stillframe.settings import Settings
 
-_PUT_BACK: Final = "put the disk back, or correct the declaration"
+_PUT_BACK: Final = "put the disk back, or correct which file is attached"
 _ANSWER: Final = "see whether its storage answers: ls, in the folder of its disks"
 _MIB: Final = 1 << 20
 _MOUNTS: Final = Path("/proc/self/mounts")

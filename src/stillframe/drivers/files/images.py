@@ -150,10 +150,10 @@ class Images:
                     )
 
     def confirm(self, image: Path | File, form: Format) -> None:
-        """Raise `InvalidInput` or `Refused` if a file that is about to be declared cannot be a disk of this format."""
+        """Raise `InvalidInput` or `Refused` if a file that is about to be attached cannot be a disk of this format."""
         with self.opened(image) as file:
             if form is Format.RAW and headers.is_qcow2(file.fd):
-                raise InvalidInput("It has a qcow2 header; declare its format as qcow2.")
+                raise InvalidInput("It has a qcow2 header; say that its format is qcow2.")
             if form is Format.QCOW2:
                 self.describe(file)
                 with self.layers(file, form, file.folder.path):

@@ -146,7 +146,7 @@ class FileStorage:
         try:
             size, status = self._images.shape(disk.file, disk.format).size, "in-use"
         except (OSError, Refused):
-            # It is still declared, and the checks say what is wrong with it.
+            # It is still attached, and the checks say what is wrong with it.
             size, status = 0, "error"
         return Volume(
             id=disk.volume_id,

@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _BUSY: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT, errno.ENFILE, errno.EMFILE, errno.ENOMEM})
-# Nothing is broken, but the file is not where or what it was declared to be.
+# Nothing is broken, but the file is not where or what it was said to be.
 _NOT_THERE: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EROFS}
 )
@@ -63,7 +63,8 @@ def about(instance: str, disk: str, path: Path) -> Iterator[None]:
     except OSError as problem:
         LOG.warning("%s: %r: %r", what, str(path), problem)
         kind = Refused if problem.errno in _NOT_THERE else type(translation(problem, what))
-        why = f"cannot be looked at: {os.strerror(problem.errno or errno.EIO)}; put it back or correct the declaration."
+        said = os.strerror(problem.errno or errno.EIO)
+        why = f"cannot be looked at: {said}; put it back, or correct which file is attached."
         raise kind(f"{what} {_READ_ONLY if problem.errno == errno.EROFS else why}") from None
     except StillframeError as problem:
         LOG.warning("%s: %r: %s", what, str(path), problem.message)

@@ -209,7 +209,7 @@ def _target(fd: int, way: _Way, name: str, trusted: frozenset[int], *, most: int
         owner = os.fstat(fd).st_uid
         if owner not in trusted and os.fstat(way.fd).st_mode & _WRITABLE_BY_OTHERS:
             why = f"is behind a link that belongs to uid {owner}, who"
-            raise _unverified(path, why, f"declare the path behind the link {_quoted(path)}, or remove it")
+            raise _unverified(path, why, f"name the path behind the link {_quoted(path)}, or remove it")
         return Path(os.readlink("", dir_fd=fd))
     finally:
         os.close(fd)

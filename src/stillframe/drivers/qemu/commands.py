@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError
-from stillframe.drivers.block_jobs import Backup, Below, BlockJob, BlockJobs, Node, is_ours
+from stillframe.drivers.block_jobs import Backup, Below, BlockJob, BlockJobs, Node, Words, is_ours
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.qemu import agent
 from stillframe.drivers.qemu.monitor import BrokenOffError, Command, HungError, Monitors, NobodyError, NoSuchError
@@ -50,6 +50,13 @@ class Qemu(BlockJobs):
 
     `timeout` in seconds is for one answer of the monitor, `freeze_timeout` for the freezing of a guest's file systems.
     """
+
+    words = Words(
+        silent="no QMP socket of it answers",
+        answer="declare qmp_socket, or correct it",
+        merge="merge the overlay (block-commit)",
+        cancel="cancel it by its monitor (block-job-cancel)",
+    )
 
     def __init__(self, timeout: float = 10.0, freeze_timeout: float = 20.0) -> None:
         self._freeze_timeout = freeze_timeout

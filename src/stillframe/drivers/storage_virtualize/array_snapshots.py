@@ -207,12 +207,12 @@ class ArraySnapshots:
         if place.vdisk != member.vdisk:
             raise Refused(
                 f"The copy {member.id} is of the vdisk '{member.vdisk}', not of '{place.vdisk}'; "
-                "correct the declaration."
+                "correct which vdisk is attached."
             )
         if vdisk is None:
             raise Refused(
                 f"Array '{member.array.name}' has no vdisk '{place.vdisk}' any more; "
-                "put it back or correct the declaration."
+                "put it back or correct which vdisk is attached."
             )
         if not member.name.ready:
             raise Refused(f"The copy {member.id} is not complete; choose another instance snapshot.")

@@ -75,7 +75,9 @@ class Arrays:
         if place.array is None:
             return None
         if place.array not in self._arrays:
-            raise NotFound(f"The settings have no array '{place.array}'; add it to them, or correct the declaration.")
+            raise NotFound(
+                f"The settings have no array '{place.array}'; add it to them, or correct which vdisk is attached."
+            )
         return [self._arrays[place.array]]
 
     def named(self, names: frozenset[str]) -> Sequence[Array]:
@@ -141,7 +143,7 @@ class Arrays:
         if len(holders) > 1:
             names = " and ".join(f"'{array.name}'" for array, _ in holders)
             raise Refused(
-                f"The arrays {names} each have a vdisk '{vdisk}'; name the one that is meant in the declaration."
+                f"The arrays {names} each have a vdisk '{vdisk}'; say where it is attached which one is meant."
             )
         missing = [error for name, error in answers.missing.items() if place.array in (None, name)]
         if not holders and missing:

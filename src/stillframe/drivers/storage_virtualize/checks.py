@@ -85,7 +85,7 @@ class Checks:
             if place not in found:
                 raise Refused(
                     f"No array has the vdisk '{place.vdisk}' of volume {volume_id}; "
-                    "put it back or correct the declaration."
+                    "put it back or correct which vdisk is attached."
                 )
         return {volume_id: found[place] for volume_id, place in places.items()}
 
@@ -114,7 +114,7 @@ class Checks:
         if vdisk is None:
             raise Refused(
                 f"Array '{copy.array.name}' has the copy {copy_id}, but not the vdisk '{found.place.vdisk}'; "
-                "put it back or correct the declaration."
+                "put it back or correct which vdisk is attached."
             )
         mapping = copy.mapping
         if mapping is not None and mapping.status in ("stopped", "stopping"):
@@ -127,7 +127,7 @@ class Checks:
         if mapping.source != vdisk.name:
             raise Refused(
                 f"The copy {copy_id} is of the vdisk '{mapping.source}', and the volume is '{vdisk.name}' now; "
-                "correct the declaration."
+                "correct which vdisk is attached."
             )
         if copy.size != vdisk.size:
             raise Refused(

@@ -47,6 +47,6 @@ def volumes(storage: StorageDriver) -> Iterator[Finding]:
     for volume in found:
         what = f"volume {volume.name}"
         if volume.status == "error":
-            yield fail(what, "no array has its vdisk", "correct the declaration, or put the vdisk back")
+            yield fail(what, "no array has its vdisk", "correct which vdisk is attached, or put it back")
         elif volume.status == "unknown":
             yield warn(what, "it is not known whether its array has its vdisk", "see that the array answers")
