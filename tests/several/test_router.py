@@ -13,6 +13,7 @@ import pytest
 from stillframe.domain.errors import BackendError, InvalidInput, NotFound, Refused, Unavailable
 from stillframe.domain.instance import Attachment, Instance, Source
 from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
+from stillframe.drivers.absent import BesideAbsent
 from stillframe.drivers.call import Call
 from stillframe.drivers.memory import MemoryDriver
 from stillframe.drivers.registry import open_drivers
@@ -227,13 +228,26 @@ class TestVolumes:
         with pytest.raises(NotFound):
             two.router.restore(two.call(), two.instance, str(uuid.uuid4()), copies[two.second])
 
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_volume_is_given_back_although_it_is_attached_nowhere_any_more(self, two: Two, *, whole: bool) -> None:
+        call = two.call()
+        if whole:
+            two.say(First())
+        else:
+            two.worlds[0].instances.clear()
+        two.router.release(call, two.second)
+        assert ["release" in faults.calls for faults in two.faults] == [False, True]
+        with pytest.raises(NotFound):
+            two.router.release(call, str(uuid.uuid4()))
+
 
 class TestSettings:
     def chosen(self, folder: Path, names: str) -> Sequence[str]:
         overrides: list[tuple[str | None, str, object]] = [(None, "state_dir", str(folder))]
         settings = load(overrides=[*overrides, ("drivers", "storage", names)])
         drivers = open_drivers(settings)
-        assert isinstance(drivers.storage, Router) == (len(settings.drivers.storage) > 1)
+        assert isinstance(drivers.storage, BesideAbsent)
+        assert isinstance(drivers.storage.driver, Router) == (len(settings.drivers.storage) > 1)
         return settings.drivers.storage
 
     def test_one_or_several_are_chosen(self, tmp_path: Path) -> None:

@@ -164,8 +164,12 @@ class Router:
         member.driver.restore(call, instance, volume_id, copy_id)
 
     def release(self, call: Call, volume_id: str) -> None:
-        """See `StorageDriver`."""
-        self._of_volume(call, volume_id).driver.release(call, volume_id)
+        """See `StorageDriver`: a volume is given back also where it is not attached any more."""
+        try:
+            member = self._of_volume(call, volume_id)
+        except NotFound:
+            member = self._having(volume_id)
+        member.driver.release(call, volume_id)
 
     def delete(self, call: Call, copy: CopyReference) -> None:
         """See `StorageDriver`.
@@ -205,9 +209,13 @@ class Router:
 
     def _of_volume(self, call: Call, volume_id: str) -> Member:
         """The driver of a volume of the instance that the call is about; raises `NotFound` and `Refused`."""
-        if call.instance_id is not None:
-            instance = self._compute.get_instance(call.instance_id)
-            return self._serving(volume_id, require_attached(instance, volume_id))
+        if call.instance_id is None:
+            raise NotFound(f"Nothing says which instance has the volume {volume_id}.")
+        instance = self._compute.get_instance(call.instance_id)
+        return self._serving(volume_id, require_attached(instance, volume_id))
+
+    def _having(self, volume_id: str) -> Member:
+        """The driver that has a volume, whatever it is attached to; raises `NotFound`."""
 
         def look(member: Member) -> Member:
             member.driver.get_volume(volume_id)
@@ -219,7 +227,7 @@ class Router:
         """The driver that has a copy, as far as it can be told without asking them."""
         if copy.driver is not None and (member := self._named(copy.driver)) is not None:
             return member
-        if copy.volume_id is None or call.instance_id is None:
+        if copy.volume_id is None:
             return None
         try:
             return self._of_volume(call, copy.volume_id)

@@ -153,8 +153,8 @@ class StorageDriver(Protocol):
     def release(self, call: Call, volume_id: str) -> None:
         """Give a volume back after restores that broke off: it can be used and cut again, whatever it holds.
 
-        Waits while one of them still runs in the back end. Nothing happens to a volume that is as it should be. Raises
-        `NotFound`.
+        Waits while one of them still runs in the back end. Nothing happens to a volume that is as it should be. It is
+        named by its id alone, for its instance may be gone. Raises `NotFound`.
         """
         ...
 
