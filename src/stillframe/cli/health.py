@@ -89,6 +89,7 @@ def _behind(found: Settings, database: Database | None, drivers: Drivers | None)
     for platform in registry.used(found):
         name = "/".join([*platform.compute, *platform.storage])
         yield Check(f"platform {name}", partial(platform.findings, found, drivers), _PLATFORM)
+    yield Check("storage drivers", partial(absent, found), _PLATFORM)
     if drivers is not None:
         yield Check("login", partial(logins, drivers), _PLATFORM)
     if database is not None:
@@ -240,6 +241,15 @@ def open_drivers(found: Settings) -> tuple[Drivers | None, list[Finding]]:
     except (StillframeError, OSError, ImportError) as error:
         return None, [fail("drivers", str(error), _DRIVERS)]
     return drivers, [ok("drivers", f"compute {found.drivers.compute}, storage {', '.join(found.drivers.storage)}")]
+
+
+def absent(found: Settings) -> Iterator[Finding]:
+    """Copies of storage drivers that are switched off."""
+    for one in registry.absent(found):
+        copies = one.seen()
+        if copies:
+            told = f"{len(copies)} copies lie with it, and it is not among those of the settings"
+            yield fail(f"storage driver '{one.name}'", told, "name it in [drivers] storage, too")
 
 
 def logins(drivers: Drivers) -> Iterator[Finding]:

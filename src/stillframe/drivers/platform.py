@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from stillframe.domain.instance import Source
+from stillframe.domain.snapshot import VolumeSnapshot
 from stillframe.drivers.compute import ComputeDriver
 from stillframe.drivers.finding import Check, Finding
 from stillframe.drivers.storage import StorageDriver
@@ -73,6 +74,10 @@ class Platform(Extension, ABC):
         `beside`: what the packages offer that were opened before. That of the compute driver is the first.
         """
         ...
+
+    def kept(self, settings: Settings) -> Sequence[VolumeSnapshot]:  # noqa: ARG002 -- as above
+        """Copies of its storage driver that are on record on this machine, also where that is not chosen any more."""
+        return ()
 
     def findings(self, settings: Settings, drivers: Drivers | None) -> Iterable[Finding | Check]:  # noqa: ARG002 -- as above
         """What an operator is told who asks how it is; `drivers` is None where they could not be opened.

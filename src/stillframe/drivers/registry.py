@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.instance import Source
+from stillframe.drivers.absent import Absent, BesideAbsent
 from stillframe.drivers.platform import Drivers, Offer, Platform
 from stillframe.drivers.router import Member, Router
 from stillframe.settings import Settings
@@ -44,7 +46,19 @@ def open_drivers(settings: Settings) -> Drivers:
         for platform in [_offering(using, "storage", name)]
     ]
     storage = members[0].driver if len(members) == 1 else Router(_apart(members), compute)
+    serves = tuple(source for member in members for source in member.serves)
+    storage = BesideAbsent(storage, members[0].name, serves, absent(settings), compute)
     return Drivers(compute, storage, tuple(ability for offer in offers for ability in offer.abilities))
+
+
+def absent(settings: Settings) -> tuple[Absent, ...]:
+    """The storage drivers that are installed, and that the settings do not name."""
+    return tuple(
+        Absent(name, tuple(platform.serves), partial(platform.kept, settings))
+        for platform in platforms()
+        for name in platform.storage
+        if name not in settings.drivers.storage
+    )
 
 
 def _member(name: str, platform: Platform, offer: Offer) -> Member:

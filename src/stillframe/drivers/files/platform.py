@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from stillframe.domain.errors import InvalidInput
 from stillframe.domain.instance import FileSource
+from stillframe.domain.snapshot import VolumeSnapshot
 from stillframe.drivers.block_jobs import BlockJobs
 from stillframe.drivers.finding import Check, Finding
 from stillframe.drivers.inventory import Inventory
@@ -44,9 +46,16 @@ class FilesPlatform(Platform):
                 "choose one that does, such as qemu, or other storage",
                 "drivers.storage",
             )
-        files, state = Files(), settings.state_dir / "local"
+        files, state = Files(), _state(settings)
         storage = FileStorage(inventory, compute, jobs, state, files, Images())
         return Offer(None, storage, (FileLeftovers(Disks(inventory), state, files), TakeOver(files, state)))
+
+    def kept(self, settings: Settings) -> Sequence[VolumeSnapshot]:
+        """See `Platform`."""
+        from stillframe.drivers.files.records import Records
+        from stillframe.drivers.image_files.files import Files
+
+        return [copy.snapshot() for copy in Records(Files(), _state(settings)).all()]
 
     def findings(self, settings: Settings, drivers: Drivers | None) -> Iterable[Finding | Check]:
         """See `Platform`: the disks, and the file systems that they lie on."""
@@ -54,6 +63,10 @@ class FilesPlatform(Platform):
 
         inventory = None if drivers is None else drivers.ability(Inventory)
         return () if inventory is None else health.look(settings, inventory)
+
+
+def _state(settings: Settings) -> Path:
+    return settings.state_dir / "local"
 
 
 def _offered(beside: Sequence[Offer], port: type[P]) -> P | None:
