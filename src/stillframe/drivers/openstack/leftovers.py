@@ -12,9 +12,9 @@ from stillframe.drivers.call import Call
 from stillframe.drivers.leftovers import DriverLeftovers, FoundDraft, Loss
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.cloud import Cloud
-from stillframe.drivers.openstack.nova import fence_owner
 from stillframe.drivers.openstack.pausing import Pausing
 from stillframe.drivers.openstack.reimaging import Reimaging
+from stillframe.drivers.openstack.servers import fence_owner
 from stillframe.drivers.openstack.volumes import STORAGE, Document, get_snapshot, get_volume
 
 # All paused servers of the cloud are looked through, and several processes do so.

@@ -9,61 +9,48 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from stillframe.domain.errors import BackendError, Conflict, NotFound, Refused
-from stillframe.domain.instance import Attachment, CinderSource, Instance, PowerState
+from stillframe.domain.instance import Instance, PowerState
 from stillframe.domain.snapshot import ConsistencyLevel
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeCapabilities, Stillness, fenced_message
 from stillframe.drivers.openstack import documents
 from stillframe.drivers.openstack.batching import Batching
-from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
+from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.hosts import Hosts
 from stillframe.drivers.openstack.pausing import Pausing
+from stillframe.drivers.openstack.servers import (
+    REASON,
+    TO_STOP,
+    can_be_paused,
+    fence_owner,
+    get_server,
+    is_settled,
+    is_still,
+    list_servers,
+    power_state,
+    unsettled,
+    what_first,
+    why_not_paused,
+)
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 
 LOG = logging.getLogger(__name__)
 
 _COMPUTE: Final = "compute"
-_REASON: Final = "stillframe: restoring instance snapshot "
-_STATES: Final = {
-    "SHUTOFF": PowerState.SHUTOFF,
-    "PAUSED": PowerState.PAUSED,
-    "SUSPENDED": PowerState.PAUSED,
-    "ERROR": PowerState.ERROR,
-}
-# Its guest does nothing in these, whoever has brought that about.
-_STILL: Final = ("SHUTOFF", "PAUSED", "SUSPENDED")
-# What brings a server nearer to running, or to being off, by its status; Nova's own stop is graceful, then hard.
+# What brings a server nearer to running, by its status.
 _TO_START: Final[Mapping[str, Mapping[str, Any]]] = {
     "SHUTOFF": {"os-start": None},
     "PAUSED": {"unpause": None},
     "SUSPENDED": {"resume": None},
     "ERROR": {"reboot": {"type": "HARD"}},
 }
-_TO_STOP: Final[Mapping[str, Mapping[str, Any]]] = {
-    "ACTIVE": {"os-stop": None},
-    "ERROR": {"os-stop": None},
-    "PAUSED": {"unpause": None},
-    "SUSPENDED": {"resume": None},
-}
-# What keeps a server from being switched off until somebody has ended it, and how that is done.
-_TO_END_FIRST: Final[Mapping[str, str]] = {
-    "RESCUE": "unrescue it first (openstack server unrescue)",
-    "VERIFY_RESIZE": "confirm or revert its resize first (openstack server resize confirm, or revert)",
-    "SHELVED": "unshelve it first (openstack server unshelve)",
-    "SHELVED_OFFLOADED": "unshelve it first (openstack server unshelve)",
-    "SOFT_DELETED": "restore it first (openstack server restore)",
-    "DELETED": "it has no volumes any more",
-}
-# These come to their end by themselves and soon, at a server that is up or off then.
-_PASSING: Final = ("SHUTOFF", "REBOOT", "HARD_REBOOT", "PASSWORD")
 # Its volumes are not attached.
 _WITHOUT_VOLUMES: Final = ("SHELVED", "SHELVED_OFFLOADED", "SOFT_DELETED", "DELETED", "BUILD")
 _STILLNESS: Final = Stillness(
     ConsistencyLevel.CRASH, "Nova can hold a server still, but has no way to freeze its guest's file systems"
 )
 _NO_PAUSE: Final = "servers are not paused for a snapshot ([openstack] quiesce)"
-# Beyond the time that a guest is given, for Nova's own way.
-#: So long Nova may take to start or stop a server.
+#: So long, beyond the time that a guest is given, Nova may take to start or stop a server.
 TIMEOUT: Final = 120.0
 _LOOK_AGAIN_SECONDS: Final = 15.0
 _STOPPING: Final = "powering-off"
@@ -113,25 +100,28 @@ class NovaCompute:
         """See `ComputeDriver`."""
         server = self._server(instance_id)
         if server["status"] in _WITHOUT_VOLUMES:
-            raise Conflict(f"Server {instance_id} is {server['status']}: {_what_first(server)}.")
-        if _is_still(server):
+            raise Conflict(f"Server {instance_id} is {server['status']}: {what_first(server)}.")
+        if is_still(server):
             return _STILLNESS
         if not self._pauses:
             return Stillness(ConsistencyLevel.NONE, _NO_PAUSE)
-        return _STILLNESS if _can_be_paused(server) else Stillness(ConsistencyLevel.NONE, _why_not_paused(server))
+        return _STILLNESS if can_be_paused(server) else Stillness(ConsistencyLevel.NONE, why_not_paused(server))
 
     @contextmanager
     def quiesced(self, call: Call, instance_id: str) -> Iterator[Stillness]:
         """See `ComputeDriver`: a server that is off, paused or suspended is still, another one is paused if wished."""
         server = self._server(instance_id)
-        if _is_still(server):
+        if is_still(server):
             before = self._pausing.history(instance_id)
             yield _STILLNESS
-            if not _is(self._server(instance_id), server["status"]) or self._pausing.history(instance_id) != before:
+            if (
+                not is_settled(self._server(instance_id), server["status"])
+                or self._pausing.history(instance_id) != before
+            ):
                 raise BackendError(
                     f"Server {instance_id} did not stay {server['status']} while its volumes were cut; repeat the cut."
                 )
-        elif self._pauses and _can_be_paused(server):
+        elif self._pauses and can_be_paused(server):
             obstacle = self._hosts.obstacle(server)
             if obstacle is not None:
                 why = f"the nova-compute of the server's host {obstacle}, so that the server was not paused"
@@ -140,7 +130,7 @@ class NovaCompute:
             with self._pausing.paused(call, instance_id) as held:
                 yield _STILLNESS if held else Stillness(ConsistencyLevel.NONE, "Nova could not pause the server")
         else:
-            yield Stillness(ConsistencyLevel.NONE, _why_not_paused(server) if self._pauses else _NO_PAUSE)
+            yield Stillness(ConsistencyLevel.NONE, why_not_paused(server) if self._pauses else _NO_PAUSE)
 
     def release(self, instance_id: str) -> None:
         """See `ComputeDriver`: also where servers are no longer paused since the settings were changed."""
@@ -151,9 +141,9 @@ class NovaCompute:
         if wanted is not PowerState.SHUTOFF:
             return
         server = self._server(instance_id)
-        if server["OS-EXT-STS:task_state"] == _STOPPING or _is(server, "SHUTOFF"):
+        if server["OS-EXT-STS:task_state"] == _STOPPING or is_settled(server, "SHUTOFF"):
             return
-        obstacle = _unsettled(server)
+        obstacle = unsettled(server)
         if obstacle is not None:
             raise Conflict(obstacle)
         self._hosts.require(server)
@@ -167,7 +157,7 @@ class NovaCompute:
 
     def stop(self, call: Call, instance_id: str, graceful_seconds: float) -> None:
         """See `ComputeDriver`; how long the guest itself is waited for is a setting of Nova's, too."""
-        self._switch(call, instance_id, "SHUTOFF", _TO_STOP, graceful_seconds + self._timeout)
+        self._switch(call, instance_id, "SHUTOFF", TO_STOP, graceful_seconds + self._timeout)
 
     def fence(self, instance_id: str, owner: str) -> None:
         """See `ComputeDriver`."""
@@ -183,7 +173,7 @@ class NovaCompute:
         if holder is None and server["locked"]:
             raise Conflict(f"Server {instance_id} is locked ({server['locked_reason']}); unlock it first.")
         # Made again where it is there already: with the same words it may be the owner's own, which holds nobody.
-        self._act(instance_id, {"lock": {"locked_reason": _REASON + owner}})
+        self._act(instance_id, {"lock": {"locked_reason": REASON + owner}})
         if fence_owner(self._server(instance_id)) != owner:
             raise Conflict(f"Server {instance_id} was locked by somebody else at the same time; unlock it first.")
 
@@ -211,7 +201,7 @@ class NovaCompute:
     def hold(self, instance_id: str) -> tuple[PowerState, str | None]:
         """See `ComputeDriver`."""
         server = self._looking.ask(instance_id)[0]
-        return _power_state(server), fence_owner(server)
+        return power_state(server), fence_owner(server)
 
     def _server(self, instance_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._api.get(f"/servers/{instance_id}", documents.SERVER)
@@ -277,7 +267,7 @@ class _Switching:
         if status == self._wanted:
             return True
         if status not in self._ways:
-            raise Conflict(_unsettled(server) or f"Server {self._id} is {status}; wait until Nova is done with that.")
+            raise Conflict(unsettled(server) or f"Server {self._id} is {status}; wait until Nova is done with that.")
         if status == "ERROR" and "ERROR" in self._asked:
             fault = server.get("fault", {}).get("message", "Nova does not say why")
             raise BackendError(f"Server {self._id} is in ERROR: {fault}")
@@ -312,105 +302,3 @@ class _Switching:
 
     def _act(self, action: Mapping[str, Any]) -> None:
         self._api.act(f"/servers/{self._id}/action", action, self._call.request_id)
-
-
-def list_servers(api: Api, **query: str) -> list[Instance]:
-    """The servers that an identity sees, by name and id; their devices are not known."""
-    found = [_instance(server, _listed(server)) for server in api.pages("/servers/detail", documents.SERVERS, **query)]
-    return sorted(found, key=lambda one: (one.name, one.id))
-
-
-def get_server(api: Api, instance_id: str) -> Instance:
-    """One server that an identity sees; raises `NotFound`."""
-    path = "/servers/" + path_part(instance_id, f"Instance {instance_id}")
-    server = api.get(path, documents.SERVER)
-    attachments = api.get(f"{path}/os-volume_attachments", documents.ATTACHED_VOLUMES)
-    root = server.get("OS-EXT-SRV-ATTR:root_device_name")
-    ordered = sorted(attachments, key=lambda one: (one["device"] != root, one["device"] or ""))
-    # Only administrators are told the root device; Nova gives it the first name.
-    return _instance(
-        server,
-        tuple(
-            Attachment(one["volumeId"], one["device"] or "", CinderSource(), bootable=number == 0)
-            for number, one in enumerate(ordered)
-        ),
-    )
-
-
-def _listed(server: Mapping[str, Any]) -> tuple[Attachment, ...]:
-    return tuple(Attachment(one["id"], "", CinderSource()) for one in server["os-extended-volumes:volumes_attached"])
-
-
-def _instance(server: Mapping[str, Any], attachments: tuple[Attachment, ...]) -> Instance:
-    return Instance(
-        id=server["id"],
-        project_id=server["tenant_id"],
-        name=server["name"],
-        power_state=_power_state(server),
-        attachments=attachments,
-        created_at=documents.moment(server["created"]),
-        metadata=dict(server["metadata"]),
-        locked=bool(server["locked"]) and fence_owner(server) is None,
-        unsettled=_unsettled(server),
-        local_disks=tuple(_local_disks(server)),
-        # Shown to administrators only, unless the operator's policy says otherwise.
-        host=server.get("OS-EXT-SRV-ATTR:host"),
-    )
-
-
-def _local_disks(server: Mapping[str, Any]) -> Iterator[str]:
-    """The disks that lie on the compute host: a root made of an image, and what the flavor adds."""
-    if server.get("image"):
-        yield "root_disk"
-    flavor = server.get("flavor") or {}
-    for kind in ("ephemeral", "swap"):
-        if flavor.get(kind):
-            yield f"{kind}_disk"
-
-
-def _unsettled(server: Mapping[str, Any]) -> str | None:
-    """Why a server cannot be shut down before somebody, or Nova, has ended something; None if it can, or is off."""
-    status = server["status"]
-    return (
-        None
-        if status in _TO_STOP or status in _PASSING
-        else f"Server {server['id']} is {status}: {_what_first(server)}."
-    )
-
-
-def _what_first(server: Mapping[str, Any]) -> str:
-    return _TO_END_FIRST.get(server["status"], "wait until Nova is done with that")
-
-
-def _power_state(server: Mapping[str, Any]) -> PowerState:
-    state = _STATES.get(server["status"], PowerState.ACTIVE)
-    # One that is off and has something to do may be on its way up.
-    up = state is PowerState.SHUTOFF and server["OS-EXT-STS:task_state"] is not None
-    return PowerState.ACTIVE if up else state
-
-
-def _is(server: Mapping[str, Any], status: str) -> bool:
-    return bool(server["status"] == status and server["OS-EXT-STS:task_state"] is None)
-
-
-def _is_still(server: Mapping[str, Any]) -> bool:
-    return server["status"] in _STILL and server["OS-EXT-STS:task_state"] is None
-
-
-def _why_not_paused(server: Mapping[str, Any]) -> str:
-    if len(server["os-extended-volumes:volumes_attached"]) <= 1:
-        return "the server has one volume only and was not paused; Nova cannot freeze a guest's file systems"
-    if server["locked"]:
-        return "the server is locked, so that it was not paused"
-    return f"the server was {server['status']} and busy or not one that can be paused"
-
-
-def _can_be_paused(server: Mapping[str, Any]) -> bool:
-    """One that runs, that nobody has locked, and that has several volumes: one alone is of one instant anyway."""
-    return _is(server, "ACTIVE") and not server["locked"] and len(server["os-extended-volumes:volumes_attached"]) > 1
-
-
-def fence_owner(server: Mapping[str, Any]) -> str | None:
-    """The instance snapshot that a server is locked for, or None."""
-    reason = server["locked_reason"] or ""
-    return reason.removeprefix(_REASON) if server["locked"] and reason.startswith(_REASON) else None

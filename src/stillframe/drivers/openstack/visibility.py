@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from stillframe.domain.instance import Instance, Volume
-from stillframe.drivers.openstack import documents, nova, volumes
+from stillframe.drivers.openstack import documents, servers, volumes
 from stillframe.drivers.openstack.cloud import Cloud
 from stillframe.drivers.visibility import Visibility
 
@@ -19,11 +19,11 @@ class CloudVisibility(Visibility):
     def list_instances(self, token: str, *, all_projects: bool) -> Sequence[Instance]:
         """See `Visibility`."""
         query = {"all_tenants": "1"} if all_projects else {}
-        return nova.list_servers(self._cloud.user("compute", token), **query)
+        return servers.list_servers(self._cloud.user("compute", token), **query)
 
     def get_instance(self, token: str, instance_id: str) -> Instance:
         """See `Visibility`."""
-        return nova.get_server(self._cloud.user("compute", token), instance_id)
+        return servers.get_server(self._cloud.user("compute", token), instance_id)
 
     def list_volumes(self, token: str, *, all_projects: bool) -> Sequence[Volume]:
         """See `Visibility`."""
