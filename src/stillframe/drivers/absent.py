@@ -10,7 +10,7 @@ from stillframe.domain.instance import Instance, Source, Volume
 from stillframe.domain.snapshot import CopyName, CopyReference, VolumeSnapshot
 from stillframe.drivers.call import Call
 from stillframe.drivers.compute import ComputeDriver
-from stillframe.drivers.storage import Cut, PreparedCut, StorageCapabilities, StorageDriver
+from stillframe.drivers.storage import Cut, PartOnly, PreparedCut, StorageCapabilities, StorageDriver
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +70,22 @@ class BesideAbsent(StorageDriver):
     def cut(
         self, call: Call, instance: Instance, names: Sequence[CopyName], prepared: PreparedCut | None = None
     ) -> Cut:
-        return self.driver.cut(call, instance, names, prepared)
+        cut = self.driver.cut(call, instance, names, prepared)
+        return replace(cut, snapshots=tuple(map(self._seen, cut.snapshots)))
 
     def complete(self, call: Call, copy: CopyReference) -> VolumeSnapshot:
-        return self.driver.complete(call, copy)
+        return self._seen(self.driver.complete(call, copy))
 
     def find(
         self, snapshot_id: str | None, instance_id: str | None = None, project_id: str | None = None
     ) -> Sequence[VolumeSnapshot]:
         """See `StorageDriver`: with the copies that lie with the absent."""
-        found = [
-            copy if copy.driver is not None else replace(copy, driver=self.name)
-            for copy in self.driver.find(snapshot_id, instance_id, project_id)
-        ]
         others = [copy for one in self.absent for copy in one.seen() if snapshot_id in (None, copy.name.snapshot_id)]
-        return sorted([*found, *others], key=lambda copy: copy.id)
+        try:
+            found = self.driver.find(snapshot_id, instance_id, project_id)
+        except PartOnly as part:
+            raise PartOnly(part.message, [*map(self._seen, part.found), *others]) from None
+        return sorted([*map(self._seen, found), *others], key=lambda copy: copy.id)
 
     def check_restore(self, instance: Instance, copies: Mapping[str, str]) -> Mapping[str, str]:
         self._require_present(instance, copies)
@@ -106,6 +107,9 @@ class BesideAbsent(StorageDriver):
         if instance is not None and copy.volume_id is not None:
             self._require_present(instance, [copy.volume_id])
         self.driver.delete(call, copy)
+
+    def _seen(self, copy: VolumeSnapshot) -> VolumeSnapshot:
+        return copy if copy.driver is not None else replace(copy, driver=self.name)
 
     def _instance(self, call: Call) -> Instance | None:
         """The instance that a call is about, or None where nobody can say (any more) what its volumes are."""
