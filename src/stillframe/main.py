@@ -160,18 +160,7 @@ def build(
         platforms.asked.compute, PowerLocks(settings.state_dir / "power"), settings.drivers.graceful_stop_seconds
     )
     instances = _instances(settings, stores, platforms, policy, power)
-    snapshots = SnapshotService(
-        snapshots=stores.snapshots,
-        operations=stores.operations,
-        storage=platforms.asked.storage,
-        instances=instances,
-        policy=policy,
-        submit=work.engine.submit,
-        measure=work.progress.read,
-        now=now,
-        deadlines=settings.engine.deadlines,
-        held=held,
-    )
+    snapshots = _snapshots(settings, stores, work, instances, now, held)
     background = _background(settings, stores, work.engine, leftovers, metrics)
     preparing = Preparing(
         platforms.asked.all(Preparation),
@@ -319,6 +308,28 @@ def _instances(
         visibility=visibility and VisibilityUnder(visibility, platforms.request_retries),
         count_hosts=settings.limits.host > 0,
         count_backends=settings.limits.backend > 0,
+    )
+
+
+def _snapshots(
+    settings: Settings,
+    stores: _Stores,
+    work: _Work,
+    instances: InstanceService,
+    now: Callable[[], datetime],
+    held: HeldGuests,
+) -> SnapshotService:
+    return SnapshotService(
+        snapshots=stores.snapshots,
+        operations=stores.operations,
+        storage=instances.storage,
+        instances=instances,
+        policy=instances.policy,
+        submit=work.engine.submit,
+        measure=work.progress.read,
+        now=now,
+        deadlines=settings.engine.deadlines,
+        held=held,
     )
 
 
