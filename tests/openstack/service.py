@@ -53,6 +53,7 @@ class Stillframe:
                 **service_options(lab.keystone.auth_url, user),
                 "snapshot_timeout": 60,
                 "revert_timeout": 20,
+                "late_requests": 2,
                 **(cloud or {}),
             },
             "drivers": {"compute": "nova", "storage": "cinder", "graceful_stop_seconds": 10},

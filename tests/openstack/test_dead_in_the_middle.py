@@ -25,7 +25,14 @@ from tests.openstack.service import PATIENCE, Stillframe, User, holdings, own_us
 pytestmark = [pytest.mark.openstack, needs_lab]
 
 AWAY: Final = 20.0
-CLOUD: Final = {"timeout": 10, "snapshot_timeout": 150, "revert_timeout": 2400, "quiesce": "pause", "pause_seconds": 90}
+CLOUD: Final = {
+    "timeout": 10,
+    "snapshot_timeout": 150,
+    "revert_timeout": 2400,
+    "late_requests": 10,
+    "quiesce": "pause",
+    "pause_seconds": 90,
+}
 SIXTH: Final = {
     "drivers": {"first_wait": 0.1, "longest_wait": 5},
     "engine": {"janitor_interval": 5, "janitor_grace": 5},

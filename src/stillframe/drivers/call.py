@@ -20,7 +20,8 @@ class Call:
     Long calls run `check` between their steps and at least once a second: it raises `Interrupted` when the operation
     is past its deadline or has been settled elsewhere, and the driver then leaves without changing anything more.
     `report` takes bytes done and bytes in all; it is cheap and may be called often. `instance_id` is what the operation
-    is about, where there is one. `touch` notes that a volume may not be any more what it was.
+    is about, where there is one. `touch` notes that a volume may not be any more what it was. `repeated`: somebody has
+    been at it before; what was asked for then may never have been answered, and may come yet.
     """
 
     operation_id: str
@@ -29,6 +30,7 @@ class Call:
     report: Callable[[int, int], None]
     instance_id: str | None = None
     touch: Callable[[], None] = _unnoted
+    repeated: bool = False
 
     @contextmanager
     def touching(self) -> Iterator[None]:

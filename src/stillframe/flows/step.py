@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, Never
 
+from stillframe.domain.arguments import Action
 from stillframe.domain.errors import Interrupted, StillframeError, Superseded
 from stillframe.domain.operation import Operation, Settlement
 from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference, InstanceSnapshot, VolumeSnapshot
@@ -28,6 +29,8 @@ LOG = logging.getLogger(__name__)
 
 # Most of the time that such a call takes is waiting for the disk or the platform.
 _AT_A_TIME: Final = 8
+# What works on what an earlier operation has left.
+_ON_TRACES: Final = (Action.RETRY, Action.ROLLBACK, Action.DELETE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,9 @@ class Step(Task[T_co]):
 
     def _bound(self, check: Callable[[], None], report: Callable[[int, int], None]) -> Call:
         operation = self.operation
-        return Call(operation.id, operation.request_id, check, report, operation.instance_id)
+        # Whether an earlier claim, or the operation whose traces are worked on, had all its answers, nobody knows.
+        repeated = operation.generation > 1 or operation.action in _ON_TRACES
+        return Call(operation.id, operation.request_id, check, report, operation.instance_id, repeated=repeated)
 
     def snapshot(self) -> InstanceSnapshot:
         """The row that the operation works on, as it is now."""

@@ -85,15 +85,20 @@ class ScriptedCloud(Things):
         self.heard: list[str] = []
         self.looks: list[tuple[str, int]] = []
         self._hooks: list[tuple[re.Pattern[str], Hook, list[int]]] = []
-        self._late: list[_Late] = []
+        self._late: list[Late] = []
 
     def on(self, request: str, hook: Hook, times: int = 1) -> None:
         """Call the hook before requests that fit a regular expression are answered, for the first `times` of them."""
         self._hooks.append((re.compile(request), hook, [times]))
 
-    def delay(self, request: str, looks: str, number: int) -> None:
-        """Leave the next request that fits unanswered, and work on it right after so many that fit `looks`."""
-        self._late.append(_Late(re.compile(request), re.compile(looks), number))
+    def delay(self, request: str, looks: str, number: int, *, silent: float = 0) -> Late:
+        """Leave the next request that fits unanswered, and work on it right after so many that fit `looks`.
+
+        Before them `silent` ones that fit are left unanswered, too; `math.inf` is until somebody sets another number.
+        """
+        late = Late(re.compile(request), re.compile(looks), number, silent)
+        self._late.append(late)
+        return late
 
     def asked(self, request: str) -> list[str]:
         """The requests so far that fit a regular expression."""
@@ -109,6 +114,8 @@ class ScriptedCloud(Things):
             for late in self._late:
                 if late.work is None and late.request.search(told):
                     late.work = partial(self._work, method, path, query, body, project_id)
+                    return _AWAY
+                if late.hides(told):
                     return _AWAY
             due = [one for one in self._hooks if one[2][0] > 0 and one[0].search(told)]
             for one in due:
@@ -136,13 +143,21 @@ class ScriptedCloud(Things):
 
 
 @dataclass
-class _Late:
-    """A request that has not come through yet: `work` is what it asks for, once it was sent."""
+class Late:
+    """A request that has not come through yet: `work` is what it asks for, once it was sent; see `delay`."""
 
     request: re.Pattern[str]
     looks: re.Pattern[str]
     left: int
+    silent: float
     work: Callable[[], Answer] | None = None
+
+    def hides(self, told: str) -> bool:
+        """Whether a request is left unanswered for its sake."""
+        if self.work is None or self.silent <= 0 or not self.looks.search(told):
+            return False
+        self.silent -= 1
+        return True
 
     def hear(self, told: str) -> None:
         """Of a request that was worked on."""
@@ -466,6 +481,10 @@ def _begin_to_put_back(
         ]
         if max(seen, key=lambda one: one.created) is not snapshot:
             raise Refusal(400, "badRequest", f"Snapshot {snapshot.id} is not the latest one.")
+        if snapshot.status != "available":
+            # By then `revert_to_snapshot` of cinder/volume/api.py has written the volume's status.
+            volume.status = "reverting"
+            raise Refusal(409, "conflictingRequest", f"Snapshot {snapshot.id} is {snapshot.status}.")
         cloud.put_back(volume, snapshot, "reverting")
         return
     image = _find(cloud.images, "Image", arguments["image_id"])

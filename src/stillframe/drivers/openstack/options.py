@@ -82,7 +82,8 @@ OPTIONS: Final = [
         min=0,
         advanced=True,
         help="Seconds in which Cinder may still work on a request that it has not answered, once it answers again. "
-        "Nothing else is asked of the volume meanwhile.",
+        "Until then nothing is asked of the volume, and nothing that Cinder says of it is gone by. Also a retry, a "
+        "rollback, the deletion after a failed restore, and a worker that takes over wait for this long.",
     ),
     cfg.FloatOpt(
         "paused_servers_interval",

@@ -62,14 +62,12 @@ class Reimaging:
         if image["status"] == "queued":
             self._images.put(f"/v2/images/{image['id']}/file", b"", "application/octet-stream")
 
-    def begin(self, call: Call, volume_id: str, snapshot_id: str) -> None:
-        """Have Cinder copy."""
+    def action(self, snapshot_id: str) -> Mapping[str, Any]:
+        """What has Cinder copy over the snapshot's volume; raises `NotFound`."""
         image = self._find(snapshot_id)
         if image is None:
             raise NotFound(f"The image that names snapshot {snapshot_id} is gone.")
-        action = {"os-reimage": {"image_id": image["id"], "reimage_reserved": False}}
-        with call.touching():
-            self._cloud.service(STORAGE).act(f"/volumes/{volume_id}/action", action, call.request_id)
+        return {"os-reimage": {"image_id": image["id"], "reimage_reserved": False}}
 
     def tidy(self, call: Call, volume_id: str, snapshot_id: str) -> None:
         """Put the volume's flag and image metadata back, and remove the image."""

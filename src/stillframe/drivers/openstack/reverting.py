@@ -7,9 +7,7 @@ says for a moment, and nothing but its status: an attachment that was ever calle
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +18,6 @@ from stillframe.domain.errors import (
     NotSupported,
     Refused,
     StillframeError,
-    Unavailable,
 )
 from stillframe.domain.snapshot import CopyKind
 from stillframe.drivers.call import Call
@@ -30,17 +27,15 @@ from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.documents import moment
 from stillframe.drivers.openstack.reimaging import Reimaging
 from stillframe.drivers.openstack.strategy import Circumstances, Strategy, choose
+from stillframe.drivers.openstack.unanswered import Unanswered
 from stillframe.drivers.openstack.volume_hosts import INTERVAL, ServiceDown, VolumeHosts
-from stillframe.drivers.openstack.volumes import STORAGE, Document, Looking
+from stillframe.drivers.openstack.volumes import BUSY, STORAGE, Document, Looking
 from stillframe.drivers.openstack.waiting import TimedOut, Waiting
 from stillframe.drivers.problems import Problem
 
 LOG = logging.getLogger(__name__)
 
-_BUSY: Final = ("reverting", "downloading")
-# How many times as long Cinder may answer nothing at all, after a request that it has not answered.
-_AWAY: Final = 10
-_RESTORABLE: Final = ("available", "in-use", "error", *_BUSY)
+_RESTORABLE: Final = ("available", "in-use", "error", *BUSY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +74,7 @@ class Reverter:
         self._allows_reimage = reimage
         self._reimaging = Reimaging(cloud)
         self._hosts = VolumeHosts(cloud, times.interval)
+        self._unanswered = Unanswered(looking, waiting, times.late)
 
     @property
     def _api(self) -> Api:
@@ -210,6 +206,9 @@ class Reverter:
 
     def _mend(self, call: Call, volume_id: str) -> _Seen:
         """See `release`; returns what there is now."""
+        if call.repeated:
+            self._unanswered.suppose(volume_id)
+        self._unanswered.let_pass(call, volume_id)
         try:
             seen = self._await(call, volume_id, lambda: volumes.snapshots_of(self._api, volume_id))
         except (TimedOut, ServiceDown) as why:
@@ -222,12 +221,13 @@ class Reverter:
         volume_id = seen.volume["id"]
         lost = [one for one in seen.snapshots if one["status"] == "restoring"]
         backups = self._backups(seen)
-        stuck = seen.volume["attachments"] and seen.volume["status"] in ("available", "error", *_BUSY)
+        stuck = seen.volume["attachments"] and seen.volume["status"] in ("available", "error", *BUSY)
         if not (lost or backups or stuck):
             return seen
         for snapshot in lost:
             action = {"os-reset_status": {"status": "available"}}
-            self._api.act(f"/snapshots/{snapshot['id']}/action", action, call.request_id)
+            with self._unanswered.noting(call, volume_id):
+                self._api.act(f"/snapshots/{snapshot['id']}/action", action, call.request_id)
         for snapshot in backups:
             self._delete(call, seen.volume, snapshot["id"])
         if stuck:
@@ -255,9 +255,12 @@ class Reverter:
                 with call.touching():
                     self._act(call, api, volume_id, {"revert": {"snapshot_id": snapshot_id}})
             else:
-                self._reimaging.begin(call, volume_id, snapshot_id)
+                action = self._reimaging.action(snapshot_id)
+                with call.touching():
+                    self._act(call, self._api, volume_id, action)
         except StillframeError:
             # Refused, or lost on its way: what it was before, unless it has begun after all.
+            self._unanswered.let_pass(call, volume_id)
             if self._looking.volume(volume_id)["status"] == "available":
                 self._set_status(call, volume_id, "in-use")
             raise
@@ -294,7 +297,7 @@ class Reverter:
             if any(one["status"] == "restoring" for one in snapshots):
                 return None
             volume = self._looking.volume(volume_id)
-            return None if volume["status"] in _BUSY else _Seen(volume, snapshots)
+            return None if volume["status"] in BUSY else _Seen(volume, snapshots)
 
         what = f"volume {volume_id} to be put back"
         while True:
@@ -358,28 +361,8 @@ class Reverter:
         self._act(call, self._api, volume_id, {"os-reset_status": {"status": status}})
 
     def _act(self, call: Call, api: Api, volume_id: str, action: Mapping[str, Any]) -> None:
-        try:
+        with self._unanswered.noting(call, volume_id):
             api.act(f"/volumes/{volume_id}/action", action, call.request_id)
-        except Unavailable as reason:
-            LOG.warning("task %s: volume %s: no answer to %s: %s", call.operation_id, volume_id, list(action), reason)
-            self._let_pass(call, volume_id)
-            raise
-
-    def _let_pass(self, call: Call, volume_id: str) -> None:
-        """Wait until what was asked for without an answer shows itself, or does not come any more.
-
-        Cinder sets a status over whatever there is. A revert whose volume says something else at its end is never
-        seen to end: `revert_to_snapshot` of cinder/volume/manager.py leaves its snapshot restoring.
-        """
-        answered: list[float] = []
-
-        def look() -> bool | None:
-            status = self._looking.volume(volume_id)["status"]
-            answered.append(time.monotonic())
-            return status in _BUSY or answered[-1] - answered[0] >= self._times.late or None
-
-        with suppress(TimedOut):
-            self._waiting.until(call, _AWAY * self._times.late, f"a late request for volume {volume_id}", look)
 
 
 def _require_untouched(before: Document, after: Document) -> None:

@@ -16,6 +16,8 @@ from stillframe.drivers.openstack.batching import Batching
 from stillframe.drivers.openstack.cloud import Api, Cloud, path_part
 
 STORAGE: Final = "block-storage"
+#: The statuses of a volume while Cinder puts it back.
+BUSY: Final = ("reverting", "downloading")
 GIB: Final = 1 << 30
 # Ids of 36 characters; servers and proxies take addresses of at least 4 KiB.
 _IN_AN_ADDRESS: Final = 50
