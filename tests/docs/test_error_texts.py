@@ -52,6 +52,8 @@ PASSED_ON: Final[dict[str, str]] = {
     "api/auth/token_file.py::_require_owner": "the class writes the text from a path and an owner",
     "api/errors.py::invalid": "what pydantic says",
     "drivers/image_files/opening.py::_unverified": "the class writes the text from what is wrong with a folder",
+    "drivers/absent.py::find": "what the driver beside says that does not answer in part",
+    "drivers/openstack/unanswered.py::look": "it goes no further than the wait, and no text of it is shown",
     "drivers/router.py::_first": "its callers say what nobody has",
     "drivers/router.py::find": "what the drivers say that do not answer",
     "drivers/storage.py::__init__": "its callers say who does not answer",
