@@ -107,7 +107,7 @@ def test_a_worker_that_takes_over_waits_for_what_its_predecessor_was_not_answere
 
 
 @pytest.mark.parametrize(
-    ("way", "looks"), [("retry", 7), ("rollback", 7), ("delete", 3)], ids=["retry", "rollback", "delete"]
+    ("way", "looks"), [("retry", 9), ("rollback", 9), ("delete", 3)], ids=["retry", "rollback", "delete"]
 )
 def test_an_operation_of_another_process_waits_for_what_a_failed_restore_was_not_answered(
     played: PlayedWorld, way: str, looks: int
@@ -119,8 +119,10 @@ def test_an_operation_of_another_process_waits_for_what_a_failed_restore_was_not
     late.silent = 0
     played.start_anew()
     if way == "delete":
+        running: list[int] = []
+        played.cloud.on("DELETE /volume/snapshots", lambda: running.append(len(played.cloud.storage.running)))
         played.delete(snapshot_id)
-        assert played.is_gone(snapshot_id)
+        assert (played.is_gone(snapshot_id), running) == (True, [0])
         at_rest(played)
     else:
         played.begin(way, snapshot_id, force=True)

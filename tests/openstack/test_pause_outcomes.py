@@ -65,13 +65,18 @@ class Nova:
 class Scene:
     nova: Nova
     pausing: Pausing
-    armed: set[str]
+    #: By server, the request after which the pause came that is watched over.
+    armed: dict[str, str | None]
 
 
 @pytest.fixture
 def scene() -> Scene:
-    nova, armed = Nova(), set[str]()
-    watchdog = SimpleNamespace(arm=lambda key, _order: armed.add(key), disarm=armed.discard, process_id=None)
+    nova, armed = Nova(), dict[str, str | None]()
+    watchdog = SimpleNamespace(
+        arm=lambda key, order: armed.update({key: order["after"]}),
+        disarm=lambda key: armed.pop(key, None),
+        process_id=None,
+    )
     credentials = SimpleNamespace(endpoint="http://127.0.0.1", headers={}, verify=True, cert=None)
     cloud = SimpleNamespace(
         service=lambda _kind: nova, user_id=lambda: OURS, credentials=lambda _kind, _seconds: credentials
@@ -85,7 +90,7 @@ def test_a_pause_whose_answer_is_lost_stays_with_the_watchdog(scene: Scene) -> N
     scene.nova.late = True
     with pytest.raises(Unavailable), scene.pausing.paused(CALL, "one"):
         pytest.fail("nobody knows that it is paused")
-    assert scene.armed == {"one"}
+    assert scene.armed == {"one": None}
     scene.nova.arrive()
     leftovers = CloudLeftovers(scene.pausing)
     assert (scene.nova.status, leftovers.quiesced()) == ("PAUSED", ["one"])
@@ -95,14 +100,25 @@ def test_a_pause_whose_answer_is_lost_stays_with_the_watchdog(scene: Scene) -> N
 
 def test_a_pause_that_is_known_of_is_no_longer_watched_once_it_has_ended(scene: Scene) -> None:
     with scene.pausing.paused(CALL, "one") as held:
-        assert (held, scene.nova.status, scene.armed) == (True, "PAUSED", {"one"})
-    assert (scene.nova.status, scene.armed) == ("ACTIVE", set())
+        assert (held, scene.nova.status, scene.armed) == (True, "PAUSED", {"one": None})
+    assert (scene.nova.status, scene.armed) == ("ACTIVE", {})
+
+
+def test_the_watchdog_learns_what_was_asked_for_before_the_pause(scene: Scene) -> None:
+    for action, user in (("pause", OURS), ("unpause", "an administrator")):
+        scene.nova.change(action, user)
+    with scene.pausing.paused(CALL, "one"):
+        assert scene.armed == {"one": "req-1"}
+    # A pause whose answer was lost comes just before the next one is watched over: it is to end, too.
+    scene.nova.change("pause")
+    with scene.pausing.paused(CALL, "one"):
+        assert scene.armed == {"one": "req-3"}
 
 
 def test_an_unpause_that_nobody_sees_is_a_guest_that_may_be_held(scene: Scene) -> None:
     with pytest.raises(GuestHeld, match="openstack server unpause one"), scene.pausing.paused(CALL, "one"):
         scene.nova.deaf = True
-    assert scene.armed == {"one"}
+    assert scene.armed == {"one": None}
     # As the message advises.
     scene.nova.change("unpause", "an administrator")
     scene.pausing.let_run("one")
@@ -143,7 +159,7 @@ def test_a_cut_whose_pause_ends_all_the_same_fails_and_says_so(scene: Scene) -> 
 
     with pytest.raises(BackendError, match="did not stay paused"):
         cut()
-    assert (scene.nova.status, scene.armed) == ("ACTIVE", set())
+    assert (scene.nova.status, scene.armed) == ("ACTIVE", {})
 
 
 def test_a_server_that_its_owner_has_paused_is_neither_ours_nor_left_over(scene: Scene) -> None:

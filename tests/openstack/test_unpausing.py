@@ -29,7 +29,8 @@ class Nova:
         self.task: str | None = None
         self.failures = 0
         self.asked: list[Any] = []
-        self.paused_by = OURS
+        #: What it was asked for, the latest first, and by whom; the last one was before the watchdog was told.
+        self.history = [("pause", OURS), ("unpause", OURS), ("pause", OURS)]
         self.odd: list[object] = []
         self.endless = 0
         self.said = 0
@@ -44,13 +45,20 @@ class Nova:
         if self.odd:
             return 200, self.odd.pop()
         if handler.path.endswith("/os-instance-actions"):
-            return 200, {"instanceActions": [{"action": "pause", "user_id": self.paused_by}]}
+            return 200, {"instanceActions": self.actions()}
         if handler.command == "GET":
             return 200, {"server": {"status": self.status, "OS-EXT-STS:task_state": self.task}}
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         self.asked.append(body)
         self.status = "ACTIVE"
         return 202, {}
+
+    def actions(self) -> list[dict[str, str]]:
+        last = len(self.history) - 1
+        return [
+            {"action": action, "user_id": user, "request_id": f"req-{last - number}"}
+            for number, (action, user) in enumerate(self.history)
+        ]
 
 
 @pytest.fixture
@@ -114,6 +122,7 @@ def order(nova: Nova, seconds: float = LONG) -> dict[str, Any]:
         "cert": None,
         "seconds": seconds,
         "user_id": OURS,
+        "after": "req-1",
     }
 
 
@@ -156,12 +165,50 @@ def test_a_pause_that_comes_after_its_service_has_died_is_taken_back(nova: Nova)
     until(lambda: nova.asked == [{"unpause": None}], 60)
 
 
-def test_a_server_that_somebody_else_has_paused_since_is_left_to_them(nova: Nova) -> None:
-    nova.paused_by = "its owner"
+@pytest.mark.parametrize(
+    "since",
+    [
+        [("pause", "its owner"), ("unpause", OURS), ("pause", OURS)],
+        # By another service that logs in as the same user, or by an administrator who does.
+        [("pause", OURS), ("unpause", OURS), ("pause", OURS)],
+        [("pause", OURS), ("reboot", "its owner"), ("pause", OURS)],
+        [("pause", OURS), ("lock", "its owner"), ("unpause", "its owner"), ("pause", OURS)],
+        # Ours never came.
+        [("pause", "its owner")],
+        [],
+    ],
+)
+def test_a_pause_that_is_not_its_service_s_is_left_alone(nova: Nova, since: list[tuple[str, str]]) -> None:
+    nova.history = [*since, *nova.history[1:]]
     with watchdog_client(nova) as ours:
         ours.arm("one", order(nova))
     until(lambda: not Path(f"/proc/{nova.watchdogs[0]}").exists(), 60)
     assert nova.asked == []
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        # What did not come through ends nothing.
+        [("unpause", OURS), ("pause", OURS)],
+        # Nova did not know of the pause, and had to be asked again.
+        [("pause", OURS), ("pause", OURS)],
+        [("pause", OURS), ("start", "its owner")],
+        [("lock", "its owner"), ("pause", OURS)],
+    ],
+)
+def test_a_pause_of_its_service_is_ended_whatever_else_was_asked_for(nova: Nova, since: list[tuple[str, str]]) -> None:
+    nova.history = [*since, *nova.history[1:]]
+    with watchdog_client(nova) as ours:
+        ours.arm("one", order(nova))
+    until(lambda: nova.asked == [{"unpause": None}], 60)
+
+
+def test_the_first_pause_of_a_server_is_ended(nova: Nova) -> None:
+    nova.history = nova.history[:1]
+    with watchdog_client(nova) as ours:
+        ours.arm("one", {**order(nova), "after": None})
+    until(lambda: nova.asked == [{"unpause": None}], 60)
 
 
 def test_answers_of_another_form_do_not_end_the_watchdog(nova: Nova) -> None:

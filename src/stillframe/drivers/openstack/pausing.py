@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from stillframe.drivers.openstack.cloud import Api, Cloud
 from stillframe.drivers.openstack.hosts import Diagnosis, Hosts
 from stillframe.drivers.openstack.strangers import RESOLUTION, Strangers
 from stillframe.drivers.openstack.waiting import Waiting
+from stillframe.drivers.openstack.watchdog import TURNS
 from stillframe.drivers.outcomes import Outcome
 from stillframe.drivers.watchdog_client import WatchdogClient
 
@@ -36,7 +38,6 @@ _PAUSE_EVENT: Final = "compute_pause_instance"
 _PAUSED: Final = "PAUSED"
 # Nova's number for a guest that its hypervisor holds still, whatever the server's status.
 _HELD: Final = "3"
-_ACTIONS: Final = ("create", "start", "stop", "reboot", "rebuild", "pause", "unpause", "suspend", "resume")
 
 
 @dataclass
@@ -167,8 +168,7 @@ class Pausing:
     def pause_of_ours(self, server_id: str) -> str | None:
         """The request of the last pause of a server, if it was ours."""
         latest = next((one for one in self._actions(server_id) if one["action"] == "pause"), None)
-        ours = latest is not None and latest["user_id"] == self._cloud.user_id()
-        return str(latest["request_id"]) if latest is not None and ours else None
+        return str(latest["request_id"]) if latest is not None and self._is_our_pause(latest) else None
 
     def _is_meant(self, server_id: str, meant: _Meant) -> bool:
         """Whether the last to pause a server were we, and by the pause that is to end.
@@ -181,8 +181,10 @@ class Pausing:
     def _standing_pause(self, server_id: str) -> dict[str, Any] | None:
         """Our pause of a server, where nobody has asked for anything since."""
         latest = next(iter(self._actions(server_id)), None)
-        ours = latest is not None and latest["action"] == "pause" and latest["user_id"] == self._cloud.user_id()
-        return latest if ours else None
+        return latest if latest is not None and self._is_our_pause(latest) else None
+
+    def _is_our_pause(self, action: dict[str, Any]) -> bool:
+        return bool(action["action"] == "pause" and action["user_id"] == self._cloud.user_id())
 
     def _has_come_free(self, server: dict[str, Any], meant: _Meant) -> bool | None:
         """Whether a server runs that Nova does not call paused; see `Waiting.until`.
@@ -240,11 +242,17 @@ class Pausing:
             "cert": way.cert,
             "seconds": self._seconds,
             "user_id": self._cloud.user_id(),
+            "after": self._last_before_ours(server_id),
         }
+
+    def _last_before_ours(self, server_id: str) -> str | None:
+        """The last request that is no pause of ours: one that was never answered may have come by now."""
+        others = dropwhile(self._is_our_pause, self._actions(server_id))
+        return next((str(one["request_id"]) for one in others), None)
 
     def _actions(self, server_id: str) -> list[dict[str, Any]]:
         found = self._api.get(f"/servers/{server_id}/os-instance-actions", documents.ACTIONS)
-        return [action for action in found if action["action"] in _ACTIONS]
+        return [action for action in found if action["action"] in TURNS]
 
     def _server(self, server_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self._api.get(f"/servers/{server_id}", documents.SERVER)

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,14 @@ ANSWER = 10.0
 QUIET = 5.0
 # A thousand of a server's actions, more than Nova shows at a time, are about 300 KB.
 MOST_BYTES = 4 << 20
+# Of what Nova notes, what lets a server run or keeps it from running.
+TURNS = ("create", "start", "stop", "reboot", "rebuild", "pause", "unpause", "suspend", "resume")
 
 
 class Watch:
     """One server that is armed: `url` of the server, `headers` with a token, `verify` and `cert` as requests takes
-    them, `seconds` that it may stay paused, and `user_id` of whoever pauses it: what others have paused stays so.
+    them, `seconds` that it may stay paused, `user_id` of whoever pauses it, and the last request `after` which that is,
+    or None where there was none. What others have paused stays so, whoever they are.
     """
 
     def __init__(self, order: dict[str, Any]) -> None:
@@ -87,11 +91,17 @@ class Watch:
         return True
 
     def _is_ours(self) -> bool:
+        """Whether the pause that stands is the first since the order, or repeats it: Nova notes it before it pauses."""
         reply = self._ask("GET", "/os-instance-actions")
         reply.raise_for_status()
-        pauses = [action for action in reply.json()["instanceActions"] if action["action"] == "pause"]
-        # The latest comes first; Nova may have paused it and not have noted so yet.
-        return not pauses or bool(pauses[0]["user_id"] == self._order["user_id"])
+        # The latest comes first.
+        since = takewhile(lambda one: one["request_id"] != self._order["after"], reply.json()["instanceActions"])
+        turns = [(one["action"], one["user_id"]) for one in since if one["action"] in TURNS][::-1]
+        standing = list(dropwhile(lambda turn: turn[0] != "pause", turns))
+        while standing and standing[-1][0] != "pause":
+            # Whatever was asked for since has not come through.
+            standing.pop()
+        return bool(standing) and set(standing) == {("pause", self._order["user_id"])}
 
     def _ask(self, method: str, path: str, body: Any = None) -> requests.Response:
         order = self._order
