@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,14 +112,21 @@ def redirect(location: str) -> Way:
 
 
 @contextmanager
-def hostile(way: Way) -> Iterator[Hostile]:
-    """A server that answers every request in one way, until the context is left."""
+def hostile(way: Way, tls: ssl.SSLContext | None = None) -> Iterator[Hostile]:
+    """A server that answers every request in one way, until the context is left; over TLS where it is given one."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        server = Hostile(f"http://127.0.0.1:{listener.getsockname()[1]}", way)
+        scheme = "http" if tls is None else "https"
+        server = Hostile(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", way)
 
-        def serve(connection: socket.socket) -> None:
-            with connection, contextlib.suppress(OSError):
-                connection.settimeout(60)
+        def serve(bare: socket.socket) -> None:
+            bare.settimeout(60)
+            with bare, contextlib.suppress(OSError):
+                connection = bare if tls is None else tls.wrap_socket(bare, server_side=True)
+                with connection:
+                    speak(connection)
+
+        def speak(connection: socket.socket) -> None:
+            with contextlib.suppress(OSError):
                 server.heard.append(connection.recv(1 << 16))
                 server.way(connection)
                 # Whoever hangs up on bytes that it has not read takes its own answer back.

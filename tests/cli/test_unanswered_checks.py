@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import sqlite3
+import ssl
 import subprocess
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
+
+import pytest
+import trustme
 
 from stillframe.drivers.files.images import Images
 from stillframe.drivers.image_files.files import Files
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.qemu.declaration import Declaration, Declarations, Disk
+from tests.attacks.hostile import WAYS, hostile, plain
 from tests.lab.filesystems import mounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.attacks.hostile import Way
     from tests.cli.program import Place
 
 _SECONDS = "4"
@@ -118,9 +125,9 @@ def test_an_etcd_that_takes_connections_and_says_nothing(place: Place) -> None:
     assert others >= {"settings", "drivers", "instance there"}
 
 
-def on_arrays(place: Place, port: str) -> None:
-    """Have the volumes lie on an array at that port, which may take its time."""
-    options = {"endpoint": f"https://127.0.0.1:{port}", "username": "u", "password": "secret", "timeout": "600"}
+def on_arrays(place: Place, endpoint: str, **more: str) -> None:
+    """Have the volumes lie on an array there, which may take its time."""
+    options = {"endpoint": endpoint, "username": "u", "password": "secret", "timeout": "600", **more}
     place.configure(
         drivers__storage="storage_virtualize",
         storage_virtualize__arrays="a",
@@ -131,16 +138,47 @@ def on_arrays(place: Place, port: str) -> None:
 
 def test_an_array_that_takes_connections_and_says_nothing(place: Place) -> None:
     with silent() as port:
-        on_arrays(place, port)
+        on_arrays(place, f"https://127.0.0.1:{port}")
         code, told, others = unanswered(place)
     assert code == 1
     assert "copies" in told
     assert others >= {"settings", "database", "operations"}
 
 
+def after(first: Way, rest: Way) -> Way:
+    """Answer the first request in one way, and all others in another."""
+    ways = itertools.chain([first], itertools.repeat(rest))
+
+    def answer(connection: socket.socket) -> None:
+        next(ways)(connection)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "way",
+    [WAYS["drips headers"], after(plain(b'{"token": "good"}'), WAYS["drips a body"])],
+    ids=["to whoever signs in", "to whoever has signed in"],
+)
+def test_an_array_that_drips(place: Place, way: Way) -> None:
+    """Each of its bytes comes in time, and its answers never end."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.cert_pem.write_to_path(str(place.folder / "authority.pem"))
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with hostile(way, context) as array:
+        on_arrays(place, array.url, ca_file=str(place.folder / "authority.pem"))
+        code, told, others = unanswered(place)
+        done = place.run("doctor", "--repair", "--yes", "--timeout", _SECONDS)
+    assert code == 1
+    assert "copies" in told
+    assert others >= {"settings", "database", "operations"}
+    assert (done.code, "nothing was removed" in done.err, _UNANSWERED in done.err) == (6, True, True), done
+    assert len(array.heard) > 1
+
+
 def test_a_repair_does_not_wait_for_what_says_nothing_and_removes_nothing(place: Place) -> None:
     with silent() as port:
-        on_arrays(place, port)
+        on_arrays(place, f"https://127.0.0.1:{port}")
         done = place.run("doctor", "--repair", "--yes", "--timeout", _SECONDS)
         assert (done.code, "nothing was removed" in done.err, _UNANSWERED in done.err) == (6, True, True), done
         place.configure(database__connection=f"postgresql+psycopg://u:secret@127.0.0.1:{port}/db")
