@@ -381,6 +381,20 @@ def test_the_watchdog_leaves_a_guest_alone_that_somebody_holds_anew(scene: Scene
     assert (scene.agent.frozen, scene.run_state) == (False, "running")
 
 
+def test_the_watchdog_leaves_a_guest_alone_that_somebody_else_has_stopped_since(scene: Scene) -> None:
+    scene.world.write(scene.instance.volume_ids[0], 0, WRITER)
+    scene.start_anew()
+    eventually(lambda: scene.requests() > 0, 60)
+    process = holder(scene)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    scene.run_for_a_while()
+    kill(process)
+    eventually(lambda: not scene.mark.exists(), 60)
+    assert (scene.run_state, scene.agent.frozen) == ("paused", False)
+    scene.world.monitor(scene.instance.id, "cont")
+
+
 class Overtaken:
     """Holds the guest in a thread of its own, and is suspended right before one of the calls that it makes to QEMU."""
 

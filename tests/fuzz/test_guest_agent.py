@@ -74,7 +74,7 @@ def test_an_agent_gets_no_further_than_an_error_of_the_tree(
 def test_the_watchdog_meets_nothing_that_it_does_not_catch(stage: Stage, words: bytes, *, synchronised: bool) -> None:
     stage.part = ending(words) if synchronised else saying(words)
     with bounded(LONGEST), suppress(OSError, RefusalError):
-        assert watchdog.thaw(str(stage.path), None) in (True, False)
+        assert watchdog.thaw(str(stage.path), {}) in (True, False)
 
 
 @fuzzed

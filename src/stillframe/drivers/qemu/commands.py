@@ -15,13 +15,12 @@ from stillframe.domain.errors import BackendError
 from stillframe.drivers.block_jobs import Backup, Below, BlockJob, BlockJobs, Node, Words, is_ours
 from stillframe.drivers.image_files.formats import Format
 from stillframe.drivers.qemu import agent
+from stillframe.drivers.qemu.conversation import requests_in
 from stillframe.drivers.qemu.monitor import BrokenOffError, Command, HungError, Monitors, NobodyError, NoSuchError
 from stillframe.posix import private
 
 # Ends of a job's life in which it does nothing more (qapi/job.json).
 _ENDED: Final = frozenset({"concluded", "null"})
-# What a guest may ask of a disk, as QEMU counts it (qapi/block-core.json, BlockDeviceStats).
-_REQUESTS: Final = ("rd_operations", "wr_operations", "unmap_operations", "flush_operations", "wr_bytes", "unmap_bytes")
 
 
 #: What a guest has asked of its disks, as QEMU counts it, by device: as long as it is the same, it asked for nothing.
@@ -279,9 +278,7 @@ def _run_state(found: Any) -> str:
 
 def _requests(found: Any) -> Requests:
     with _reading("what its guest has asked of its disks"):
-        return {
-            str(one.get("qdev") or one.get("device")): [int(one["stats"][kind]) for kind in _REQUESTS] for one in found
-        }
+        return requests_in(found)
 
 
 def _file(name: str) -> Path:

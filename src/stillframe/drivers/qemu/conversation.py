@@ -27,6 +27,8 @@ _SENTINEL: Final = b"\xff"
 _SYNC_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 0.05
 _MOST_COUNTED: Final = 1 << 31
+# What a guest may ask of a disk, as QEMU counts it (qapi/block-core.json, BlockDeviceStats).
+_REQUESTS: Final = ("rd_operations", "wr_operations", "unmap_operations", "flush_operations", "wr_bytes", "unmap_bytes")
 
 
 class NotAskedError(OSError):
@@ -249,6 +251,14 @@ class Monitor(_Speaker):
         """The name of QEMU's process; see `processes`."""
         return self._talk.process
 
+    def requests(self) -> dict[str, list[int]]:
+        """What the guest has asked of its disks until now; see `requests_in`. Raises `OSError`, `RefusalError`."""
+        found = self.ask("query-blockstats")
+        try:
+            return requests_in(found)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise UnansweredError("it answered something that counts no requests") from None
+
     def resume(self) -> bool:
         """Let the guest's processors run; whether they are still stopped since. Raises `OSError`, `RefusalError`."""
         self.ask("cont")
@@ -256,6 +266,11 @@ class Monitor(_Speaker):
         if not isinstance(found, dict) or not isinstance(found.get("status"), str):
             raise UnansweredError("it answered something that is no run state")
         return bool(found["status"] == "paused")
+
+
+def requests_in(found: Any) -> dict[str, list[int]]:
+    """What a guest has asked of its disks, by device, in an answer to query-blockstats; raises as Python does."""
+    return {str(one.get("qdev") or one.get("device")): [int(one["stats"][kind]) for kind in _REQUESTS] for one in found}
 
 
 def answer(reply: Mapping[str, Any]) -> object:

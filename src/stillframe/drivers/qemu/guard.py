@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from stillframe.drivers.qemu.commands import Requests
 from stillframe.drivers.watchdog_client import WatchdogClient
 
 _PROGRAM: Final = Path(__file__).with_name("watchdog.py")
@@ -17,7 +18,9 @@ class Order:
 
     Nothing is done once the `mark` has another `token`, or the QEMU `process` has ended (see `processes`). It is done
     at our death, or at the moment `until` of the monotonic clock, and then each `seconds` as long as the order stands.
-    Where we were not `alone`, the mark stays, for another one may hold the instance yet.
+    Where we were not `alone`, the mark stays, for another one may hold the instance yet. `requests`: what the guest had
+    asked of its disks when it was paused, once that is known; a guest that has asked for more since is not resumed, for
+    whoever has stopped it again is somebody else.
     """
 
     qmp: Path | None
@@ -28,6 +31,7 @@ class Order:
     until: float
     seconds: float
     alone: bool = True
+    requests: Requests | None = None
 
 
 class Guard:

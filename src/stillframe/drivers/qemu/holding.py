@@ -207,6 +207,8 @@ class Holding:
         if not is_ours(before, Outcome.DONE):
             mark = replace(mark, paused=False)
             self._note(declaration, mark)
+        else:
+            self._arm(declaration, mark, paused)
         return mark, paused
 
     def _require_in_time(self, declaration: Declaration, mark: Mark) -> None:
@@ -314,11 +316,18 @@ class Holding:
     def _note(self, declaration: Declaration, mark: Mark) -> None:
         with translated("noting what a guest is held by"):
             self._write(declaration, mark)
+        self._arm(declaration, mark)
+
+    def _arm(self, declaration: Declaration, mark: Mark, paused: Paused | None = None) -> None:
         monitor = declaration.qmp_socket if mark.paused else None
         agent = declaration.guest_agent_socket if mark.frozen else None
         path = self.folder / declaration.id
         self._guard.arm(
-            Order(monitor, agent, path, mark.token, mark.process, mark.until, self._longest, alone=mark.alone)
+            Order(
+                *(monitor, agent, path, mark.token, mark.process, mark.until, self._longest),
+                alone=mark.alone,
+                requests=None if paused is None else paused.requests,
+            )
         )
 
     def _write(self, declaration: Declaration, mark: Mark) -> None:

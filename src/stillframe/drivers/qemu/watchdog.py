@@ -30,13 +30,19 @@ LONGEST_PAUSE = 5.0
 ANSWER = 10.0
 
 
-def resume(path: str, process: str | None) -> bool:
-    """Let the guest's processors run; whether they do, or belong to another process."""
+def resume(path: str, armed: dict[str, Any]) -> bool:
+    """Let the guest's processors run; whether they do, belong to another process, or have run since the pause."""
+    requests = armed.get("requests")
     with Monitor(path, ANSWER) as monitor:
-        return is_another(monitor.process, process) or not monitor.resume()
+        if is_another(monitor.process, armed.get("process")):
+            return True
+        # No pause comes after the one that is known of: what stands since is somebody else's.
+        if requests is not None and monitor.requests() != requests:
+            return True
+        return not monitor.resume()
 
 
-def thaw(path: str, _process: str | None) -> bool:
+def thaw(path: str, _armed: dict[str, Any]) -> bool:
     """Let the guest's file systems go on; whether they do."""
     with Agent(path, ANSWER, ANSWER) as agent:
         _before, frozen = agent.thaw()
@@ -89,7 +95,7 @@ def release(armed: dict[str, Any], enough: threading.Event) -> bool:
             return True
         for step, path in tuple(left):
             with suppress(OSError, RefusalError):
-                if step(path, process):
+                if step(path, armed):
                     left.remove((step, path))
         if left:
             enough.wait(pause)
