@@ -7,13 +7,16 @@ That the types are these is seen by mypy, which `make check` runs over the tests
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_type
 
 import pytest
+from pydantic import BaseModel
 
 import stillframe
+from stillframe.api.routes import ROUTES, Handler
 from stillframe.domain.arguments import (
     Arguments,
     CreateArguments,
@@ -122,3 +125,26 @@ def is_annotation(value: ast.expr) -> bool:
 
 def test_a_string_key_is_found() -> None:
     assert [*string_keys(ast.parse("a['b']\nc.get('d')\n{'e': 1, **f}\ng[h]"))] == ["1: 'b'", "2: 'd'", "3: 'e'"]
+
+
+#: Every handler that is given a request's body or query, with the model that the route table has it checked by.
+_HANDLERS = [
+    *((action.handler, "body", action.body) for route in ROUTES for action in route.actions),
+    *((route.handler, "query", route.query) for route in ROUTES if route.handler is not None and route.query),
+]
+
+
+@pytest.mark.parametrize(("handler", "given", "model"), _HANDLERS)
+def test_a_handler_reads_what_its_route_has_checked(handler: Handler, given: str, model: type[BaseModel]) -> None:
+    """An `Exchange` is of no route's own, so that mypy believes whatever a handler says that it is given."""
+    tree = ast.parse(inspect.getsource(handler))
+    read = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node) == f"exchange.{given}"
+    ]
+    said = [node for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and node.value in read]
+    assert len(said) == len(read)
+    assert {ast.unparse(one.annotation).rpartition(".")[2] for one in said} <= {model.__name__}
+
+
+def test_handlers_are_found() -> None:
+    assert len(_HANDLERS) > 10
