@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from stillframe.cli.health import look
+from stillframe.domain.errors import Refused
+from stillframe.domain.snapshot import CopyKind, CopyName, CopyReference
 from stillframe.drivers.finding import Level
+from stillframe.drivers.memory import MemoryDriver
+from stillframe.drivers.registry import open_drivers
 from stillframe.settings import load
+from stillframe.testing.world import OPERATION, SNAPSHOT, a_call
 from tests.lab.storage_virtualize.server import SimulatedArray
-from tests.several.stage import FILES, INSTANCE, PROJECT, VDISKS, make
+from tests.several.stage import FILES, INSTANCE, PROJECT, SIZE, VDISKS, make
 from tests.storage_virtualize.running import Service, running
 
 ALL = "storage = files, storage_virtualize, memory"
@@ -92,6 +97,29 @@ def test_a_copy_without_a_record_is_not_gone_either(switched: Switched) -> None:
         shown = service.show(switched.snapshot_id)
         assert shown["status"] == "error-deleting"
         assert TOLD in shown["fault"]["message"]
+
+
+def test_a_driver_that_is_used_alone_may_see_to_the_volumes_of_another_one(
+    tmp_path: Path, arrays: dict[str, SimulatedArray]
+) -> None:
+    """Arrays behind a platform that names its volumes there by their ids."""
+    config = make(tmp_path, arrays)
+    config.write_text(config.read_text().replace(ALL, "compute = memory\nstorage = storage_virtualize"))
+    drivers = open_drivers(load([str(config)]))
+    memory = drivers.ability(MemoryDriver)
+    assert memory is not None
+    instance = memory.add_instance(PROJECT, "vm", [SIZE])
+    (volume_id,) = instance.volume_ids
+    with pytest.raises(Refused, match="No array has the vdisk"):
+        drivers.storage.check_cut(instance, [volume_id])
+    arrays["a"].array.add_vdisk(f"volume-{volume_id}", SIZE)
+    drivers.storage.check_cut(instance, [volume_id])
+    name = CopyName(CopyKind.SNAPSHOT, SNAPSHOT, volume_id, OPERATION)
+    (cut,) = drivers.storage.cut(a_call(), instance, [name]).snapshots
+    assert drivers.storage.complete(a_call(), cut.reference).ready
+    assert drivers.storage.check_restore(instance, {volume_id: cut.id})
+    drivers.storage.delete(a_call(), CopyReference(cut.id, volume_id))
+    assert drivers.storage.find(None) == []
 
 
 def test_the_doctor_names_the_driver_and_misses_no_copy(switched: Switched) -> None:

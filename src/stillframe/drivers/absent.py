@@ -37,8 +37,8 @@ class Absent:
 class BesideAbsent(StorageDriver):
     """See `StorageDriver`: nothing that lies with an absent driver is taken for something that is not there.
 
-    `name`: what the copies of `driver` are told by that have no name of a driver yet. `serves`: the sources of its
-    volumes; where it does not say them, it may have volumes of any.
+    `name`: what the copies of `driver` are told by that have no name of a driver yet. `serves`: the sources that are
+    its own; of a volume of another kind it is asked whether it has it.
     """
 
     driver: StorageDriver
@@ -92,7 +92,6 @@ class BesideAbsent(StorageDriver):
         return self.driver.check_restore(instance, copies)
 
     def restore(self, call: Call, instance: Instance, volume_id: str, copy_id: str) -> None:
-        self._require_present(instance, [volume_id])
         self.driver.restore(call, instance, volume_id, copy_id)
 
     def release(self, call: Call, volume_id: str) -> None:
@@ -119,8 +118,16 @@ class BesideAbsent(StorageDriver):
             return None
 
     def _require_present(self, instance: Instance, volume_ids: Iterable[str]) -> None:
-        for volume_id in volume_ids if self.serves else ():
+        for volume_id in volume_ids:
             source = instance.source(volume_id)
-            for one in self.absent:
-                if isinstance(source, one.serves) and not isinstance(source, self.serves):
-                    raise one.refusal(f"Volume {volume_id}")
+            owner = next((one for one in self.absent if isinstance(source, one.serves)), None)
+            if owner is not None and not isinstance(source, self.serves) and not self._has(volume_id):
+                raise owner.refusal(f"Volume {volume_id}")
+
+    def _has(self, volume_id: str) -> bool:
+        """Whether the driver sees to a volume: one that is used alone may see to those of another one's kind."""
+        try:
+            self.driver.get_volume(volume_id)
+        except NotFound:
+            return False
+        return True
