@@ -99,7 +99,7 @@ def test_one_that_runs_where_nobody_can_ask_its_process_is_refused_in_its_platfo
     assert elsewhere.storage.find(None) == []
 
 
-def test_whether_one_that_runs_can_be_shut_down_is_asked_of_its_platform_alone(elsewhere: Elsewhere) -> None:
+def test_a_guest_that_runs_is_asked_of_its_platform_alone_whether_it_can_be_shut_down(elsewhere: Elsewhere) -> None:
     """The reference driver shuts down any instance, and has no sockets that anybody could mend."""
     storage, instance = elsewhere.storage, elsewhere.instance
     (cut,) = storage.cut(a_call(), instance, [elsewhere.name()]).snapshots

@@ -10,7 +10,7 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
@@ -271,6 +271,13 @@ class Monitor(_Speaker):
 def requests_in(found: Any) -> dict[str, list[int]]:
     """What a guest has asked of its disks, by device, in an answer to query-blockstats; raises as Python does."""
     return {str(one.get("qdev") or one.get("device")): [int(one["stats"][kind]) for kind in _REQUESTS] for one in found}
+
+
+def has_asked(before: Mapping[str, Sequence[int]], now: Mapping[str, Sequence[int]]) -> bool:
+    """Whether a guest has asked for more since, of those disks that it had before and has still."""
+    return any(
+        count > earlier for disk in before.keys() & now for earlier, count in zip(before[disk], now[disk], strict=True)
+    )
 
 
 def answer(reply: Mapping[str, Any]) -> object:

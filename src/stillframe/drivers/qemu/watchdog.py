@@ -20,7 +20,7 @@ if __name__ == "__main__":
     # Isolated, Python looks nowhere for this package.
     sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from stillframe.drivers.qemu.conversation import Agent, Monitor, RefusalError
+from stillframe.drivers.qemu.conversation import Agent, Monitor, RefusalError, has_asked
 from stillframe.drivers.qemu.processes import is_another, is_gone
 
 # A guest agent may be at a freeze for long, and the thaw counts for nothing until it has answered it.
@@ -37,7 +37,7 @@ def resume(path: str, armed: dict[str, Any]) -> bool:
         if is_another(monitor.process, armed.get("process")):
             return True
         # No pause comes after the one that is known of: what stands since is somebody else's.
-        if requests is not None and monitor.requests() != requests:
+        if requests is not None and has_asked(requests, monitor.requests()):
             return True
         return not monitor.resume()
 
