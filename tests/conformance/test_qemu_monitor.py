@@ -18,11 +18,12 @@ import pytest
 from stillframe.domain.errors import Unavailable
 from stillframe.domain.instance import PowerState
 from stillframe.drivers.image_files.formats import Format
+from stillframe.drivers.qemu import watchdog
 from stillframe.drivers.qemu.commands import Qemu
 from stillframe.drivers.qemu.conversation import Conversation
 from stillframe.drivers.qemu.monitor import HungError, Monitors
 from tests.conformance.worlds import LocalWorld
-from tests.lab.speakers import line, messages, speaking
+from tests.lab.speakers import answering, line, messages, speaking
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
 EVENT = {"event": "JOB_STATUS_CHANGE", "timestamp": {"seconds": 1, "microseconds": 0}, "data": {"status": "waiting"}}
@@ -78,6 +79,21 @@ def test_a_monitor_that_cannot_be_understood_does_not_make_its_machine_one_that_
 
 def test_a_machine_is_off_where_nobody_listens(tmp_path: Path) -> None:
     assert Qemu().status(tmp_path / "qmp") is None
+
+
+@pytest.mark.parametrize("counts", [[], ["nonsense"], [{"device": "disk", "stats": {}}]])
+def test_the_watchdog_resumes_a_guest_of_which_nobody_can_tell_whether_it_has_run(tmp_path: Path, counts: Any) -> None:
+    asked: list[str] = []
+
+    def answer(message: dict[str, Any]) -> bytes:
+        asked.append(message["execute"])
+        told = {"query-blockstats": counts, "query-status": {"status": "running"}}.get(message["execute"], {})
+        return line({"return": told, "id": message.get("id")})
+
+    with speaking(tmp_path / "qmp", answering(answer, line(GREETING))):
+        # Of a guest without disks nothing is counted either.
+        assert watchdog.resume(str(tmp_path / "qmp"), {"requests": {}})
+    assert asked[-2:] == ["cont", "query-status"]
 
 
 def test_an_instance_whose_state_nobody_can_tell_hides_no_other(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_words_that_are_no_answer_are_an_error_of_the_tree(stage: Stage, words: 
 def test_the_watchdog_meets_nothing_that_it_does_not_catch(stage: Stage, words: bytes) -> None:
     stage.part = conversing(lambda _identity: words, answers=1)
     with bounded(LONGEST), suppress(OSError, RefusalError):
-        assert watchdog.resume(str(stage.path), {}) in (True, False)
+        assert watchdog.resume(str(stage.path), {"requests": {}}) in (True, False)
 
 
 def conversing(answer: Callable[[object], bytes], answers: int = 10) -> Part:

@@ -32,14 +32,18 @@ ANSWER = 10.0
 
 def resume(path: str, armed: dict[str, Any]) -> bool:
     """Let the guest's processors run; whether they do, belong to another process, or have run since the pause."""
-    requests = armed.get("requests")
+    if armed.get("requests") is not None and _has_run_since(path, armed["requests"]):
+        # No pause of ours comes after the one that is known of: what stands now is somebody else's.
+        return True
     with Monitor(path, ANSWER) as monitor:
-        if is_another(monitor.process, armed.get("process")):
-            return True
-        # No pause comes after the one that is known of: what stands since is somebody else's.
-        if requests is not None and has_asked(requests, monitor.requests()):
-            return True
-        return not monitor.resume()
+        return is_another(monitor.process, armed.get("process")) or not monitor.resume()
+
+
+def _has_run_since(path: str, requests: dict[str, list[int]]) -> bool:
+    """Whether a guest has asked for more since; not, where nobody can tell: it must not stay paused."""
+    with suppress(OSError, RefusalError), Monitor(path, ANSWER) as monitor:
+        return has_asked(requests, monitor.requests())
+    return False
 
 
 def thaw(path: str, _armed: dict[str, Any]) -> bool:
