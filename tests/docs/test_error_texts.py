@@ -53,7 +53,6 @@ PASSED_ON: Final[dict[str, str]] = {
     "api/errors.py::invalid": "what pydantic says",
     "drivers/image_files/opening.py::_unverified": "the class writes the text from what is wrong with a folder",
     "drivers/absent.py::find": "what the driver beside says that does not answer in part",
-    "drivers/openstack/unanswered.py::look": "it goes no further than the wait, and no text of it is shown",
     "drivers/router.py::_first": "its callers say what nobody has",
     "drivers/router.py::find": "what the drivers say that do not answer",
     "drivers/storage.py::__init__": "its callers say who does not answer",

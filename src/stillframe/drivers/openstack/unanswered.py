@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 _AWAY: Final = 10
 
 
-class _SilentAgainError(BackendError):
+class _SilentAgain(BackendError):
     """Cinder has fallen silent while a late request was waited for."""
 
 
@@ -58,7 +58,7 @@ class Unanswered:
         """
         while volume_id in self._volumes:
             self._await_answer(call, volume_id)
-            with suppress(_SilentAgainError):
+            with suppress(_SilentAgain):
                 self._await_late(call, volume_id)
                 self._volumes.discard(volume_id)
 
@@ -77,8 +77,8 @@ class Unanswered:
         def look() -> bool | None:
             try:
                 return self._looking.volume(volume_id)["status"] in BUSY or None
-            except Unavailable as reason:
-                raise _SilentAgainError(reason.message) from None
+            except Unavailable:
+                raise _SilentAgain("Cinder does not answer again; see that its API is up.") from None
 
         with suppress(TimedOut):
             self._waiting.until(call, self._seconds, f"a late request for volume {volume_id}", look)
